@@ -1,0 +1,193 @@
+#pragma once
+
+// The operations a BERT-family encoder is made of, fused as far as they can be, on one device.
+//
+// A Backend owns its device and creates Buffers (device memory), PackedLinear weights and Streams.
+// It is immutable after creation and thread-safe; a Stream is one slot of work in flight and is used
+// by one thread at a time. Every operation is asynchronous on its stream: results are valid after
+// Synchronize. (A CPU's stream computes before it returns.) Operations allocate nothing: what they
+// need beyond their operands is sized when the stream is made.
+//
+// The public operations check shapes and types once and return InvalidArgument before any work; the
+// Do... virtuals may rely on those checks. tokens == 0 or rows == 0 does nothing. Operands absent by
+// default-made views are named "optional". Unless said otherwise all tensors of one call have the
+// same floating type, which is that of the activations (Backend::activation_dtype()).
+//
+// Packed sequences: T tokens of n sequences end to end, no padding; cu_seqlens int32 [n+1], with
+// cu_seqlens[0] = 0 and cu_seqlens[n] = T.
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "kernels/tensor.h"
+#include "kernels/thread_pool.h"
+
+namespace bertrand {
+
+// As the checkpoint names them: erf GELU and its tanh approximation are never swapped.
+enum class Activation : uint8_t { kNone, kGeluErf, kGeluTanh, kRelu, kSilu, kTanh, kSigmoid };
+
+enum class PoolingMode : uint8_t { kCls, kMean, kMax, kMeanSqrtLen, kWeightedMean, kLastToken };
+
+// Device memory; freed with the object. Aligned to 256 bytes, and readable to the next multiple.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  void* data() const { return data_; }
+  size_t size_bytes() const { return size_bytes_; }
+
+ protected:
+  Buffer(void* data, size_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
+  void* data_;
+  size_t size_bytes_;
+};
+
+// The weight [out, in] and bias of a linear layer, in whatever layout the backend multiplies
+// fastest, made once at load.
+class PackedLinear {
+ public:
+  virtual ~PackedLinear() = default;
+  int64_t out_features() const { return out_features_; }
+  int64_t in_features() const { return in_features_; }
+  size_t size_bytes() const { return size_bytes_; }
+
+ protected:
+  PackedLinear(int64_t out_features, int64_t in_features, size_t size_bytes)
+      : out_features_(out_features), in_features_(in_features), size_bytes_(size_bytes) {}
+  int64_t out_features_, in_features_;
+  size_t size_bytes_;
+};
+
+class Stream {
+ public:
+  virtual ~Stream() = default;
+};
+
+// y[t] = LayerNorm(word[ids[t]] + position[position_ids[t]] + type[type_ids[t]]) * gamma + beta.
+// Shapes: ids, position_ids, type_ids int32 [T]; word [V, E]; position [P, E], type [S, E] optional
+// with their ids; gamma, beta [E] optional together (no normalisation then); y [T, E].
+// Requires: ids in range (validated by the caller on the host, in one place).
+// Numerics: sums and statistics in float, two-pass variance, eps inside the root.
+struct EmbeddingParams {
+  TensorView ids, position_ids, type_ids;
+  TensorView word, position, type;
+  TensorView gamma, beta;
+  float eps = 0;
+  TensorView y;
+};
+
+// y = activation(x W^T + bias) + residual.
+// Shapes: x [M, in]; y, residual (optional) [M, out]. y may equal residual, not x.
+// Numerics: float accumulation; bias, activation and residual in float before one rounding.
+struct LinearParams {
+  TensorView x;
+  const PackedLinear* weight = nullptr;
+  Activation activation = Activation::kNone;
+  TensorView residual;
+  TensorView y;
+};
+
+// Softmax(Q K^T * scale) V for each sequence and head, over packed sequences.
+// Shapes: qkv [T, 3, heads, head_size]; cu_seqlens int32 [n+1]; out [T, heads, head_size].
+// Requires: head_size <= 256; cu_seqlens_host equal to cu_seqlens (grids are cut on the host).
+// Numerics: scores, maxima and sums in float; an online softmax. Memory linear in T.
+struct AttentionParams {
+  TensorView qkv;
+  TensorView cu_seqlens;
+  std::span<const int32_t> cu_seqlens_host;
+  float scale = 1;
+  TensorView out;
+};
+
+// y = LayerNorm(x + residual) * gamma + beta, row by row.
+// Shapes: x, residual (optional), y [T, H]; gamma, beta [H]. y may equal x or residual.
+// Numerics: statistics in float, two-pass variance, eps inside the root.
+struct LayerNormParams {
+  TensorView x, residual;
+  TensorView gamma, beta;
+  float eps = 0;
+  TensorView y;
+};
+
+// out[r, column : column + H] = pooled rows [begin[r], end[r]) of x, as sentence-transformers does
+// it (models/Pooling.py): cls: row begin; lasttoken: row end-1; max; mean; mean_sqrt_len: sum /
+// sqrt(count); weightedmean: weights 1, 2, ..., counted from weight_begin[r] (the sequence's first
+// row: rows left out by include_prompt keep their weights' places).
+// Shapes: x [T, H]; begin, end, weight_begin int32 [R]; out [R, W], column + H <= W.
+// An empty range gives zeros.
+struct PoolParams {
+  TensorView x;
+  TensorView begin, end, weight_begin;
+  PoolingMode mode = PoolingMode::kMean;
+  int64_t column = 0;
+  TensorView out;
+};
+
+// x = x / max(|x|_2, 1e-12) row by row, in place (torch.nn.functional.normalize).
+// Shapes: x [R, D].
+struct NormalizeParams {
+  TensorView x;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // "cpu", "reference", "cuda:0": for logs and ModelInfo.
+  virtual std::string name() const = 0;
+  virtual DType activation_dtype() const = 0;
+  // True when device addresses are host addresses.
+  virtual bool host_memory() const = 0;
+
+  // ResourceExhausted when the device has no room.
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t size_bytes) const = 0;
+
+  // weight [out, in] and bias [out] (may be empty) as float32 host memory, row-major; not kept.
+  virtual absl::StatusOr<std::unique_ptr<PackedLinear>> PackLinear(
+      std::span<const float> weight, std::span<const float> bias, int64_t out_features,
+      int64_t in_features) const = 0;
+
+  // One slot of work in flight, for batches of at most max_tokens tokens.
+  virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(int64_t max_tokens) const = 0;
+
+  // Float32 host values -> device memory of activation_dtype() (or int32 as it is). At load only:
+  // synchronous.
+  virtual absl::Status Upload(std::span<const float> host, const TensorView& device) const = 0;
+
+  // Asynchronous copies; host memory must stay until Synchronize.
+  virtual absl::Status CopyToDevice(Stream& stream, const void* host, void* device,
+                                    size_t size_bytes) const = 0;
+  // Converts activation_dtype() to float32 on the way.
+  virtual absl::Status CopyToHost(Stream& stream, const TensorView& device,
+                                  std::span<float> host) const = 0;
+  virtual absl::Status Synchronize(Stream& stream) const = 0;
+
+  absl::Status Embedding(Stream& stream, const EmbeddingParams& params) const;
+  absl::Status Linear(Stream& stream, const LinearParams& params) const;
+  absl::Status Attention(Stream& stream, const AttentionParams& params) const;
+  absl::Status LayerNorm(Stream& stream, const LayerNormParams& params) const;
+  absl::Status Pool(Stream& stream, const PoolParams& params) const;
+  absl::Status Normalize(Stream& stream, const NormalizeParams& params) const;
+
+ private:
+  virtual absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const = 0;
+  virtual absl::Status DoLinear(Stream& stream, const LinearParams& params) const = 0;
+  virtual absl::Status DoAttention(Stream& stream, const AttentionParams& params) const = 0;
+  virtual absl::Status DoLayerNorm(Stream& stream, const LayerNormParams& params) const = 0;
+  virtual absl::Status DoPool(Stream& stream, const PoolParams& params) const = 0;
+  virtual absl::Status DoNormalize(Stream& stream, const NormalizeParams& params) const = 0;
+};
+
+// "cpu": oneDNN and Highway over `pool`, which must outlive the backend. "reference": plain loops
+// with float64 accumulation, for tests. "cuda", "cuda:N", "emulated": Unimplemented in this version.
+// InvalidArgument names an unknown device and the known ones.
+absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool);
+
+}  // namespace bertrand
