@@ -47,8 +47,8 @@ void AddInputOptions(CLI::App& command, InputOptions& options) {
       ->type_name("NAME");
   command
       .add_option("--truncation", options.truncation,
-                  "What happens to a text that is too long: fail, longest_first, only_first or "
-                  "only_second")
+                  "What happens to a text that is too long: fail,\n"
+                  "longest_first, only_first or only_second")
       ->check(CLI::IsMember({"fail", "longest_first", "only_first", "only_second"}).description(""))
       ->type_name("HOW");
   command
