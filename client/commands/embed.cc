@@ -263,7 +263,7 @@ void AddEmbedCommand(CLI::App& app, int& exit_status) {
   AddInputOptions(*command, options->inputs);
   command
       ->add_option("--pooling", options->pooling,
-                   "cls, mean, max, mean_sqrt_len, weighted_mean, last_token\n"
+                   "cls, mean, max, mean-sqrt-len, weighted-mean, last-token\n"
                    "or pooler [as the checkpoint says]")
       ->check(CLI::IsMember(
                   {"cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler"})

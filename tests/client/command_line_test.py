@@ -74,7 +74,7 @@ class CommandLineTest(unittest.TestCase):
     def test_options_reach_the_server(self) -> None:
         options = (
             "--model fake --pooling last_token --no-normalize --dimensions 4 --prompt query: "
-            "--truncation only_first --max-tokens 16"
+            "--truncation only-first --max-tokens 16"
         )
         self.run_cli("embed", *options.split(), "x")
         truncation = pb.Truncation(mode=pb.Truncation.MODE_ONLY_FIRST, max_tokens=16)
