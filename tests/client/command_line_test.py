@@ -10,8 +10,9 @@ import unittest
 
 import grpc
 import numpy as np
+
 from bertrand._proto import bertrand_pb2 as pb
-from fake_server import DIMENSIONS, FakeServer, Failure, vector_of
+from fake_server import DIMENSIONS, Failure, FakeServer, vector_of
 
 CLI = os.environ.get("BERTRAND_CLI", "build/bertrand")
 

@@ -19,9 +19,10 @@ import unittest
 from pathlib import Path
 from typing import IO, ClassVar
 
-import bertrand
 import numpy as np
 import numpy.typing as npt
+
+import bertrand
 
 SERVER = os.environ.get("BERTRAND_SERVER", "build/bertrand-server")
 CLI = os.environ.get("BERTRAND_CLI", "build/bertrand")
