@@ -95,7 +95,10 @@ absl::Status Admission::Reservation::AddTokens(int64_t tokens, Waiter when_freed
 
 void Admission::Reservation::ReleaseTokens(int64_t tokens) {
   if (admission_ == nullptr) return;
-  tokens_ -= tokens;
+  {
+    MutexLock lock(admission_->mutex_);
+    tokens_ -= tokens;
+  }
   admission_->GiveBack(0, 0, tokens, false);
 }
 

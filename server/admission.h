@@ -7,8 +7,7 @@
 // (AddTokens). Tokens go back as batches take them, the rest when the Reservation is destroyed: when
 // the answer has left. What does not fit is refused: with Overloaded when waiting would help, and
 // otherwise with a ResourceExhausted that names the flag. Who would rather wait (a stream) passes
-// `when_freed`: called once, on any thread and maybe under the queue's lock, when something was given
-// back. It must do no more than submit a task that asks again.
+// `when_freed`: called once, on any thread, when something was given back; then it asks again.
 //
 // Thread-safe. A Reservation is used by one thread at a time and must not outlive its Admission.
 
@@ -47,7 +46,7 @@ class Admission {
     // More bytes, later; never waits.
     absl::Status AddBytes(int64_t bytes);
     absl::Status AddTokens(int64_t tokens, Waiter when_freed = nullptr);
-    // Tokens that have left the queue.
+    // Tokens that have left the queue. Thread-safe: several batches may take inputs of a request.
     void ReleaseTokens(int64_t tokens);
     // Everything. Done by the destructor as well.
     void Release();

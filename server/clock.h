@@ -3,6 +3,7 @@
 // Time as the server sees it: monotonic, and injected, so that tests decide what the time is.
 
 #include <chrono>
+#include <cstdint>
 
 namespace bertrand {
 

@@ -321,6 +321,9 @@ void Engine::Pump() {
     }
     for (EndedJob& dropped : taken.dropped) End(dropped.job, std::move(dropped.status));
     if (taken.batch.slices.empty()) return;
+    for (const JobSlice& slice : taken.batch.slices) {
+      slice.job->reservation.ReleaseTokens(slice.tokens);
+    }
     around_.pool->Submit(TaskPriority::kBatch,
                          [this, lane, batch = std::move(taken.batch)]() mutable {
                            RunBatch(lane, batch);

@@ -40,9 +40,7 @@ void RequestQueue::Unlist(Entry& entry) {
 
 bool RequestQueue::Abandon(Entry& entry, const absl::Status& reason) {
   if (entry.waiting()) {
-    const int64_t tokens = SumFrom(entry.job->lengths, entry.next);
-    num_tokens_ -= tokens;
-    entry.job->reservation.ReleaseTokens(tokens);
+    num_tokens_ -= SumFrom(entry.job->lengths, entry.next);
     Unlist(entry);
   }
   if (entry.status.ok()) entry.status = reason;
@@ -88,7 +86,6 @@ RequestQueue::Taken RequestQueue::Take(TimePoint now) {
     taken.batch.slices.push_back({entry.job, entry.next, slice.count, slice.tokens});
     ++entry.num_in_flight;
     num_tokens_ -= slice.tokens;
-    job.reservation.ReleaseTokens(slice.tokens);
     if (entry.next + slice.count == job.lengths.size()) {
       Unlist(entry);
       entry.next += slice.count;
