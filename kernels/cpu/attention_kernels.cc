@@ -22,6 +22,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace bertrand {
 namespace HWY_NAMESPACE {
+namespace {
 
 constexpr size_t RoundUp(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -194,6 +195,7 @@ const AttentionKernels& Table() {
   return kTable;
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace bertrand
 HWY_AFTER_NAMESPACE();

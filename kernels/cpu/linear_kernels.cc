@@ -14,6 +14,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace bertrand {
 namespace HWY_NAMESPACE {
+namespace {
 
 void PackPanel(const float* weight, size_t out_features, size_t depth, size_t first_column,
                float* panel) {
@@ -97,6 +98,7 @@ const LinearKernels& Table() {
   return kTable;
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace bertrand
 HWY_AFTER_NAMESPACE();

@@ -14,6 +14,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace bertrand {
 namespace HWY_NAMESPACE {
+namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -183,6 +184,7 @@ const RowKernels& Table() {
   return kTable;
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace bertrand
 HWY_AFTER_NAMESPACE();
