@@ -1,0 +1,13 @@
+#pragma once
+
+// The backend that is right: plain loops, float64 accumulation, one thread. What other backends are
+// tested against; far too slow to serve.
+
+#include "kernels/backend.h"
+
+namespace bertrand {
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateReferenceBackend(
+    std::string_view name = "reference");
+
+}  // namespace bertrand
