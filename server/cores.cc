@@ -63,7 +63,8 @@ void VisitUpwards(const std::string& mount, std::string path, Read read,
 std::optional<double> CgroupCores(const std::string& root, std::string_view proc_self_cgroup) {
   std::optional<double> least;
   const std::string text(proc_self_cgroup);
-  for (const std::string line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+  const std::vector<std::string> lines = absl::StrSplit(text, '\n', absl::SkipEmpty());
+  for (const std::string& line : lines) {
     const std::vector<std::string> fields = absl::StrSplit(line, absl::MaxSplits(':', 2));
     if (fields.size() != 3) continue;
     if (fields[1].empty()) {
