@@ -1,9 +1,9 @@
 """The real server through the Python client and the command line.
 
-Environment: BERTRAND_SERVER and BERTRAND_CLI, the binaries; BERTRAND_MODEL_DIR, a folder with a
-sentence-embedding checkpoint that has a lower-casing WordPiece tokenizer, such as all-MiniLM-L6-v2.
-Without a server or a model everything is skipped, exit status 77; REQUIRE_SERVER=1 makes that a
-failure.
+Environment: BERTRAND_SERVER and BERTRAND_CLI, the binaries; BERTRAND_MODEL_DIR, else
+BERTRAND_MINILM, a folder with a sentence-embedding checkpoint that has a lower-casing WordPiece
+tokenizer, such as all-MiniLM-L6-v2. Without a server or a model everything is skipped, exit status
+77; REQUIRE_SERVER=1 makes that a failure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import bertrand
 
 SERVER = os.environ.get("BERTRAND_SERVER", "build/bertrand-server")
 CLI = os.environ.get("BERTRAND_CLI", "build/bertrand")
-MODEL_DIR = os.environ.get("BERTRAND_MODEL_DIR", "")
+# The other tests know the model as BERTRAND_MINILM.
+MODEL_DIR = os.environ.get("BERTRAND_MODEL_DIR") or os.environ.get("BERTRAND_MINILM", "")
 START_S = 120
 
 TEXTS = [
@@ -45,14 +46,17 @@ class Server:
     def __init__(self, *arguments: str) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         # Our own variables begin with BERTRAND_ as well, and the server would warn of them.
-        ours = ("BERTRAND_SERVER", "BERTRAND_CLI", "BERTRAND_MODEL_DIR", "BERTRAND_ADDRESS")
+        ours = ("SERVER", "CLI", "MODEL_DIR", "MINILM", "ADDRESS")
+        inherited = dict(os.environ)
+        for name in ours:
+            inherited.pop(f"BERTRAND_{name}", None)
         self._process = subprocess.Popen(
             [SERVER, *arguments, "--grpc-address=127.0.0.1:0", "--http-address=127.0.0.1:0"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={name: value for name, value in os.environ.items() if name not in ours},
+            env=inherited,
         )
         self.address = self._ready_address()
 
@@ -324,7 +328,7 @@ def missing() -> str:
     if not os.access(SERVER, os.X_OK):
         return f"no server at {SERVER}; build it, or set BERTRAND_SERVER"
     if not MODEL_DIR:
-        return "BERTRAND_MODEL_DIR is not set"
+        return "neither BERTRAND_MODEL_DIR nor BERTRAND_MINILM is set"
     return ""
 
 
