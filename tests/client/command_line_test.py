@@ -171,6 +171,7 @@ class CommandLineTest(unittest.TestCase):
 
     def test_a_reader_that_leaves_stops_the_work(self) -> None:
         lines = "\n".join(str(index) for index in range(50_000)).encode()
+        self.server.delay_s = 0.02
         command = f"{CLI} embed 2>/dev/null | head -n 1"
         subprocess.run(
             ["bash", "-c", command], input=lines, env=self.environment, check=True, timeout=60
