@@ -150,7 +150,7 @@ void AttendRows(const AttentionTile& tile, size_t query, size_t rows, size_t key
   const size_t padded_head = RoundUp(tile.head_size, kPanelWidth);
   for (size_t key = 0; key < keys; key += kPanelWidth) {
     multiply(tile.q + query * tile.stride, tile.stride, scratch.keys + key * tile.head_size,
-             tile.head_size, scratch.scores + key, kScoreStride);
+             tile.head_size, scratch.scores + key, kScoreStride, scratch.keys);
   }
   float keep[kMaxRows], factor[kMaxRows];
   for (size_t r = 0; r < rows; ++r) {
@@ -168,7 +168,7 @@ void AttendRows(const AttentionTile& tile, size_t query, size_t rows, size_t key
   }
   for (size_t j = 0; j < padded_head; j += kPanelWidth) {
     multiply(scratch.scores, kScoreStride, scratch.values + j * keys, keys, scratch.partial + j,
-             kPaddedHeadSize);
+             kPaddedHeadSize, scratch.values);
   }
   for (size_t r = 0; r < rows; ++r) {
     Merge(scratch.partial + r * kPaddedHeadSize, tile.head_size, keep[r], factor[r],
