@@ -59,8 +59,12 @@ HWY_INLINE void RunTileWith(const LinearTile& tile) {
   // A pass over the panel fetches one line of each of its rows ahead; once all are on their way
   // (after one pass or two), passes look at the panel itself.
   size_t line = 0;
+  // Rows a multiple of 4 KiB apart all fall into one set of the first-level cache, which has 8 ways
+  // or more: with 12 of them, every broadcast missed. 7 and a line of the panel stay: 1024 x 1024
+  // 92 -> 104 GFLOP/s, 3072 x 768 76 -> 95 (128 rows, AVX-512).
+  const size_t rows_max = tile.depth % 1024 == 0 ? std::min<size_t>(7, kMaxRows) : kMaxRows;
   for (size_t row = 0; row < tile.rows;) {
-    const size_t rows = BlockRows(row, tile.rows);
+    const size_t rows = BlockRows(row, tile.rows, rows_max);
     const float* ahead = line < kPanelWidth ? tile.ahead + line : tile.panel;
     line += kFloatsALine;
     kMultiplyRows[rows - 1](tile.x + row * tile.depth, tile.depth, tile.panel, tile.depth, products,

@@ -83,11 +83,11 @@ constexpr std::array<MultiplyRowsFn, kMaxRows> MakeMultiplyTable(std::index_sequ
 inline constexpr std::array<MultiplyRowsFn, kMaxRows> kMultiplyRows =
     MakeMultiplyTable(std::make_index_sequence<kMaxRows>());
 
-// Rows in the block that starts at `row` of `rows`: blocks as equal as they can be, since 13 rows
-// as 7 + 6 keep the multipliers busier than 12 + 1.
-HWY_INLINE size_t BlockRows(size_t row, size_t rows) {
+// Rows in the block that starts at `row` of `rows`, at most rows_max: blocks as equal as they can
+// be, since 13 rows as 7 + 6 keep the multipliers busier than 12 + 1.
+HWY_INLINE size_t BlockRows(size_t row, size_t rows, size_t rows_max = kMaxRows) {
   const size_t left = rows - row;
-  const size_t blocks = (left + kMaxRows - 1) / kMaxRows;
+  const size_t blocks = (left + rows_max - 1) / rows_max;
   return (left + blocks - 1) / blocks;
 }
 
