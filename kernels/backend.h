@@ -3,15 +3,15 @@
 // The operations a BERT-family encoder is made of, fused as far as they can be, on one device.
 //
 // A Backend owns its device and creates Buffers (device memory), PackedLinear weights and Streams.
-// It is immutable after creation and thread-safe; a Stream is one slot of work in flight and is used
-// by one thread at a time. Every operation is asynchronous on its stream: results are valid after
-// Synchronize. (A CPU's stream computes before it returns.) Operations allocate nothing: what they
-// need beyond their operands is sized when the stream is made.
+// It is immutable after creation and thread-safe; a Stream is one slot of work in flight and is
+// used by one thread at a time. Every operation is asynchronous on its stream: results are valid
+// after Synchronize. (A CPU's stream computes before it returns.) Operations allocate nothing: what
+// they need beyond their operands is sized when the stream is made.
 //
 // The public operations check shapes and types once and return InvalidArgument before any work; the
-// Do... virtuals may rely on those checks. tokens == 0 or rows == 0 does nothing. Operands absent by
-// default-made views are named "optional". Unless said otherwise all tensors of one call have the
-// same floating type, which is that of the activations (Backend::activation_dtype()).
+// Do... virtuals may rely on those checks. tokens == 0 or rows == 0 does nothing. Operands absent
+// by default-made views are named "optional". Unless said otherwise all tensors of one call have
+// the same floating type, which is that of the activations (Backend::activation_dtype()).
 //
 // Packed sequences: T tokens of n sequences end to end, no padding; cu_seqlens int32 [n+1], with
 // cu_seqlens[0] = 0 and cu_seqlens[n] = T.
@@ -150,9 +150,10 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t size_bytes) const = 0;
 
   // weight [out, in] and bias [out] (may be empty) as float32 host memory, row-major; not kept.
-  virtual absl::StatusOr<std::unique_ptr<PackedLinear>> PackLinear(
-      std::span<const float> weight, std::span<const float> bias, int64_t out_features,
-      int64_t in_features) const = 0;
+  virtual absl::StatusOr<std::unique_ptr<PackedLinear>> PackLinear(std::span<const float> weight,
+                                                                   std::span<const float> bias,
+                                                                   int64_t out_features,
+                                                                   int64_t in_features) const = 0;
 
   // One slot of work in flight, for batches of at most max_tokens tokens.
   virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(int64_t max_tokens) const = 0;
@@ -186,8 +187,8 @@ class Backend {
 };
 
 // "cpu": oneDNN and Highway over `pool`, which must outlive the backend. "reference": plain loops
-// with float64 accumulation, for tests. "cuda", "cuda:N", "emulated": Unimplemented in this version.
-// InvalidArgument names an unknown device and the known ones.
+// with float64 accumulation, for tests. "cuda", "cuda:N", "emulated": Unimplemented in this
+// version. InvalidArgument names an unknown device and the known ones.
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool);
 
 }  // namespace bertrand

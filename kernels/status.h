@@ -45,11 +45,11 @@ absl::Status Annotate(const absl::Status& status, std::string_view context);
     }                                                                     \
   } while (false)
 
-#define BERTRAND_RETURN_IF_ERROR(expression)                  \
-  do {                                                        \
+#define BERTRAND_RETURN_IF_ERROR(expression)                                    \
+  do {                                                                          \
     if (absl::Status bertrand_status_ = (expression); !bertrand_status_.ok()) { \
-      return bertrand_status_;                                \
-    }                                                         \
+      return bertrand_status_;                                                  \
+    }                                                                           \
   } while (false)
 
 #define BERTRAND_CONCAT_INNER_(a, b) a##b

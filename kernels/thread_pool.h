@@ -42,9 +42,9 @@ class ThreadPool {
   void Submit(TaskPriority priority, std::function<void()> task);
 
   // Calls body(context, i) for every i in [0, count), on the caller and on every thread of the pool
-  // that is free, and returns when all are done. Allocates nothing. The caller may be any thread, in
-  // the pool or not. `slot` below num_slots() tells apart the threads that run bodies at the same
-  // time (for scratch memory).
+  // that is free, and returns when all are done. Allocates nothing. The caller may be any thread,
+  // in the pool or not. `slot` below num_slots() tells apart the threads that run bodies at the
+  // same time (for scratch memory).
   using Body = void (*)(void* context, int64_t index, int slot);
   void ParallelFor(int64_t count, Body body, void* context);
 

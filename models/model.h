@@ -2,10 +2,10 @@
 
 // A checkpoint, loaded on one device: everything between text and the numbers of an answer.
 //
-// Model is immutable after Load and thread-safe. A ModelRunner is one slot of work in flight with its
-// workspace, used by one thread at a time; the engine makes as many as it wants batches to overlap.
-// Prepare (CPU work: prompt, strip, tokenizer) and Forward (device work) are apart, so that they
-// overlap.
+// Model is immutable after Load and thread-safe. A ModelRunner is one slot of work in flight with
+// its workspace, used by one thread at a time; the engine makes as many as it wants batches to
+// overlap. Prepare (CPU work: prompt, strip, tokenizer) and Forward (device work) are apart, so
+// that they overlap.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -25,8 +25,17 @@ namespace bertrand {
 
 // bertrand.v1.Task, by number and in the order of the .proto.
 enum class Task : uint8_t {
-  kEmbed = 1, kEmbedTokens, kEmbedSparse, kClassify, kClassifyZeroShot, kRerank, kClassifyTokens,
-  kAnswerQuestion, kFillMask, kDetectReplacedTokens, kPredictSentencePair,
+  kEmbed = 1,
+  kEmbedTokens,
+  kEmbedSparse,
+  kClassify,
+  kClassifyZeroShot,
+  kRerank,
+  kClassifyTokens,
+  kAnswerQuestion,
+  kFillMask,
+  kDetectReplacedTokens,
+  kPredictSentencePair,
 };
 const char* Name(Task task);  // "embed", "embed-tokens", ...
 
@@ -35,7 +44,13 @@ enum class Family : uint8_t { kBert = 1, kRoberta, kAlbert, kDistilBert, kElectr
 
 // What a client may ask for with EmbedRequest.pooling.
 enum class PoolingChoice : uint8_t {
-  kCls = 1, kMean, kMax, kMeanSqrtLen, kWeightedMean, kLastToken, kPooler,
+  kCls = 1,
+  kMean,
+  kMax,
+  kMeanSqrtLen,
+  kWeightedMean,
+  kLastToken,
+  kPooler,
 };
 
 struct ModelDescription {
@@ -50,6 +65,9 @@ struct ModelDescription {
   std::string compute_type;  // "float32"
   std::string device;
   uint64_t weight_bytes = 0, num_parameters = 0;
+  // What an operator may want to know about how the checkpoint was read (tensors that are not used,
+  // a missing modules.json): one line each, for the log.
+  std::vector<std::string> load_notes;
 };
 
 // Text to be tokenised. Views must outlive the call.
@@ -93,16 +111,16 @@ struct TokensOutput {
 struct SequenceWork {
   std::span<const int32_t> ids;
   std::span<const int32_t> type_ids;
-  const EmbedOutput* embed = nullptr;    // exactly one of the two is set
+  const EmbedOutput* embed = nullptr;  // exactly one of the two is set
   const TokensOutput* tokens = nullptr;
 };
 
 class ModelRunner {
  public:
   virtual ~ModelRunner() = default;
-  // Packs the sequences, runs the encoder, writes every output, and returns when all is on the host.
-  // Allocates nothing beyond what NewRunner made. Requires: ids and type_ids in range, at most
-  // max_tokens tokens and max_sequences sequences, none empty. Sequences of one batch may want
+  // Packs the sequences, runs the encoder, writes every output, and returns when all is on the
+  // host. Allocates nothing beyond what NewRunner made. Requires: ids and type_ids in range, at
+  // most max_tokens tokens and max_sequences sequences, none empty. Sequences of one batch may want
   // different outputs. A vector depends on its sequence alone, whatever else is in the batch.
   virtual absl::Status Forward(std::span<const SequenceWork> batch) = 0;
 };
@@ -116,8 +134,8 @@ class Model {
  public:
   virtual ~Model() = default;
 
-  // Reads a checkpoint's folder and puts its weights on the device. `backend` must outlive the model.
-  // Errors name file, key or tensor, with actual and expected value.
+  // Reads a checkpoint's folder and puts its weights on the device. `backend` must outlive the
+  // model. Errors name file, key or tensor, with actual and expected value.
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& folder,
                                                      const Backend& backend,
                                                      const LoadOptions& options);
@@ -126,8 +144,8 @@ class Model {
   virtual const Tokenizer& tokenizer() const = 0;
   bool HasTask(Task task) const;
 
-  // Text -> ids. InvalidArgument: unknown prompt_name (names those there are), prompt and prompt_name
-  // together, too long with kFail. Thread-safe, reuses the memory of `input`.
+  // Text -> ids. InvalidArgument: unknown prompt_name (names those there are), prompt and
+  // prompt_name together, too long with kFail. Thread-safe, reuses the memory of `input`.
   virtual absl::Status Prepare(const TextInput& text, const PrepareOptions& options,
                                PreparedInput* input) const = 0;
   // Ids given by the client, special tokens included: length (>= 1, the model's limit), ranges, and

@@ -4,14 +4,17 @@
 //
 // Parsed strictly, with what transformers writes allowed: integers beyond 64 bits
 // (model_max_length 1000000000000000019884624838656), NaN, Infinity, -Infinity, and a UTF-8 BOM.
-// Refused, with file and byte offset: duplicate keys, bad UTF-8, lone surrogates, trailing bytes,
-// nesting beyond kMaxDepth. Memory is at most a small multiple of the file's size.
+// Refused, with name and byte offset: duplicate keys, bad UTF-8, lone surrogates, trailing bytes,
+// nesting beyond kMaxDepth, and a file so full of tiny values that its tree would take more than
+// kMaxExpansion times its size. The top must be an object or an array.
 //
-// A Json is a value that owns its children; reading is thread-safe.
+// A Json is a move-only value that owns its children; reading is thread-safe.
 
 #include <absl/status/statusor.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,6 +26,7 @@ namespace bertrand {
 class Json {
  public:
   static constexpr int kMaxDepth = 64;
+  static constexpr size_t kMaxExpansion = 8;
   enum class Kind : uint8_t { kNull, kBool, kNumber, kString, kArray, kObject };
   using Member = std::pair<std::string, Json>;
 
@@ -30,6 +34,10 @@ class Json {
   static absl::StatusOr<Json> Parse(std::string_view text, std::string_view name);
 
   Json() = default;
+  Json(Json&& other) noexcept;
+  Json& operator=(Json&& other) noexcept;
+  ~Json();
+
   Kind kind() const { return kind_; }
   bool is_null() const { return kind_ == Kind::kNull; }
   bool is_bool() const { return kind_ == Kind::kBool; }
@@ -46,11 +54,10 @@ class Json {
   const std::string* as_string() const;
 
   // Elements of an array, members of an object in file order; empty for other kinds.
-  const std::vector<Json>& elements() const { return elements_; }
-  const std::vector<Member>& members() const { return members_; }
+  const std::vector<Json>& elements() const;
+  const std::vector<Member>& members() const;
 
-  // The member's value; null when absent or when this is no object. Objects of many members are
-  // looked up through a sorted index, in logarithmic time.
+  // The member's value; null when absent or when this is no object. Logarithmic time.
   const Json* Find(std::string_view key) const;
   // Find, where an explicit null counts as absent.
   const Json* FindNonNull(std::string_view key) const;
@@ -61,12 +68,24 @@ class Json {
  private:
   friend class JsonReader;
 
+  struct Object {
+    std::vector<Member> members;
+    std::vector<uint32_t> by_key;  // indices of members, sorted by key
+  };
+
+  // Small, because a vocabulary has a million of them: the kind says which one is alive.
+  union Value {
+    bool boolean;
+    int64_t integer;
+    double number;
+    std::string* string;          // owned
+    std::vector<Json>* elements;  // owned
+    Object* object;               // owned
+  };
+
   Kind kind_ = Kind::kNull;
-  bool bool_ = false;
-  std::string text_;  // of a string: its value; of a number: as written
-  std::vector<Json> elements_;
-  std::vector<Member> members_;
-  std::vector<uint32_t> by_key_;  // members_ indices sorted by key
+  bool is_integer_ = false;
+  Value value_{};
 };
 
 }  // namespace bertrand

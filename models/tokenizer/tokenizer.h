@@ -69,14 +69,14 @@ class Tokenizer {
                                                              std::string_view config);
 
   // `second` null: a single text. Text must be valid UTF-8 (InvalidArgument with the byte offset
-  // otherwise). InvalidArgument when truncation fails: kFail and too long (message has the limit and
-  // the length), only_first / only_second that cannot reach the limit.
+  // otherwise). InvalidArgument when truncation fails: kFail and too long (message has the limit
+  // and the length), only_first / only_second that cannot reach the limit.
   virtual absl::Status Encode(std::string_view first, const std::string_view* second,
                               const EncodeOptions& options, Encoding* encoding) const = 0;
 
   // transformers' `decode`: the decoder of tokenizer.json, then clean_up_tokenization_spaces as
-  // tokenizer_config.json says (absent: false). Ids must be below vocab_size(): InvalidArgument names
-  // the first that is not.
+  // tokenizer_config.json says (absent: false). Ids must be below vocab_size(): InvalidArgument
+  // names the first that is not.
   virtual absl::StatusOr<std::string> Decode(std::span<const uint32_t> ids,
                                              bool skip_special_tokens) const = 0;
 
