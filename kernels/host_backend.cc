@@ -22,16 +22,17 @@ class HostBuffer final : public Buffer {
 
 }  // namespace
 
-void* AllocateHost(size_t size_bytes) {
+std::unique_ptr<Buffer> AllocateHostBuffer(size_t size_bytes) {
   const size_t alignment = size_bytes >= kHugePageBytes ? kHugePageBytes : kHostAlignmentBytes;
   if (size_bytes > std::numeric_limits<size_t>::max() - alignment) return nullptr;
   const size_t rounded = (std::max(size_bytes, size_t{1}) + alignment - 1) / alignment * alignment;
   void* data = std::aligned_alloc(alignment, rounded);
+  if (data == nullptr) return nullptr;
 #ifdef MADV_HUGEPAGE
   // Advice only: it fails harmlessly where huge pages are off.
-  if (data != nullptr && alignment == kHugePageBytes) madvise(data, rounded, MADV_HUGEPAGE);
+  if (alignment == kHugePageBytes) madvise(data, rounded, MADV_HUGEPAGE);
 #endif
-  return data;
+  return std::make_unique<HostBuffer>(data, size_bytes);
 }
 
 absl::Status CheckPackLinear(std::span<const float> weight, std::span<const float> bias,
@@ -66,12 +67,12 @@ absl::Status CheckMaxTokens(int64_t max_tokens) {
 }
 
 absl::StatusOr<std::unique_ptr<Buffer>> HostBackend::Allocate(size_t size_bytes) const {
-  void* data = AllocateHost(size_bytes);
-  if (data == nullptr) {
+  std::unique_ptr<Buffer> buffer = AllocateHostBuffer(size_bytes);
+  if (buffer == nullptr) {
     return ResourceExhausted("no host memory for a buffer of " + std::to_string(size_bytes) +
                              " bytes");
   }
-  return std::unique_ptr<Buffer>(std::make_unique<HostBuffer>(data, size_bytes));
+  return buffer;
 }
 
 absl::Status HostBackend::Upload(std::span<const float> host, const TensorView& device) const {

@@ -12,8 +12,8 @@ inline constexpr size_t kHostAlignmentBytes = 256;
 
 // Memory of at least `size_bytes` bytes, aligned to 256 bytes and readable to the next multiple;
 // large blocks ask for huge pages, because streaming weights through 4 KiB pages costs page walks.
-// nullptr when there is none. Freed by std::free.
-void* AllocateHost(size_t size_bytes);
+// nullptr when there is none.
+std::unique_ptr<Buffer> AllocateHostBuffer(size_t size_bytes);
 
 // The checks of PackLinear and CreateStream, with their messages.
 absl::Status CheckPackLinear(std::span<const float> weight, std::span<const float> bias,

@@ -31,8 +31,7 @@ class ReferenceStream final : public Stream {};
 
 class ReferenceBackend final : public HostBackend {
  public:
-  explicit ReferenceBackend(std::string_view name) : name_(name) {}
-  std::string name() const override { return name_; }
+  std::string name() const override { return "reference"; }
 
   absl::StatusOr<std::unique_ptr<PackedLinear>> PackLinear(std::span<const float> weight,
                                                            std::span<const float> bias,
@@ -74,14 +73,12 @@ class ReferenceBackend final : public HostBackend {
     NormalizeReference(params);
     return absl::OkStatus();
   }
-
-  const std::string name_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backend>> CreateReferenceBackend(std::string_view name) {
-  return std::unique_ptr<Backend>(std::make_unique<ReferenceBackend>(name));
+absl::StatusOr<std::unique_ptr<Backend>> CreateReferenceBackend() {
+  return std::unique_ptr<Backend>(std::make_unique<ReferenceBackend>());
 }
 
 }  // namespace bertrand

@@ -7,7 +7,6 @@
 
 namespace bertrand {
 
-absl::StatusOr<std::unique_ptr<Backend>> CreateReferenceBackend(
-    std::string_view name = "reference");
+absl::StatusOr<std::unique_ptr<Backend>> CreateReferenceBackend();
 
 }  // namespace bertrand

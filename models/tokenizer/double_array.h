@@ -1,0 +1,63 @@
+#pragma once
+
+// A set of byte strings as a trie in one array: the child of `state` by byte c is cell
+// `base ^ c`, if that cell's `check` is `state`. One load and one comparison a step.
+//
+// Built once, immutable and thread-safe after that. Each cell has two more numbers for its user, in
+// the same sixteen bytes, so that whatever a step leads to is on the cache line it has just read.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace bertrand {
+
+class DoubleArray {
+ public:
+  static constexpr uint32_t kNone = 0;  // no state
+
+  struct Cell {
+    uint32_t base = 0;
+    uint32_t check = kNone;
+    uint32_t first = 0, second = 0;  // the user's
+  };
+
+  struct Key {
+    std::string_view text;
+    uint32_t root = 0;   // which of several tries in the same array
+    uint32_t value = 0;  // handed to on_key
+  };
+
+  // States of the roots: 1 to num_roots (root r is state r + 1). Keys in any order; equal ones and
+  // empty ones are allowed. end_states[i] is the state that keys[i] ends in.
+  void Build(std::vector<Key> keys, uint32_t num_roots, std::vector<uint32_t>* end_states);
+
+  uint32_t Step(uint32_t state, unsigned char byte) const {
+    const uint32_t next = cells_[state].base ^ byte;
+    return cells_[next].check == state ? next : kNone;
+  }
+  const Cell& cell(uint32_t state) const { return cells_[state]; }
+  Cell& cell(uint32_t state) { return cells_[state]; }
+  // All states, parents before children, the roots first.
+  const std::vector<uint32_t>& by_depth() const { return by_depth_; }
+  // Frees what only building needs.
+  void Seal() { by_depth_ = {}; }
+
+ private:
+  struct Group;  // the keys below one state
+
+  void AddBlock();
+  void Unlink(uint32_t cell);
+  void Take(uint32_t cell, uint32_t parent);
+  uint32_t FindBase(const std::vector<unsigned char>& bytes);
+
+  std::vector<Cell> cells_;
+  std::vector<uint32_t> by_depth_;
+  // While building: which cells are states, and a ring of those that are not and still worth a try,
+  // through cell 0.
+  std::vector<bool> used_;
+  std::vector<uint32_t> next_free_, previous_free_;
+};
+
+}  // namespace bertrand

@@ -1,0 +1,52 @@
+#pragma once
+
+// Special tokens around one text or two: the `post_processor` of tokenizer.json, and the truncation
+// that makes room for them.
+//
+// Immutable and thread-safe.
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/checkpoint/json.h"
+#include "models/tokenizer/tokenizer.h"
+
+namespace bertrand {
+
+// What stands where in the result.
+struct TemplatePiece {
+  int sequence = -1;         // 0 or 1: that text's tokens; -1: `ids`
+  std::vector<int32_t> ids;  // special tokens
+  int32_t type_id = 0;
+};
+
+struct PostProcessor {
+  // Without post-processor: the texts one behind the other, types 0 and 1.
+  std::vector<TemplatePiece> single{{0, {}, 0}};
+  std::vector<TemplatePiece> pair{{0, {}, 0}, {1, {}, 1}};
+
+  const std::vector<TemplatePiece>& Pieces(bool is_pair) const { return is_pair ? pair : single; }
+  int64_t NumSpecialTokens(bool is_pair) const;
+};
+
+// `"post_processor": null` is the default PostProcessor. Errors name types that are not supported.
+absl::StatusOr<PostProcessor> ParsePostProcessor(const Json* json);
+
+// [CLS] A [SEP], [CLS] A [SEP] B [SEP].
+PostProcessor BertPostProcessor(int32_t cls_id, int32_t sep_id);
+
+// How many tokens of each text are kept.
+struct KeptTokens {
+  size_t first = 0, second = 0;
+};
+
+// `num_special`: what the post-processor will add (0 without special tokens). The rules are those of
+// `tokenizers` (utils/truncation.rs); see FACTS of EncodeOptions in tokenizer.h for errors.
+absl::StatusOr<KeptTokens> Truncate(size_t num_first, size_t num_second, bool is_pair,
+                                    int64_t num_special, const EncodeOptions& options);
+
+}  // namespace bertrand

@@ -1,0 +1,54 @@
+#pragma once
+
+// The tokens of one text before truncation and special tokens, in memory that is reused.
+//
+// A TokenRun belongs to one call. Writers call Reserve(n) and then write at ids() + size() up to n
+// tokens, so that no token costs a check or an allocation.
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "models/tokenizer/normalizer.h"
+
+namespace bertrand {
+
+class TokenRun {
+ public:
+  void Clear(bool want_sources) {
+    size_ = 0;
+    want_sources_ = want_sources;
+  }
+  bool want_sources() const { return want_sources_; }
+  size_t size() const { return size_; }
+
+  void Reserve(size_t more) {
+    if (size_ + more <= ids_.size()) return;
+    ids_.resize(2 * ids_.size() + more + 256);
+  }
+  // Behind the last token; after writing n ids there, Advance(n).
+  int32_t* next_id() { return ids_.data() + size_; }
+  void Advance(size_t count) { size_ += count; }
+  // With want_sources: one call a token, in order.
+  void AddSource(SourceRange range, size_t index) {
+    if (index >= sources_.size()) sources_.resize(2 * index + 256);
+    sources_[index] = range;
+  }
+  void Add(int32_t id, SourceRange range) {
+    Reserve(1);
+    *next_id() = id;
+    if (want_sources_) AddSource(range, size_);
+    ++size_;
+  }
+
+  const int32_t* ids() const { return ids_.data(); }
+  const SourceRange* sources() const { return sources_.data(); }
+
+ private:
+  size_t size_ = 0;
+  bool want_sources_ = false;
+  std::vector<int32_t> ids_;
+  std::vector<SourceRange> sources_;
+};
+
+}  // namespace bertrand

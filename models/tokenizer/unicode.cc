@@ -1,0 +1,109 @@
+#include "models/tokenizer/unicode.h"
+
+#include <cstring>
+#include <optional>
+
+#include "models/tokenizer/tokenizer.h"
+
+namespace bertrand {
+namespace {
+
+// Eight bytes at a time: true when none has its top bit.
+bool AllAscii(const char* at) {
+  uint64_t word;
+  std::memcpy(&word, at, sizeof(word));
+  return (word & 0x8080808080808080u) == 0;
+}
+
+// The length of the well-formed sequence at `at` (Unicode 15, table 3-7), or 0.
+size_t SequenceLength(const unsigned char* at, size_t available) {
+  const unsigned lead = at[0];
+  if (lead < 0x80) return 1;
+  if (lead < 0xC2 || lead > 0xF4) return 0;
+  const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  if (available < length) return 0;
+  unsigned low = 0x80, high = 0xBF;  // of the second byte
+  if (lead == 0xE0) low = 0xA0;      // overlong
+  if (lead == 0xED) high = 0x9F;     // surrogates
+  if (lead == 0xF0) low = 0x90;      // overlong
+  if (lead == 0xF4) high = 0x8F;     // beyond U+10FFFF
+  if (at[1] < low || at[1] > high) return 0;
+  for (size_t i = 2; i < length; ++i) {
+    if ((at[i] & 0xC0) != 0x80) return 0;
+  }
+  return length;
+}
+
+}  // namespace
+
+std::optional<size_t> FindInvalidUtf8(std::string_view text) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+  size_t i = 0;
+  while (i < text.size()) {
+    if (bytes[i] < 0x80) {
+      while (i + 8 <= text.size() && AllAscii(text.data() + i)) i += 8;
+      while (i < text.size() && bytes[i] < 0x80) ++i;
+      continue;
+    }
+    const size_t length = SequenceLength(bytes + i, text.size() - i);
+    if (length == 0) return i;
+    i += length;
+  }
+  return std::nullopt;
+}
+
+size_t Decompose(char32_t c, char32_t* out) {
+  const CodePointRecord& record = RecordOf(c);
+  if (record.flags & kHangulSyllable) {
+    constexpr char32_t kFirst = 0xAC00, kLead = 0x1100, kVowel = 0x1161, kTail = 0x11A7;
+    constexpr char32_t kTails = 28, kPerLead = 21 * kTails;
+    const char32_t syllable = c - kFirst;
+    out[0] = kLead + syllable / kPerLead;
+    out[1] = kVowel + syllable % kPerLead / kTails;
+    out[2] = kTail + syllable % kTails;
+    return out[2] == kTail ? 2 : 3;
+  }
+  if (record.decomposition == 0) {
+    out[0] = c;
+    return 1;
+  }
+  const std::u32string_view sequence = SequenceAt(record.decomposition);
+  for (size_t i = 0; i < sequence.size(); ++i) out[i] = sequence[i];
+  return sequence.size();
+}
+
+size_t WriteUtf8(char32_t c, char* out) {
+  if (c < 0x80) {
+    out[0] = static_cast<char>(c);
+    return 1;
+  }
+  if (c < 0x800) {
+    out[0] = static_cast<char>(0xC0 | c >> 6);
+    out[1] = static_cast<char>(0x80 | (c & 63));
+    return 2;
+  }
+  if (c < 0x10000) {
+    out[0] = static_cast<char>(0xE0 | c >> 12);
+    out[1] = static_cast<char>(0x80 | (c >> 6 & 63));
+    out[2] = static_cast<char>(0x80 | (c & 63));
+    return 3;
+  }
+  out[0] = static_cast<char>(0xF0 | c >> 18);
+  out[1] = static_cast<char>(0x80 | (c >> 12 & 63));
+  out[2] = static_cast<char>(0x80 | (c >> 6 & 63));
+  out[3] = static_cast<char>(0x80 | (c & 63));
+  return 4;
+}
+
+void AppendUtf8(char32_t c, std::string* out) {
+  char buffer[4];
+  out->append(buffer, WriteUtf8(c, buffer));
+}
+
+size_t CountCodePoints(std::string_view text) {
+  size_t count = 0;
+  for (const char c : text) count += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  return count;
+}
+
+}  // namespace bertrand

@@ -1,0 +1,88 @@
+#pragma once
+
+// The WordPiece model: a word becomes the longest vocabulary entry that starts it, then the longest
+// entry `prefix + rest` that continues it, and so on; a word that cannot be covered becomes one
+// unknown token.
+//
+// The automaton. The obvious loop looks each prefix up from long to short, quadratic in the word.
+// Here two tries share one double array: the entries as they are (for the start of a word), and
+// those with the continuing prefix without it. Each state v also has a failure link and a list of
+// tokens: when no child of v fits the next byte, the longest-match decision for the bytes read so
+// far is already known. Those tokens are emitted, and matching goes on in the state that stands for
+// the bytes which they leave over, without reading any byte twice (Song et al., "Fast WordPiece
+// Tokenization", EMNLP 2021, LinMaxMatch):
+//   v ends an entry t:   tokens(v) = [t], fail(v) = the root of continuations;
+//   otherwise:           tokens(v) = tokens(parent), z = fail(parent); while z has no child by v's
+//                        byte: append tokens(z), z = fail(z); fail(v) = that child, or none.
+// A state without failure link ends in the unknown token. Linear time for any vocabulary and word.
+//
+// Immutable after Create and thread-safe.
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "models/checkpoint/json.h"
+#include "models/tokenizer/double_array.h"
+#include "models/tokenizer/vocabulary.h"
+
+namespace bertrand {
+
+struct WordPieceOptions {
+  std::string unk_token = "[UNK]";
+  std::string continuing_subword_prefix = "##";
+  int64_t max_input_chars_per_word = 100;
+};
+
+class WordPiece {
+ public:
+  static absl::StatusOr<std::unique_ptr<WordPiece>> Create(Vocabulary vocabulary,
+                                                           WordPieceOptions options);
+
+  // Tokens of `word` (not empty, at most max_input_chars_per_word code points), at most one a byte:
+  // ids[i] and, if ends is not null, ends[i]: where in the word it ends, in bytes (it starts where
+  // the one before ends). Returns how many; 0 when the word cannot be covered, so that it is one
+  // unknown token.
+  size_t Match(std::string_view word, int32_t* ids, uint32_t* ends) const;
+
+  // The id of the unknown token; empty when the vocabulary does not have it.
+  std::optional<int32_t> unk_id() const { return unk_id_; }
+  uint64_t max_input_chars() const { return max_input_chars_; }
+  const WordPieceOptions& options() const { return options_; }
+  const Vocabulary& vocabulary() const { return vocabulary_; }
+
+ private:
+  struct Output {
+    int32_t id;
+    uint32_t length;  // bytes of the word that it covers
+  };
+  static constexpr uint32_t kWordRoot = 1, kContinuationRoot = 2;
+
+  WordPiece(Vocabulary vocabulary, WordPieceOptions options);
+  absl::Status BuildAutomaton();
+  uint32_t AddOutputs(const std::vector<Output>& outputs);
+  void AppendOutputs(uint32_t state, std::vector<Output>* outputs) const;
+  template <bool kWantEnds>
+  size_t MatchImpl(std::string_view word, int32_t* ids, uint32_t* ends) const;
+
+  Vocabulary vocabulary_;
+  WordPieceOptions options_;
+  std::optional<int32_t> unk_id_;
+  uint64_t max_input_chars_;
+  // Cells: `first` is the failure link, `second` the index in outputs_ of a header, whose `id` is the
+  // number of outputs that follow it.
+  DoubleArray states_;
+  std::vector<Output> outputs_;
+};
+
+// From tokenizer.json's `model`.
+absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(const Json& json);
+
+}  // namespace bertrand
