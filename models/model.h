@@ -144,7 +144,8 @@ class Model {
   virtual const Tokenizer& tokenizer() const = 0;
   bool HasTask(Task task) const;
 
-  // Text -> ids. InvalidArgument: unknown prompt_name (names those there are), prompt and
+  // Text -> ids. Spans are of the text as given: without the prompt, before stripping.
+  // InvalidArgument: unknown prompt_name (names those there are), prompt and
   // prompt_name together, too long with kFail. Thread-safe, reuses the memory of `input`.
   virtual absl::Status Prepare(const TextInput& text, const PrepareOptions& options,
                                PreparedInput* input) const = 0;

@@ -184,6 +184,24 @@ TEST_F(SentenceModel, LimitsAndRanges) {
   EXPECT_FALSE(model->PrepareIds(std::vector<uint32_t>(13, 5), {}, &input).ok());
 }
 
+// Spans are of the text that was given, whatever was put before it or taken away.
+TEST_F(SentenceModel, SpansOfTheGivenText) {
+  const auto model = Load({"prompts", "plain", ""});
+  PreparedInput input;
+  PrepareOptions options;
+  options.as_sentence = true;
+  options.prompt_name = "query";
+  options.encode.want_spans = true;
+  const std::string text = "  \xc3\xa4 cat \n";
+  ASSERT_TRUE(model->Prepare({text}, options, &input).ok());
+  // [CLS] query : a cat [SEP], the umlaut without its dots.
+  ASSERT_EQ(input.encoding.spans.size(), 6u);
+  EXPECT_EQ(input.encoding.spans[1], (TokenSpan{0, 0, 0, 0}));
+  EXPECT_EQ(input.encoding.spans[3], (TokenSpan{2, 3, 2, 4}));
+  EXPECT_EQ(input.encoding.spans[4], (TokenSpan{4, 7, 5, 8}));
+  EXPECT_EQ(input.encoding.spans[5], (TokenSpan{0, 0, 0, 0}));
+}
+
 // One token type: the tokenizer's 1 for a pair's second text has no row.
 TEST_F(SentenceModel, PairsNeedTwoTokenTypes) {
   folder_.CopyFrom(kCheckpoints + "/one_type");

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace bertrand {
 namespace {
@@ -86,6 +87,36 @@ TEST(SentenceText, EveryCodePointAsPython) {
     crc = Crc32(lines, crc);
   }
   EXPECT_EQ(crc, 0x45cb64c7u);
+}
+
+// Spans of one code point each, as a tokenizer of characters would give, mapped back.
+std::vector<TokenSpan> SpansBack(const std::string& text, const TextCleaning& cleaning) {
+  std::string memory;
+  const std::string_view cleaned = CleanText(text, cleaning, &memory);
+  std::vector<TokenSpan> spans;
+  uint32_t code_point = 0;
+  for (size_t at = 0; at < cleaned.size(); ++code_point) {
+    const size_t begin = at++;
+    while (at < cleaned.size() && (cleaned[at] & 0xc0) == 0x80) ++at;
+    spans.push_back(
+        {code_point, code_point + 1, static_cast<uint32_t>(begin), static_cast<uint32_t>(at)});
+  }
+  const std::vector<int8_t> sequence(spans.size(), 0);
+  MapSpansBack(text, cleaning, sequence, 0, spans);
+  return spans;
+}
+
+TEST(SentenceText, SpansBack) {
+  using Spans = std::vector<TokenSpan>;
+  EXPECT_EQ(SpansBack("ab", {}), (Spans{{0, 1, 0, 1}, {1, 2, 1, 2}}));
+  EXPECT_EQ(SpansBack("\xc2\xa0 \xc3\xa4 ", {.strip = true}), (Spans{{2, 3, 3, 5}}));
+  EXPECT_EQ(SpansBack("b", {.prompt = "\xc3\xa4:"}),
+            (Spans{{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 1, 0, 1}}));
+  EXPECT_EQ(SpansBack("b", {.prompt = " a", .strip = true}), (Spans{{0, 0, 0, 0}, {0, 1, 0, 1}}));
+  // One code point that becomes two, and others behind it.
+  EXPECT_EQ(SpansBack(" \xc4\xb0X", {.strip = true, .lower = true}),
+            (Spans{{1, 2, 1, 3}, {1, 2, 1, 3}, {2, 3, 3, 4}}));
+  EXPECT_EQ(SpansBack("  ", {.strip = true}), Spans{});
 }
 
 // Every sigma looks both ways: it must not look far.
