@@ -65,6 +65,9 @@ struct ModelDescription {
   std::string compute_type;  // "float32"
   std::string device;
   uint64_t weight_bytes = 0, num_parameters = 0;
+  // What an operator may want to know about how the checkpoint was read (tensors that are not used,
+  // a missing modules.json): one line each, for the log.
+  std::vector<std::string> load_notes;
 };
 
 // Text to be tokenised. Views must outlive the call.

@@ -1,0 +1,104 @@
+#include "client/commands/inputs.h"
+
+#include <unistd.h>
+
+#include <cctype>
+#include <iostream>
+#include <utility>
+
+#include "client/output.h"
+
+namespace bertrand::client {
+namespace {
+
+constexpr std::size_t kInputsMax = 1024;
+// gRPC's default is 4 MB a message; this leaves room for the request's other fields.
+constexpr std::size_t kBytesMax = 4 * 1024 * 1024 - 256 * 1024;
+// Tags and lengths of a text within its Input within the request.
+constexpr std::size_t kInputOverheadBytes = 12;
+
+std::string Mapped(std::string_view text, int (*map)(int)) {
+  std::string out(text);
+  for (char& c : out) c = static_cast<char>(map(static_cast<unsigned char>(c)));
+  return out;
+}
+
+}  // namespace
+
+std::string EnumName(std::string_view prefix, std::string_view value) {
+  return std::string(prefix) + "_" + Mapped(value, std::toupper);
+}
+
+std::string ReadableName(std::string_view prefix, std::string_view name) {
+  if (name.starts_with(prefix)) name.remove_prefix(prefix.size());
+  return name == "UNSPECIFIED" ? "" : Mapped(name, std::tolower);
+}
+
+void AddInputOptions(CLI::App& command, InputOptions& options) {
+  command
+      .add_option("TEXT", options.texts,
+                  "Texts; without any, or with -, the lines of standard input")
+      ->type_name("");
+  command.add_option("-m,--model", options.model, "Name of the model [the server's default]")
+      ->type_name("NAME");
+  command.add_option("--prompt", options.prompt, "Text put before each input")->type_name("TEXT");
+  command
+      .add_option("--prompt-name", options.prompt_name, "The same, by its name in the checkpoint")
+      ->type_name("NAME");
+  command
+      .add_option("--truncation", options.truncation,
+                  "What happens to a text that is too long: fail, longest_first, only_first or "
+                  "only_second")
+      ->check(CLI::IsMember({"fail", "longest_first", "only_first", "only_second"}).description(""))
+      ->type_name("HOW");
+  command
+      .add_option("--max-tokens", options.max_tokens,
+                  "Tokens per text, special ones included [the model's limit]")
+      ->check(CLI::Range(1, 1'000'000).description(""))
+      ->type_name("N");
+  command.add_flag("--json", options.json, "Print one JSON document");
+}
+
+InputReader::InputReader(const InputOptions& options)
+    : texts_(options.texts),
+      from_stdin_(texts_.empty() || (texts_.size() == 1 && texts_[0] == "-")) {
+  if (from_stdin_ && isatty(STDIN_FILENO) == 1) {
+    std::cerr << "Reading texts from the terminal, one a line; end with Ctrl-D.\n";
+  }
+}
+
+std::optional<std::string> InputReader::NextText() {
+  if (held_back_) return std::exchange(held_back_, std::nullopt);
+  if (!from_stdin_) {
+    if (num_read_ == texts_.size()) return std::nullopt;
+    return texts_[num_read_++];
+  }
+  std::string line;
+  if (!std::getline(std::cin, line)) return std::nullopt;
+  if (line.ends_with('\r')) line.pop_back();
+  ++num_read_;
+  return line;
+}
+
+std::optional<std::vector<std::string>> InputReader::Next() {
+  std::vector<std::string> piece;
+  std::size_t num_bytes = 0;
+  while (piece.size() < kInputsMax) {
+    std::optional<std::string> text = NextText();
+    if (!text) break;
+    if (!IsValidUtf8(*text)) {
+      std::cerr << "bertrand: " << (from_stdin_ ? "line " : "text ") << num_read_
+                << " is not valid UTF-8\n";
+      return std::nullopt;
+    }
+    num_bytes += text->size() + kInputOverheadBytes;
+    if (num_bytes > kBytesMax && !piece.empty()) {
+      held_back_ = std::move(text);
+      break;
+    }
+    piece.push_back(*std::move(text));
+  }
+  return piece;
+}
+
+}  // namespace bertrand::client

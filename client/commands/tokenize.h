@@ -1,0 +1,13 @@
+#pragma once
+
+// tokenize: the tokens of texts, for people (a table a text) or as JSON.
+
+#include <CLI/CLI.hpp>
+
+namespace bertrand::client {
+
+// Adds the command to `app`. When it is chosen it runs during parsing and sets exit_status, which
+// must outlive `app`'s parsing.
+void AddTokenizeCommand(CLI::App& app, int& exit_status);
+
+}  // namespace bertrand::client

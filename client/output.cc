@@ -1,0 +1,198 @@
+#include "client/output.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+namespace bertrand::client {
+namespace {
+
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+constexpr std::string_view kHexDigits = "0123456789abcdef";
+
+bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
+
+// Bytes of the code point that `text` begins with, or 0 if it begins with none.
+std::size_t CodePointLength(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  if (lead < 0x80) return 1;
+  const std::size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  if (lead < 0xC2 || lead > 0xF4 || text.size() < length) return 0;
+  for (std::size_t i = 1; i < length; ++i) {
+    if (!IsContinuation(text[i])) return 0;
+  }
+  const auto second = static_cast<unsigned char>(text[1]);
+  const bool overlong = (lead == 0xE0 && second < 0xA0) || (lead == 0xF0 && second < 0x90);
+  const bool surrogate = lead == 0xED && second >= 0xA0;
+  const bool too_large = lead == 0xF4 && second >= 0x90;
+  return overlong || surrogate || too_large ? 0 : length;
+}
+
+// Calls visit(code point's bytes) for each; what is not UTF-8 is visited as U+FFFD, byte by byte.
+template <typename Visit>
+void ForEachCodePoint(std::string_view text, Visit visit) {
+  while (!text.empty()) {
+    const std::size_t length = CodePointLength(text);
+    visit(length == 0 ? kReplacement : text.substr(0, length));
+    text.remove_prefix(std::max<std::size_t>(length, 1));
+  }
+}
+
+// C0, DEL, and C1, which some terminals obey as well.
+bool IsControl(std::string_view code_point) {
+  const auto first = static_cast<unsigned char>(code_point[0]);
+  if (code_point.size() == 1) return first < 0x20 || first == 0x7F;
+  return first == 0xC2 && static_cast<unsigned char>(code_point[1]) < 0xA0;
+}
+
+void AppendEscaped(char c, std::string& out) {
+  switch (c) {
+    case '"':
+      out += "\\\"";
+      return;
+    case '\\':
+      out += "\\\\";
+      return;
+    case '\n':
+      out += "\\n";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
+    default:
+      break;
+  }
+  if (static_cast<unsigned char>(c) >= 0x20) {
+    out += c;
+    return;
+  }
+  out += "\\u00";
+  out += kHexDigits[static_cast<unsigned char>(c) >> 4];
+  out += kHexDigits[static_cast<unsigned char>(c) & 0xF];
+}
+
+std::string Styled(std::string_view text, std::string_view code) {
+  return "\x1b[" + std::string(code) + "m" + std::string(text) + "\x1b[0m";
+}
+
+}  // namespace
+
+bool IsValidUtf8(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = CodePointLength(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+std::string JsonString(std::string_view text) {
+  std::string out = "\"";
+  ForEachCodePoint(text, [&out](std::string_view code_point) {
+    if (code_point.size() == 1) {
+      AppendEscaped(code_point[0], out);
+    } else {
+      out += code_point;
+    }
+  });
+  return out + "\"";
+}
+
+std::string JsonNumber(float value) {
+  if (!std::isfinite(value)) return "null";
+  char digits[32];
+  const auto [end, error] = std::to_chars(digits, digits + sizeof(digits), value);
+  return std::string(digits, end);
+}
+
+std::size_t CountColumns(std::string_view text) {
+  std::size_t count = 0;
+  ForEachCodePoint(text, [&count](std::string_view) { ++count; });
+  return count;
+}
+
+std::string Shorten(std::string_view text, std::size_t num_columns_max) {
+  std::string out;
+  std::size_t num_columns = 0;
+  std::size_t cut_bytes = 0;  // Of what leaves room for the dots.
+  ForEachCodePoint(text, [&](std::string_view code_point) {
+    if (++num_columns > num_columns_max) return;
+    out += IsControl(code_point) ? std::string_view(" ") : code_point;
+    if (num_columns + 3 <= num_columns_max) cut_bytes = out.size();
+  });
+  if (num_columns <= num_columns_max) return out;
+  return out.substr(0, cut_bytes) + "...";
+}
+
+std::string Fixed(double value, int num_decimals) {
+  char digits[64];
+  const int length = std::snprintf(digits, sizeof(digits), "%.*f", num_decimals, value);
+  const int kept = std::clamp(length, 0, static_cast<int>(sizeof(digits)) - 1);
+  return std::string(digits, static_cast<std::size_t>(kept));
+}
+
+Terminal Terminal::Detect() {
+  Terminal terminal;
+  terminal.interactive = isatty(STDOUT_FILENO) == 1;
+  if (!terminal.interactive) return terminal;
+  const char* no_color = std::getenv("NO_COLOR");
+  const char* term = std::getenv("TERM");
+  terminal.styled = (no_color == nullptr || *no_color == '\0') && term != nullptr &&
+                    std::string_view(term) != "dumb";
+  winsize size{};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40) {
+    terminal.num_columns = size.ws_col;
+  }
+  return terminal;
+}
+
+std::string Terminal::Bold(std::string_view text) const {
+  return styled ? Styled(text, "1") : std::string(text);
+}
+
+std::string Terminal::Dim(std::string_view text) const {
+  return styled ? Styled(text, "2") : std::string(text);
+}
+
+void Table::AddRow(std::vector<std::string> cells, bool dim) {
+  rows_.push_back({std::move(cells), dim});
+}
+
+std::vector<std::size_t> Table::Widths() const {
+  std::vector<std::size_t> widths;
+  for (std::size_t column = 0; column < columns_.size(); ++column) {
+    std::size_t width = CountColumns(columns_[column].title);
+    for (const Row& row : rows_) width = std::max(width, CountColumns(row.cells[column]));
+    widths.push_back(width);
+  }
+  return widths;
+}
+
+std::string Table::ToString(const Terminal& terminal) const {
+  const std::vector<std::size_t> widths = Widths();
+  const auto line = [&](const std::vector<std::string>& cells) {
+    std::string out;
+    for (std::size_t column = 0; column < cells.size(); ++column) {
+      const std::string padding(widths[column] - CountColumns(cells[column]), ' ');
+      const bool right = columns_[column].align == Align::kRight;
+      out += "  " + (right ? padding + cells[column] : cells[column] + padding);
+    }
+    out.erase(out.find_last_not_of(' ') + 1);
+    return out;
+  };
+  std::vector<std::string> titles;
+  for (const Column& column : columns_) titles.push_back(column.title);
+  std::string out = terminal.Bold(line(titles)) + "\n";
+  for (const Row& row : rows_) {
+    out += (row.dim ? terminal.Dim(line(row.cells)) : line(row.cells)) + "\n";
+  }
+  return out;
+}
+
+}  // namespace bertrand::client

@@ -1,0 +1,186 @@
+#include "kernels/backend.h"
+
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/reference/reference_backend.h"
+#include "kernels/status.h"
+
+namespace bertrand {
+namespace {
+
+using Shape = std::initializer_list<int64_t>;
+
+// The widest head any backend's attention has registers or scratch for.
+constexpr int64_t kMaxHeadSize = 256;
+
+// "Linear: x is float32[2,3], expected float32[2,4]".
+absl::Status Mismatch(const char* op, const char* operand, const TensorView& actual,
+                      const std::string& expected) {
+  return InvalidArgument(std::string(op) + ": " + operand + " is " + actual.ToString() +
+                         ", expected " + expected);
+}
+
+// The operand has this type and shape, and data unless it has no elements.
+absl::Status Check(const char* op, const char* operand, const TensorView& view, DType dtype,
+                   Shape shape) {
+  if (view.dtype() != dtype || !view.HasShape(shape)) {
+    return Mismatch(op, operand, view, TensorView(nullptr, dtype, shape).ToString());
+  }
+  if (view.data() == nullptr && view.num_elements() != 0) {
+    return Mismatch(op, operand, view, "data, not a null address");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOptional(const char* op, const char* operand, const TensorView& view, DType dtype,
+                           Shape shape) {
+  return view.rank() == 0 ? absl::OkStatus() : Check(op, operand, view, dtype, shape);
+}
+
+// The first operand of an operation, which gives it its sizes: `rank` dimensions of the
+// activations' type.
+absl::Status CheckLeading(const char* op, const char* operand, const TensorView& view, DType dtype,
+                          int rank) {
+  if (view.dtype() != dtype || view.rank() != rank) {
+    return Mismatch(op, operand, view,
+                    std::string(Name(dtype)) + " with " + std::to_string(rank) + " dimensions");
+  }
+  if (view.data() == nullptr && view.num_elements() != 0) {
+    return Mismatch(op, operand, view, "data, not a null address");
+  }
+  return absl::OkStatus();
+}
+
+// A table and the indices into it are both there or both absent.
+absl::Status CheckTable(const char* name, const TensorView& ids, const TensorView& table,
+                        DType dtype, int64_t tokens, int64_t width) {
+  if (ids.rank() == 0 && table.rank() == 0) return absl::OkStatus();
+  const std::string ids_name = std::string(name) + "_ids";
+  BERTRAND_RETURN_IF_ERROR(Check("Embedding", ids_name.c_str(), ids, DType::kInt32, {tokens}));
+  return Check("Embedding", name, table, dtype, {table.rank() == 2 ? table.dim(0) : 0, width});
+}
+
+absl::Status CheckCuSeqlens(const AttentionParams& params, int64_t tokens) {
+  const std::span<const int32_t> host = params.cu_seqlens_host;
+  if (host.empty() || host.front() != 0 || host.back() != tokens) {
+    const std::string found = host.empty() ? "empty"
+                                           : "from " + std::to_string(host.front()) + " to " +
+                                                 std::to_string(host.back());
+    return InvalidArgument("Attention: cu_seqlens_host is " + found + ", expected from 0 to " +
+                           std::to_string(tokens));
+  }
+  for (size_t i = 1; i < host.size(); ++i) {
+    if (host[i] < host[i - 1]) {
+      return InvalidArgument("Attention: cu_seqlens_host[" + std::to_string(i) + "] is " +
+                             std::to_string(host[i]) + ", expected at least " +
+                             std::to_string(host[i - 1]));
+    }
+  }
+  return Check("Attention", "cu_seqlens", params.cu_seqlens, DType::kInt32,
+               {static_cast<int64_t>(host.size())});
+}
+
+}  // namespace
+
+absl::Status Backend::Embedding(Stream& stream, const EmbeddingParams& params) const {
+  const DType dtype = activation_dtype();
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Embedding", "y", params.y, dtype, 2));
+  const int64_t tokens = params.y.dim(0), width = params.y.dim(1);
+  BERTRAND_RETURN_IF_ERROR(Check("Embedding", "ids", params.ids, DType::kInt32, {tokens}));
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Embedding", "word", params.word, dtype, 2));
+  BERTRAND_RETURN_IF_ERROR(
+      Check("Embedding", "word", params.word, dtype, {params.word.dim(0), width}));
+  BERTRAND_RETURN_IF_ERROR(
+      CheckTable("position", params.position_ids, params.position, dtype, tokens, width));
+  BERTRAND_RETURN_IF_ERROR(CheckTable("type", params.type_ids, params.type, dtype, tokens, width));
+  if (params.gamma.rank() != 0 || params.beta.rank() != 0) {
+    BERTRAND_RETURN_IF_ERROR(Check("Embedding", "gamma", params.gamma, dtype, {width}));
+    BERTRAND_RETURN_IF_ERROR(Check("Embedding", "beta", params.beta, dtype, {width}));
+  }
+  if (params.y.num_elements() == 0) return absl::OkStatus();
+  return DoEmbedding(stream, params);
+}
+
+absl::Status Backend::Linear(Stream& stream, const LinearParams& params) const {
+  const DType dtype = activation_dtype();
+  if (params.weight == nullptr) return InvalidArgument("Linear: weight is absent");
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Linear", "x", params.x, dtype, 2));
+  const int64_t rows = params.x.dim(0);
+  const int64_t out = params.weight->out_features();
+  BERTRAND_RETURN_IF_ERROR(
+      Check("Linear", "x", params.x, dtype, {rows, params.weight->in_features()}));
+  BERTRAND_RETURN_IF_ERROR(Check("Linear", "y", params.y, dtype, {rows, out}));
+  BERTRAND_RETURN_IF_ERROR(
+      CheckOptional("Linear", "residual", params.residual, dtype, {rows, out}));
+  if (rows == 0) return absl::OkStatus();
+  if (params.y.data() == params.x.data()) {
+    return InvalidArgument("Linear: y is x's memory, expected another");
+  }
+  return DoLinear(stream, params);
+}
+
+absl::Status Backend::Attention(Stream& stream, const AttentionParams& params) const {
+  const DType dtype = activation_dtype();
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Attention", "qkv", params.qkv, dtype, 4));
+  const int64_t tokens = params.qkv.dim(0), heads = params.qkv.dim(2), size = params.qkv.dim(3);
+  BERTRAND_RETURN_IF_ERROR(Check("Attention", "qkv", params.qkv, dtype, {tokens, 3, heads, size}));
+  BERTRAND_RETURN_IF_ERROR(Check("Attention", "out", params.out, dtype, {tokens, heads, size}));
+  if (heads < 1 || size < 1 || size > kMaxHeadSize) {
+    return Mismatch("Attention", "qkv", params.qkv,
+                    "heads >= 1 and 1 <= head_size <= " + std::to_string(kMaxHeadSize));
+  }
+  BERTRAND_RETURN_IF_ERROR(CheckCuSeqlens(params, tokens));
+  if (tokens == 0) return absl::OkStatus();
+  return DoAttention(stream, params);
+}
+
+absl::Status Backend::LayerNorm(Stream& stream, const LayerNormParams& params) const {
+  const DType dtype = activation_dtype();
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("LayerNorm", "x", params.x, dtype, 2));
+  const int64_t tokens = params.x.dim(0), width = params.x.dim(1);
+  BERTRAND_RETURN_IF_ERROR(
+      CheckOptional("LayerNorm", "residual", params.residual, dtype, {tokens, width}));
+  BERTRAND_RETURN_IF_ERROR(Check("LayerNorm", "gamma", params.gamma, dtype, {width}));
+  BERTRAND_RETURN_IF_ERROR(Check("LayerNorm", "beta", params.beta, dtype, {width}));
+  BERTRAND_RETURN_IF_ERROR(Check("LayerNorm", "y", params.y, dtype, {tokens, width}));
+  if (params.x.num_elements() == 0) return absl::OkStatus();
+  return DoLayerNorm(stream, params);
+}
+
+absl::Status Backend::Pool(Stream& stream, const PoolParams& params) const {
+  const DType dtype = activation_dtype();
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Pool", "x", params.x, dtype, 2));
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Pool", "out", params.out, dtype, 2));
+  const int64_t rows = params.out.dim(0);
+  BERTRAND_RETURN_IF_ERROR(Check("Pool", "begin", params.begin, DType::kInt32, {rows}));
+  BERTRAND_RETURN_IF_ERROR(Check("Pool", "end", params.end, DType::kInt32, {rows}));
+  BERTRAND_RETURN_IF_ERROR(
+      Check("Pool", "weight_begin", params.weight_begin, DType::kInt32, {rows}));
+  if (params.column < 0 || params.column + params.x.dim(1) > params.out.dim(1)) {
+    return InvalidArgument("Pool: columns " + std::to_string(params.column) + " to " +
+                           std::to_string(params.column + params.x.dim(1)) + " of out, which is " +
+                           params.out.ToString());
+  }
+  if (rows == 0) return absl::OkStatus();
+  return DoPool(stream, params);
+}
+
+absl::Status Backend::Normalize(Stream& stream, const NormalizeParams& params) const {
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Normalize", "x", params.x, activation_dtype(), 2));
+  if (params.x.num_elements() == 0) return absl::OkStatus();
+  return DoNormalize(stream, params);
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool) {
+  if (device == "cpu") return CreateCpuBackend(pool);
+  if (device == "reference") return CreateReferenceBackend();
+  const std::string name(device);
+  if (name == "cuda" || name.rfind("cuda:", 0) == 0 || name == "emulated") {
+    return Unimplemented("device '" + name +
+                         "' is not in this version: it was built without the GPU backend; use "
+                         "'cpu'");
+  }
+  return InvalidArgument("unknown device '" + name +
+                         "'; known: cpu, reference, cuda, cuda:N, emulated");
+}
+
+}  // namespace bertrand

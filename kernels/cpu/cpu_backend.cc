@@ -1,0 +1,318 @@
+#include "kernels/cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernels/cpu/attention_kernels.h"
+#include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/row_kernels.h"
+#include "kernels/host_backend.h"
+#include "kernels/status.h"
+
+namespace bertrand {
+namespace {
+
+// What one thread does between two looks at the loop's index: long beside the microsecond or so
+// that handing a tile to another thread costs, short beside a forward, so that the threads end
+// together.
+constexpr double kTileTimeUs = 4;
+
+// Rough speeds of one core, to turn sizes into times; only the number of tiles depends on them.
+constexpr double kFlopsPerUs = 1e5;
+constexpr double kWeightBytesPerUs = 1e4;
+constexpr double kElementsPerUs = 2e3;  // of rows: read, normalised, written
+constexpr double kAttentionTileOverheadUs = 0.3;
+
+// Rows of x that a linear tile goes through for each panel of weights: as many as stay in half of a
+// 512 KiB second-level cache, because they are read again for every panel.
+constexpr size_t kTileRowBytes = size_t{256} << 10;
+
+size_t CeilDivide(size_t value, size_t divisor) { return (value + divisor - 1) / divisor; }
+
+class CpuLinear final : public PackedLinear {
+ public:
+  CpuLinear(int64_t out_features, int64_t in_features, size_t panel_width,
+            std::unique_ptr<Buffer> memory)
+      : PackedLinear(out_features, in_features, memory->size_bytes()),
+        num_panels_(CeilDivide(static_cast<size_t>(out_features), panel_width)),
+        panel_floats_(panel_width * static_cast<size_t>(in_features)),
+        memory_(std::move(memory)) {}
+
+  size_t num_panels() const { return num_panels_; }
+  float* panel(size_t index) const {
+    return static_cast<float*>(memory_->data()) + index * panel_floats_;
+  }
+  // Padded with zeros to whole panels.
+  float* bias() const { return panel(num_panels_); }
+
+ private:
+  const size_t num_panels_, panel_floats_;
+  const std::unique_ptr<Buffer> memory_;
+};
+
+// Query rows [query_begin, query_begin + queries) of the sequence of `length` rows from `begin`.
+struct QueryBlock {
+  int32_t begin, length, query_begin, queries;
+};
+
+class CpuStream final : public Stream {
+ public:
+  explicit CpuStream(int64_t max_tokens) : blocks_(static_cast<size_t>(max_tokens)) {}
+
+  // Cuts each sequence into blocks of at most `queries_max` query rows, as equal as they can be.
+  // Requires: no more than max_tokens tokens. Empty sequences have no block.
+  std::span<const QueryBlock> Cut(std::span<const int32_t> cu_seqlens, int32_t queries_max) {
+    size_t count = 0;
+    for (size_t s = 0; s + 1 < cu_seqlens.size(); ++s) {
+      const int32_t begin = cu_seqlens[s], length = cu_seqlens[s + 1] - begin;
+      const int32_t parts = length == 0 ? 0 : (length - 1) / queries_max + 1;
+      for (int32_t part = 0, row = 0; part < parts; ++part) {
+        const int32_t queries = (length - row + parts - part - 1) / (parts - part);
+        blocks_[count++] = {begin, length, row, queries};
+        row += queries;
+      }
+    }
+    return std::span(blocks_).first(count);
+  }
+  int64_t max_tokens() const { return static_cast<int64_t>(blocks_.size()); }
+
+ private:
+  std::vector<QueryBlock> blocks_;
+};
+
+class CpuBackend final : public HostBackend {
+ public:
+  // `scratch` has attention's scratch for each slot of the pool.
+  CpuBackend(ThreadPool& pool, std::unique_ptr<Buffer> scratch)
+      : pool_(pool), scratch_(std::move(scratch)) {}
+
+  std::string name() const override { return "cpu"; }
+  absl::StatusOr<std::unique_ptr<PackedLinear>> PackLinear(std::span<const float> weight,
+                                                           std::span<const float> bias,
+                                                           int64_t out_features,
+                                                           int64_t in_features) const override;
+  absl::StatusOr<std::unique_ptr<Stream>> CreateStream(int64_t max_tokens) const override;
+
+ private:
+  absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const override;
+  absl::Status DoLinear(Stream& stream, const LinearParams& params) const override;
+  absl::Status DoAttention(Stream& stream, const AttentionParams& params) const override;
+  absl::Status DoLayerNorm(Stream& stream, const LayerNormParams& params) const override;
+  absl::Status DoPool(Stream& stream, const PoolParams& params) const override;
+  absl::Status DoNormalize(Stream& stream, const NormalizeParams& params) const override;
+
+  // Calls visit(row) for `rows` rows, several to a tile where a row of `elements` is short.
+  template <typename Visit>
+  void ForEachRow(int64_t rows, double elements, const Visit& visit) const;
+  // Runs units [0, count), as many to a tile as take kTileTimeUs.
+  template <typename Visit>
+  void ForEachUnit(int64_t count, double unit_us, const Visit& visit) const;
+
+  ThreadPool& pool_;
+  const LinearKernels& linear_ = ChooseLinearKernels();
+  const AttentionKernels& attention_ = ChooseAttentionKernels();
+  const RowKernels& rows_ = ChooseRowKernels();
+  const std::unique_ptr<Buffer> scratch_;
+};
+
+template <typename Visit>
+void CpuBackend::ForEachUnit(int64_t count, double unit_us, const Visit& visit) const {
+  const int64_t units_a_tile = std::max<int64_t>(1, static_cast<int64_t>(kTileTimeUs / unit_us));
+  pool_.ParallelFor((count + units_a_tile - 1) / units_a_tile, [&](int64_t tile, int slot) {
+    const int64_t end = std::min(count, (tile + 1) * units_a_tile);
+    for (int64_t unit = tile * units_a_tile; unit < end; ++unit) visit(unit, slot);
+  });
+}
+
+template <typename Visit>
+void CpuBackend::ForEachRow(int64_t rows, double elements, const Visit& visit) const {
+  ForEachUnit(rows, elements / kElementsPerUs, [&](int64_t row, int) { visit(row); });
+}
+
+absl::StatusOr<std::unique_ptr<PackedLinear>> CpuBackend::PackLinear(std::span<const float> weight,
+                                                                     std::span<const float> bias,
+                                                                     int64_t out_features,
+                                                                     int64_t in_features) const {
+  BERTRAND_RETURN_IF_ERROR(CheckPackLinear(weight, bias, out_features, in_features));
+  const size_t out = static_cast<size_t>(out_features), in = static_cast<size_t>(in_features);
+  const size_t padded_out = CeilDivide(out, linear_.panel_width) * linear_.panel_width;
+  BERTRAND_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> memory,
+                            Allocate(padded_out * (in + 1) * sizeof(float)));
+  auto packed = std::make_unique<CpuLinear>(out_features, in_features, linear_.panel_width,
+                                            std::move(memory));
+  pool_.ParallelFor(static_cast<int64_t>(packed->num_panels()), [&](int64_t index, int) {
+    const size_t panel = static_cast<size_t>(index);
+    linear_.pack_panel(weight.data(), out, in, panel * linear_.panel_width, packed->panel(panel));
+  });
+  std::fill_n(packed->bias(), padded_out, 0.0f);
+  std::copy(bias.begin(), bias.end(), packed->bias());
+  return std::unique_ptr<PackedLinear>(std::move(packed));
+}
+
+absl::StatusOr<std::unique_ptr<Stream>> CpuBackend::CreateStream(int64_t max_tokens) const {
+  BERTRAND_RETURN_IF_ERROR(CheckMaxTokens(max_tokens));
+  return std::unique_ptr<Stream>(std::make_unique<CpuStream>(max_tokens));
+}
+
+absl::Status CpuBackend::DoEmbedding(Stream&, const EmbeddingParams& params) const {
+  const size_t width = static_cast<size_t>(params.y.dim(1));
+  const auto entry = [width](const TensorView& table, const TensorView& ids,
+                             int64_t token) -> const float* {
+    if (!table) return nullptr;
+    return table.as<float>() + static_cast<size_t>(ids.as<int32_t>()[token]) * width;
+  };
+  ForEachRow(params.y.dim(0), static_cast<double>(width), [&](int64_t token) {
+    rows_.sum_and_normalize(entry(params.word, params.ids, token),
+                            entry(params.position, params.position_ids, token),
+                            entry(params.type, params.type_ids, token), params.gamma.as<float>(),
+                            params.beta.as<float>(), params.eps, width,
+                            params.y.as<float>() + static_cast<size_t>(token) * width);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
+  const auto& weight = static_cast<const CpuLinear&>(*params.weight);
+  const size_t rows = static_cast<size_t>(params.x.dim(0));
+  const size_t in = static_cast<size_t>(weight.in_features());
+  const size_t out = static_cast<size_t>(weight.out_features());
+  const size_t width = linear_.panel_width;
+
+  // Units are (rows, panel), the panel fastest: threads share the rows in the cache.
+  const size_t rows_max = std::max(linear_.max_rows, kTileRowBytes / (in * sizeof(float)));
+  const size_t row_tiles = CeilDivide(rows, rows_max);
+  const size_t tile_rows = CeilDivide(rows, row_tiles);
+  const double panel_flops = 2.0 * static_cast<double>(tile_rows * in * width);
+  const double panel_bytes = static_cast<double>(in * width * sizeof(float));
+  const double unit_us = panel_flops / kFlopsPerUs + panel_bytes / kWeightBytesPerUs;
+  ForEachUnit(static_cast<int64_t>(row_tiles * weight.num_panels()), unit_us,
+              [&](int64_t unit, int) {
+                const size_t row = static_cast<size_t>(unit) / weight.num_panels() * tile_rows;
+                const size_t panel = static_cast<size_t>(unit) % weight.num_panels();
+                const size_t column = panel * width;
+                const size_t corner = row * out + column;
+                if (row >= rows) return;
+                linear_.run_tile({
+                    .x = params.x.as<float>() + row * in,
+                    .rows = std::min(tile_rows, rows - row),
+                    .depth = in,
+                    .panels = weight.panel(panel),
+                    .num_panels = 1,
+                    .bias = weight.bias() + column,
+                    .columns = out - column,
+                    .activation = params.activation,
+                    .residual = params.residual ? params.residual.as<float>() + corner : nullptr,
+                    .y = params.y.as<float>() + corner,
+                    .y_stride = out,
+                });
+              });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoAttention(Stream& stream, const AttentionParams& params) const {
+  auto& cpu_stream = static_cast<CpuStream&>(stream);
+  const int64_t tokens = params.qkv.dim(0);
+  if (tokens > cpu_stream.max_tokens()) {
+    return InvalidArgument("Attention: " + std::to_string(tokens) +
+                           " tokens on a stream made for " +
+                           std::to_string(cpu_stream.max_tokens()));
+  }
+  const size_t heads = static_cast<size_t>(params.qkv.dim(2));
+  const size_t head_size = static_cast<size_t>(params.qkv.dim(3));
+  const size_t width = heads * head_size;
+
+  // Long blocks pack K and V less often; short ones are for more threads than there are heads.
+  int32_t queries_max = kAttentionQueryBlock;
+  while (queries_max > 32 &&
+         tokens / queries_max * static_cast<int64_t>(heads) < int64_t{2} * pool_.num_threads()) {
+    queries_max /= 2;
+  }
+  const std::span<const QueryBlock> blocks = cpu_stream.Cut(params.cu_seqlens_host, queries_max);
+  double scores = 0;
+  for (const QueryBlock& block : blocks) {
+    scores += static_cast<double>(block.queries) * block.length;
+  }
+  const double scores_a_block = scores / static_cast<double>(blocks.size());
+  const double unit_us =
+      kAttentionTileOverheadUs + scores_a_block * 4 * static_cast<double>(head_size) / kFlopsPerUs;
+  ForEachUnit(static_cast<int64_t>(blocks.size() * heads), unit_us, [&](int64_t unit, int slot) {
+    const QueryBlock& block = blocks[static_cast<size_t>(unit) / heads];
+    const size_t column = static_cast<size_t>(unit) % heads * head_size;
+    const size_t first_row = static_cast<size_t>(block.begin);
+    const size_t query_row = first_row + static_cast<size_t>(block.query_begin);
+    const float* qkv = params.qkv.as<float>() + column;
+    const size_t stride = 3 * width;
+    attention_.run_tile(
+        {
+            .q = qkv + query_row * stride,
+            .queries = static_cast<size_t>(block.queries),
+            .k = qkv + first_row * stride + width,
+            .v = qkv + first_row * stride + 2 * width,
+            .length = static_cast<size_t>(block.length),
+            .head_size = head_size,
+            .stride = stride,
+            .scale = params.scale,
+            .out = params.out.as<float>() + query_row * width + column,
+            .out_stride = width,
+        },
+        static_cast<float*>(scratch_->data()) +
+            static_cast<size_t>(slot) * attention_.scratch_floats);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoLayerNorm(Stream&, const LayerNormParams& params) const {
+  const size_t width = static_cast<size_t>(params.x.dim(1));
+  ForEachRow(params.x.dim(0), static_cast<double>(width), [&](int64_t row) {
+    const size_t offset = static_cast<size_t>(row) * width;
+    rows_.sum_and_normalize(params.x.as<float>() + offset,
+                            params.residual ? params.residual.as<float>() + offset : nullptr,
+                            nullptr, params.gamma.as<float>(), params.beta.as<float>(), params.eps,
+                            width, params.y.as<float>() + offset);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoPool(Stream&, const PoolParams& params) const {
+  const size_t width = static_cast<size_t>(params.x.dim(1));
+  const size_t out_width = static_cast<size_t>(params.out.dim(1));
+  const int64_t rows = params.out.dim(0);
+  double elements = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    elements += params.end.as<int32_t>()[r] - params.begin.as<int32_t>()[r];
+  }
+  elements = std::max(1.0, elements / static_cast<double>(rows)) * static_cast<double>(width);
+  ForEachRow(rows, elements, [&](int64_t r) {
+    rows_.pool(params.x.as<float>(), width, params.begin.as<int32_t>()[r],
+               params.end.as<int32_t>()[r], params.weight_begin.as<int32_t>()[r], params.mode,
+               width,
+               params.out.as<float>() + static_cast<size_t>(r) * out_width +
+                   static_cast<size_t>(params.column));
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoNormalize(Stream&, const NormalizeParams& params) const {
+  const size_t width = static_cast<size_t>(params.x.dim(1));
+  ForEachRow(params.x.dim(0), static_cast<double>(width), [&](int64_t row) {
+    rows_.normalize(params.x.as<float>() + static_cast<size_t>(row) * width, width);
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(ThreadPool& pool) {
+  const size_t scratch_floats =
+      ChooseAttentionKernels().scratch_floats * static_cast<size_t>(pool.num_slots());
+  std::unique_ptr<Buffer> scratch = AllocateHostBuffer(scratch_floats * sizeof(float));
+  if (scratch == nullptr) {
+    return ResourceExhausted("no host memory for the threads' scratch of " +
+                             std::to_string(scratch_floats * sizeof(float)) + " bytes");
+  }
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(pool, std::move(scratch)));
+}
+
+}  // namespace bertrand

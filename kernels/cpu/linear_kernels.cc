@@ -1,0 +1,114 @@
+#include "kernels/cpu/linear_kernels.h"
+
+#include "kernels/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/linear_kernels.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h: these are compiled once per target.
+#include <hwy/highway.h>
+
+#include "kernels/cpu/math-inl.h"
+#include "kernels/cpu/panel-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace bertrand {
+namespace HWY_NAMESPACE {
+namespace {
+
+void PackPanel(const float* weight, size_t out_features, size_t depth, size_t first_column,
+               float* panel) {
+  const size_t columns = std::min(kPanelWidth, out_features - first_column);
+  const float* from = weight + first_column * depth;
+  for (size_t k = 0; k < depth; ++k) {
+    for (size_t j = 0; j < columns; ++j) panel[k * kPanelWidth + j] = from[j * depth + k];
+    for (size_t j = columns; j < kPanelWidth; ++j) panel[k * kPanelWidth + j] = 0;
+  }
+}
+
+// One row of a block: products + bias, activation, + residual, into y. Columns beyond the last one
+// go no further than the block's own memory.
+template <Activation kActivation>
+HWY_INLINE void FinishRow(const float* HWY_RESTRICT products, const float* HWY_RESTRICT bias,
+                          const float* residual, size_t columns, float* y) {
+  const FloatTag d;
+  if (HWY_LIKELY(columns >= kPanelWidth)) {
+    auto left = Activate<kActivation>(d, hn::Add(hn::Load(d, products), hn::Load(d, bias)));
+    auto right = Activate<kActivation>(
+        d, hn::Add(hn::Load(d, products + kLanes), hn::Load(d, bias + kLanes)));
+    if (residual != nullptr) {
+      left = hn::Add(left, hn::LoadU(d, residual));
+      right = hn::Add(right, hn::LoadU(d, residual + kLanes));
+    }
+    hn::StoreU(left, d, y);
+    hn::StoreU(right, d, y + kLanes);
+    return;
+  }
+  HWY_ALIGN float row[kPanelWidth];
+  for (size_t j = 0; j < kPanelWidth; j += kLanes) {
+    hn::Store(Activate<kActivation>(d, hn::Add(hn::Load(d, products + j), hn::Load(d, bias + j))),
+              d, row + j);
+  }
+  for (size_t j = 0; j < columns; ++j) y[j] = residual == nullptr ? row[j] : row[j] + residual[j];
+}
+
+template <Activation kActivation>
+HWY_INLINE void RunTileWith(const LinearTile& tile) {
+  HWY_ALIGN float products[kMaxRows * kPanelWidth];
+  for (size_t p = 0; p < tile.num_panels; ++p) {
+    const float* panel = tile.panels + p * tile.depth * kPanelWidth;
+    const size_t column = p * kPanelWidth;
+    for (size_t row = 0; row < tile.rows;) {
+      const size_t rows = BlockRows(row, tile.rows);
+      kMultiplyRows[rows - 1](tile.x + row * tile.depth, tile.depth, panel, tile.depth, products,
+                              kPanelWidth);
+      for (size_t r = 0; r < rows; ++r) {
+        const size_t offset = (row + r) * tile.y_stride + column;
+        FinishRow<kActivation>(products + r * kPanelWidth, tile.bias + column,
+                               tile.residual == nullptr ? nullptr : tile.residual + offset,
+                               tile.columns - column, tile.y + offset);
+      }
+      row += rows;
+    }
+  }
+}
+
+void RunTile(const LinearTile& tile) {
+  switch (tile.activation) {
+    case Activation::kNone:
+      return RunTileWith<Activation::kNone>(tile);
+    case Activation::kGeluErf:
+      return RunTileWith<Activation::kGeluErf>(tile);
+    case Activation::kGeluTanh:
+      return RunTileWith<Activation::kGeluTanh>(tile);
+    case Activation::kRelu:
+      return RunTileWith<Activation::kRelu>(tile);
+    case Activation::kSilu:
+      return RunTileWith<Activation::kSilu>(tile);
+    case Activation::kTanh:
+      return RunTileWith<Activation::kTanh>(tile);
+    case Activation::kSigmoid:
+      return RunTileWith<Activation::kSigmoid>(tile);
+  }
+}
+
+const LinearKernels& Table() {
+  static const LinearKernels kTable = {hwy::TargetName(HWY_TARGET), kPanelWidth, kMaxRows,
+                                       &PackPanel, &RunTile};
+  return kTable;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace bertrand
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace bertrand {
+
+HWY_EXPORT(Table);
+
+const LinearKernels& ChooseLinearKernels() { return HWY_DYNAMIC_DISPATCH(Table)(); }
+
+}  // namespace bertrand
+#endif

@@ -1,0 +1,62 @@
+#pragma once
+
+// The weights of a folder: model.safetensors, or the shards that model.safetensors.index.json
+// names.
+//
+// Tensors are found by name and read a range at a time, so that loading needs the memory of the
+// device's weights and of what is being read, never of a whole file. Immutable after Open and
+// thread-safe.
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/checkpoint/safetensors.h"
+
+namespace bertrand {
+
+class WeightFiles {
+ public:
+  // Shards stay open while we load.
+  static constexpr size_t kShardsMax = 256;
+
+  // Errors name the file. NotFound when the folder has neither file, with what it has instead.
+  static absl::StatusOr<WeightFiles> Open(const std::string& folder);
+
+  // The file that was opened first: model.safetensors, or the index. For messages.
+  const std::string& path() const { return path_; }
+
+  bool Has(std::string_view name) const { return Find(name) != nullptr; }
+  // OK when the tensor is there with this shape and a type that can be read; else names the tensor,
+  // the actual shape and the expected one.
+  absl::Status Check(std::string_view name, std::initializer_list<int64_t> shape) const;
+  // Elements [first, first + out.size()) as float32. Requires a Check that passed, and the range.
+  absl::Status Read(std::string_view name, int64_t first, std::span<float> out) const;
+
+  // Sorted.
+  std::vector<std::string> Names() const;
+  // The shape of a tensor; empty when there is none.
+  std::span<const int64_t> Shape(std::string_view name) const;
+
+ private:
+  struct Entry {
+    const StoredTensor* tensor;
+    size_t file_index;
+  };
+  WeightFiles() = default;
+  static absl::StatusOr<WeightFiles> OpenShards(const std::string& folder,
+                                                const std::string& index_path);
+  const Entry* Find(std::string_view name) const;
+
+  std::string path_;
+  std::vector<SafetensorsFile> files_;
+  std::vector<Entry> entries_;  // sorted by name; tensors lie in files_, whose memory does not move
+};
+
+}  // namespace bertrand

@@ -1,0 +1,144 @@
+#include "models/checkpoint/weight_loader.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/status.h"
+
+namespace bertrand {
+namespace {
+
+// Tables go to the device in pieces of at most this many values (16 MB).
+constexpr int64_t kPieceSize = int64_t{4} << 20;
+
+}  // namespace
+
+WeightLoader::WeightLoader(const WeightFiles& files, const Backend& backend,
+                           std::string_view prefix, std::string_view anchor)
+    : files_(files), backend_(backend) {
+  const std::string with_prefix = std::string(prefix) + std::string(anchor) + ".weight";
+  if (files.Has(with_prefix)) prefix_ = prefix;
+}
+
+std::string WeightLoader::WeightName(std::string_view name) const {
+  const std::string base = prefix_ + std::string(name);
+  return !files_.Has(base + ".weight") && files_.Has(base + ".gamma") ? base + ".gamma"
+                                                                      : base + ".weight";
+}
+
+std::string WeightLoader::BiasName(std::string_view name) const {
+  const std::string base = prefix_ + std::string(name);
+  return !files_.Has(base + ".bias") && files_.Has(base + ".beta") ? base + ".beta"
+                                                                   : base + ".bias";
+}
+
+bool WeightLoader::Has(std::string_view name) const { return files_.Has(WeightName(name)); }
+
+absl::StatusOr<DeviceTensor> WeightLoader::Table(std::string_view name, int64_t rows,
+                                                 int64_t columns) {
+  const std::string tensor_name = WeightName(name);
+  BERTRAND_RETURN_IF_ERROR(files_.Check(tensor_name, {rows, columns}));
+  return Upload(tensor_name, rows, columns, /*is_vector=*/false);
+}
+
+absl::StatusOr<DeviceTensor> WeightLoader::Vector(const std::string& tensor_name, int64_t size) {
+  BERTRAND_RETURN_IF_ERROR(files_.Check(tensor_name, {size}));
+  return Upload(tensor_name, 1, size, /*is_vector=*/true);
+}
+
+absl::StatusOr<NormWeights> WeightLoader::Norm(std::string_view name, int64_t size) {
+  NormWeights norm;
+  BERTRAND_ASSIGN_OR_RETURN(norm.gamma, Vector(WeightName(name), size));
+  BERTRAND_ASSIGN_OR_RETURN(norm.beta, Vector(BiasName(name), size));
+  return norm;
+}
+
+absl::StatusOr<DeviceTensor> WeightLoader::Upload(const std::string& tensor_name, int64_t rows,
+                                                  int64_t columns, bool is_vector) {
+  used_.insert(tensor_name);
+  DeviceTensor tensor;
+  if (pass_ == Pass::kCheck) return tensor;
+  const DType dtype = backend_.activation_dtype();
+  const size_t row_bytes = static_cast<size_t>(columns) * SizeOf(dtype);
+  BERTRAND_ASSIGN_OR_RETURN(tensor.buffer,
+                            backend_.Allocate(static_cast<size_t>(rows) * row_bytes));
+  void* const data = tensor.buffer->data();
+  tensor.view =
+      is_vector ? TensorView(data, dtype, {columns}) : TensorView(data, dtype, {rows, columns});
+  const int64_t rows_each = std::max<int64_t>(1, kPieceSize / columns);
+  for (int64_t row = 0; row < rows; row += rows_each) {
+    const int64_t size = std::min(rows_each, rows - row);
+    const std::span<float> piece = Scratch(static_cast<size_t>(size * columns));
+    BERTRAND_RETURN_IF_ERROR(files_.Read(tensor_name, row * columns, piece));
+    const TensorView to(static_cast<char*>(data) + static_cast<size_t>(row) * row_bytes, dtype,
+                        {size, columns});
+    BERTRAND_RETURN_IF_ERROR(backend_.Upload(piece, to));
+  }
+  num_parameters_ += static_cast<uint64_t>(rows * columns);
+  weight_bytes_ += tensor.buffer->size_bytes();
+  return tensor;
+}
+
+absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Linear(
+    std::span<const std::string> names, int64_t out_features_each, int64_t in_features,
+    bool with_bias) {
+  const auto part_size = static_cast<size_t>(out_features_each * in_features);
+  const auto bias_size = with_bias ? static_cast<size_t>(out_features_each) : 0;
+  const auto num_parts = names.size();
+  std::span<float> values;
+  if (pass_ == Pass::kLoad) values = Scratch(num_parts * (part_size + bias_size));
+  const std::span<float> weight = values.first(std::min(values.size(), num_parts * part_size));
+  const std::span<float> bias = values.subspan(weight.size());
+  for (size_t part = 0; part < num_parts; ++part) {
+    const std::string weight_name = WeightName(names[part]);
+    BERTRAND_RETURN_IF_ERROR(files_.Check(weight_name, {out_features_each, in_features}));
+    used_.insert(weight_name);
+    const std::string bias_name = BiasName(names[part]);
+    if (with_bias) {
+      BERTRAND_RETURN_IF_ERROR(files_.Check(bias_name, {out_features_each}));
+      used_.insert(bias_name);
+    }
+    if (pass_ == Pass::kCheck) continue;
+    BERTRAND_RETURN_IF_ERROR(
+        files_.Read(weight_name, 0, weight.subspan(part * part_size, part_size)));
+    if (with_bias) {
+      BERTRAND_RETURN_IF_ERROR(
+          files_.Read(bias_name, 0, bias.subspan(part * bias_size, bias_size)));
+    }
+  }
+  if (pass_ == Pass::kCheck) return std::unique_ptr<PackedLinear>();
+  num_parameters_ += values.size();
+  BERTRAND_ASSIGN_OR_RETURN(
+      std::unique_ptr<PackedLinear> linear,
+      backend_.PackLinear(weight, bias, static_cast<int64_t>(num_parts) * out_features_each,
+                          in_features));
+  weight_bytes_ += linear->size_bytes();
+  return linear;
+}
+
+std::span<float> WeightLoader::Scratch(size_t size) {
+  if (size > scratch_size_) {
+    scratch_.reset();
+    scratch_ = std::make_unique_for_overwrite<float[]>(size);
+    scratch_size_ = size;
+  }
+  return {scratch_.get(), size};
+}
+
+std::string WeightLoader::UnusedNote(std::span<const std::string> ignored_suffixes) const {
+  constexpr size_t kNamedMax = 8;
+  std::string named;
+  size_t count = 0;
+  for (const std::string& name : files_.Names()) {
+    const bool is_ignored =
+        std::any_of(ignored_suffixes.begin(), ignored_suffixes.end(),
+                    [&name](const std::string& suffix) { return name.ends_with(suffix); });
+    if (is_ignored || used_.contains(name)) continue;
+    if (++count <= kNamedMax) named += (count > 1 ? ", " : "") + name;
+  }
+  if (count == 0) return "";
+  if (count > kNamedMax) named += ", ...";
+  return files_.path() + ": " + std::to_string(count) + " tensors are not used: " + named;
+}
+
+}  // namespace bertrand

@@ -1,0 +1,106 @@
+#pragma once
+
+// The encoder: embeddings and a stack of layers over packed sequences, one for every family.
+//
+// An Encoder owns its weights on the device, is immutable after Load and thread-safe; `backend`
+// must outlive it. An EncoderWorkspace is the device memory of one batch in flight, used by one
+// thread at a time. Running allocates nothing. The caller steps through the layers itself, so that
+// it can look at (or copy) the hidden states in between:
+//
+//   Embed(...); for (i < num_layers) Layer(i, ...);      hidden states in workspace.hidden(T)
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "models/checkpoint/weight_loader.h"
+#include "models/config/encoder_config.h"
+
+namespace bertrand {
+
+// Device views of one packed batch of T tokens and n sequences.
+struct EncoderBatch {
+  TensorView ids, position_ids, type_ids;    // int32 [T]
+  TensorView cu_seqlens;                     // int32 [n+1]
+  std::span<const int32_t> cu_seqlens_host;  // the same on the host
+
+  int64_t num_tokens() const { return ids.dim(0); }
+};
+
+class EncoderWorkspace {
+ public:
+  static absl::StatusOr<EncoderWorkspace> Create(const Backend& backend,
+                                                 const EncoderConfig& config, int64_t max_tokens);
+
+  // [num_tokens, hidden_size]: the hidden states.
+  TensorView hidden(int64_t num_tokens) const { return View(*hidden_, {num_tokens, hidden_size_}); }
+
+ private:
+  friend class Encoder;
+  EncoderWorkspace() = default;
+  TensorView View(const Buffer& buffer, std::initializer_list<int64_t> shape) const {
+    return {buffer.data(), dtype_, shape};
+  }
+
+  DType dtype_{};
+  int64_t hidden_size_ = 0;
+  std::unique_ptr<Buffer> hidden_;   // [T, hidden]
+  std::unique_ptr<Buffer> context_;  // [T, hidden]: attention's output
+  std::unique_ptr<Buffer> wide_;  // [T, max(3 hidden, intermediate)]: QKV, later the inner states
+};
+
+class Encoder {
+ public:
+  // Every name and shape is checked before any memory is made. `files_note` gets a line about
+  // tensors that are in the files and of no use, if there are any.
+  static absl::StatusOr<std::unique_ptr<Encoder>> Load(const EncoderConfig& config,
+                                                       const EncoderNames& names,
+                                                       const WeightFiles& files,
+                                                       const Backend& backend,
+                                                       std::string* files_note);
+
+  const EncoderConfig& config() const { return config_; }
+  uint64_t num_parameters() const { return num_parameters_; }
+  uint64_t weight_bytes() const { return weight_bytes_; }
+  bool has_pooler() const { return pooler_ != nullptr; }
+
+  // hidden = LayerNorm(word + position + token type).
+  absl::Status Embed(Stream& stream, const EncoderBatch& batch, EncoderWorkspace& workspace) const;
+  // hidden = layer `index` of hidden.
+  absl::Status Layer(Stream& stream, int64_t index, const EncoderBatch& batch,
+                     EncoderWorkspace& workspace) const;
+  // y = tanh(x W^T + b) of first tokens; x, y [R, hidden], apart. Requires has_pooler().
+  absl::Status Pool(Stream& stream, const TensorView& x, const TensorView& y) const;
+
+ private:
+  struct LayerWeights {
+    std::unique_ptr<PackedLinear> qkv;   // [3 hidden, hidden]
+    std::unique_ptr<PackedLinear> out;   // [hidden, hidden]
+    std::unique_ptr<PackedLinear> up;    // [intermediate, hidden]
+    std::unique_ptr<PackedLinear> down;  // [hidden, intermediate]
+    NormWeights attention_norm, output_norm;
+  };
+
+  Encoder(const EncoderConfig& config, const Backend& backend)
+      : config_(config), backend_(backend) {}
+  absl::Status LoadWeights(const EncoderNames& names, WeightLoader& loader);
+  absl::StatusOr<LayerWeights> LoadLayer(const EncoderNames& names, int64_t index,
+                                         WeightLoader& loader) const;
+  absl::Status Norm(Stream& stream, const NormWeights& norm, const TensorView& x) const;
+
+  EncoderConfig config_;
+  const Backend& backend_;
+  DeviceTensor word_, position_, token_type_;
+  NormWeights embedding_norm_;
+  std::vector<LayerWeights> layers_;
+  std::unique_ptr<PackedLinear> pooler_;
+  uint64_t num_parameters_ = 0, weight_bytes_ = 0;
+};
+
+}  // namespace bertrand

@@ -1,0 +1,320 @@
+#include "models/model.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <utility>
+
+#include "kernels/status.h"
+#include "models/checkpoint/file.h"
+#include "models/checkpoint/sentence_modules.h"
+#include "models/checkpoint/weight_files.h"
+#include "models/config/families.h"
+#include "models/encoder/encoder.h"
+#include "models/runner.h"
+#include "models/task/embed.h"
+#include "models/task/sentence_text.h"
+
+namespace bertrand {
+namespace {
+
+// Length of a prompt that is tokenised alone, as sentence-transformers measures it
+// (SentenceTransformer.py, _get_prompt_length).
+struct PromptLength {
+  int64_t num_tokens = 0;  // special tokens included, before truncation
+  bool ends_with_special = false;
+
+  // The leading tokens of a prompted text of at most `max_tokens` that are the prompt's.
+  int64_t Within(int64_t max_tokens) const {
+    return std::min(num_tokens, max_tokens) - (ends_with_special ? 1 : 0);
+  }
+};
+
+class LoadedModel final : public Model {
+ public:
+  static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& folder,
+                                                     const Backend& backend);
+
+  const ModelDescription& description() const override { return description_; }
+  const Tokenizer& tokenizer() const override { return *tokenizer_; }
+  absl::Status Prepare(const TextInput& text, const PrepareOptions& options,
+                       PreparedInput* input) const override;
+  absl::Status PrepareIds(std::span<const uint32_t> ids, std::span<const uint32_t> type_ids,
+                          PreparedInput* input) const override;
+  absl::StatusOr<int64_t> EmbedDimensions(std::optional<PoolingChoice> pooling) const override {
+    return head_->Dimensions(pooling);
+  }
+  absl::StatusOr<std::unique_ptr<ModelRunner>> NewRunner(int64_t max_tokens,
+                                                         int64_t max_sequences) const override {
+    return PackedRunner::Create(*encoder_, *head_, backend_, max_tokens, max_sequences);
+  }
+
+ private:
+  explicit LoadedModel(const Backend& backend) : backend_(backend) {}
+  absl::Status SetLimits(const std::string& folder);
+  absl::Status MeasurePrompts();
+  void Describe(const ModelConfig& config, std::string files_note);
+
+  absl::StatusOr<std::string_view> FindPrompt(const PrepareOptions& options) const;
+  absl::StatusOr<PromptLength> MeasurePrompt(std::string_view prompt) const;
+  std::string_view Cleaned(std::string_view text, std::string_view prompt, bool as_sentence,
+                           std::string* memory) const;
+  absl::Status CheckRanges(const Encoding& encoding) const;
+
+  const Backend& backend_;
+  SentenceModules modules_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Encoder> encoder_;
+  std::unique_ptr<EmbedHead> head_;
+  // Of the checkpoint's own prompts, by their text; empty when include_prompt is true.
+  std::map<std::string, PromptLength, std::less<>> prompt_lengths_;
+  ModelDescription description_;
+};
+
+absl::StatusOr<std::unique_ptr<Model>> LoadedModel::Load(const std::string& folder,
+                                                         const Backend& backend) {
+  std::unique_ptr<LoadedModel> model(new LoadedModel(backend));
+  BERTRAND_ASSIGN_OR_RETURN(model->modules_, ReadSentenceModules(folder));
+  const std::string& inner = model->modules_.transformer_folder;
+  BERTRAND_ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(inner));
+  BERTRAND_ASSIGN_OR_RETURN(const WeightFiles files, WeightFiles::Open(inner));
+  BERTRAND_ASSIGN_OR_RETURN(model->tokenizer_, Tokenizer::Load(inner));
+  std::string files_note;
+  BERTRAND_ASSIGN_OR_RETURN(
+      model->encoder_, Encoder::Load(config.encoder, config.names, files, backend, &files_note));
+  BERTRAND_ASSIGN_OR_RETURN(model->head_,
+                            EmbedHead::Load(model->modules_, *model->encoder_, backend));
+  model->Describe(config, std::move(files_note));
+  BERTRAND_RETURN_IF_ERROR(model->SetLimits(folder));
+  BERTRAND_RETURN_IF_ERROR(model->MeasurePrompts());
+  return std::unique_ptr<Model>(std::move(model));
+}
+
+// sentence-transformers (models/Transformer.py): max_seq_length if there is one, else the
+// tokenizer's own limit; the position table bounds both.
+absl::Status LoadedModel::SetLimits(const std::string& folder) {
+  int64_t limit = encoder_->config().max_tokens();
+  if (modules_.max_seq_length) {
+    limit = std::min(limit, *modules_.max_seq_length);
+  } else if (const std::optional<int64_t> length = tokenizer_->model_max_length()) {
+    limit = std::min(limit, *length);
+  }
+  const int64_t special = tokenizer_->num_special_tokens(/*pair=*/false);
+  if (limit < std::max<int64_t>(1, special)) {
+    return InvalidArgument(folder + ": inputs are limited to " + std::to_string(limit) +
+                           " tokens, expected room for " + std::to_string(special) +
+                           " special tokens");
+  }
+  description_.max_tokens = limit;
+  return absl::OkStatus();
+}
+
+absl::Status LoadedModel::MeasurePrompts() {
+  if (modules_.include_prompt) return absl::OkStatus();
+  for (const auto& [name, prompt] : modules_.prompts) {
+    absl::StatusOr<PromptLength> length = MeasurePrompt(prompt);
+    if (!length.ok()) return Annotate(length.status(), "prompt \"" + name + "\"");
+    prompt_lengths_.emplace(prompt, *length);
+  }
+  return absl::OkStatus();
+}
+
+void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
+  ModelDescription& about = description_;
+  about.family = config.family;
+  about.architecture = config.architecture;
+  about.tasks = {Task::kEmbed, Task::kEmbedTokens};
+  about.hidden_size = config.encoder.hidden_size;
+  about.num_layers = config.encoder.num_layers;
+  about.num_heads = config.encoder.num_heads;
+  about.vocab_size = config.encoder.vocab_size;
+  about.num_token_types = config.encoder.num_token_types;
+  about.embedding_dimensions = head_->Dimensions(std::nullopt).value();
+  about.compute_type = bertrand::Name(backend_.activation_dtype());
+  about.device = backend_.name();
+  about.weight_bytes = encoder_->weight_bytes() + head_->weight_bytes();
+  about.num_parameters = encoder_->num_parameters() + head_->num_parameters();
+  about.load_notes = modules_.notes;
+  if (!files_note.empty()) about.load_notes.push_back(std::move(files_note));
+  if (tokenizer_->vocab_size() > config.encoder.vocab_size) {
+    about.load_notes.push_back("the tokenizer has " + std::to_string(tokenizer_->vocab_size()) +
+                               " ids, the model embeds " +
+                               std::to_string(config.encoder.vocab_size) +
+                               ": texts with the others are refused");
+  }
+}
+
+absl::StatusOr<std::string_view> LoadedModel::FindPrompt(const PrepareOptions& options) const {
+  if (!options.prompt_name.empty() && !options.prompt.empty()) {
+    return InvalidArgument("prompt and prompt_name are both set, expected at most one");
+  }
+  if (!options.prompt.empty()) return options.prompt;
+  std::string_view name = options.prompt_name;
+  if (name.empty()) {
+    if (!options.as_sentence || !modules_.default_prompt_name) return std::string_view();
+    name = *modules_.default_prompt_name;
+  }
+  const auto prompt = modules_.prompts.find(name);
+  if (prompt != modules_.prompts.end()) return std::string_view(prompt->second);
+  std::string known;
+  for (const auto& [other, text] : modules_.prompts) known += (known.empty() ? "" : ", ") + other;
+  return InvalidArgument("unknown prompt_name \"" + std::string(name) + "\", this model has " +
+                         known);
+}
+
+absl::StatusOr<PromptLength> LoadedModel::MeasurePrompt(std::string_view prompt) const {
+  const auto known = prompt_lengths_.find(prompt);
+  if (known != prompt_lengths_.end()) return known->second;
+  Encoding encoding;
+  std::string memory;
+  BERTRAND_RETURN_IF_ERROR(
+      tokenizer_->Encode(Cleaned(prompt, "", true, &memory), nullptr, EncodeOptions{}, &encoding));
+  PromptLength length;
+  length.num_tokens = static_cast<int64_t>(encoding.ids.size());
+  length.ends_with_special = !encoding.ids.empty() && tokenizer_->IsSpecial(encoding.ids.back());
+  return length;
+}
+
+// The text as the tokenizer gets it; in `memory` when it is not a part of `text`.
+std::string_view LoadedModel::Cleaned(std::string_view text, std::string_view prompt,
+                                      bool as_sentence, std::string* memory) const {
+  if (!prompt.empty()) {
+    memory->assign(prompt);
+    memory->append(text);
+    text = *memory;
+  }
+  if (!as_sentence) return text;
+  text = StripPython(text);
+  if (!modules_.do_lower_case) return text;
+  std::string lower;
+  AppendLowerPython(text, &lower);
+  *memory = std::move(lower);
+  return *memory;
+}
+
+absl::Status LoadedModel::Prepare(const TextInput& text, const PrepareOptions& options,
+                                  PreparedInput* input) const {
+  BERTRAND_ASSIGN_OR_RETURN(const std::string_view prompt, FindPrompt(options));
+  // Before anything is put in front of it or taken away, so that the offset is the client's.
+  for (const std::string_view part :
+       {text.first, text.second == nullptr ? std::string_view() : *text.second, prompt}) {
+    if (!options.as_sentence && prompt.empty()) break;  // Encode sees the text as it is
+    if (const std::optional<size_t> offset = FindInvalidUtf8(part)) {
+      return InvalidArgument("text is not valid UTF-8 at byte " + std::to_string(*offset));
+    }
+  }
+  EncodeOptions encode = options.encode;
+  encode.max_tokens = std::min(encode.max_tokens, description_.max_tokens);
+
+  std::string first_memory, second_memory;
+  const std::string_view first = Cleaned(text.first, prompt, options.as_sentence, &first_memory);
+  std::string_view second;
+  if (text.second != nullptr) {
+    second = Cleaned(*text.second, "", options.as_sentence, &second_memory);
+  }
+  BERTRAND_RETURN_IF_ERROR(tokenizer_->Encode(first, text.second == nullptr ? nullptr : &second,
+                                              encode, &input->encoding));
+  BERTRAND_RETURN_IF_ERROR(CheckRanges(input->encoding));
+  input->num_prompt_tokens = 0;
+  if (!prompt.empty() && !modules_.include_prompt) {
+    BERTRAND_ASSIGN_OR_RETURN(const PromptLength length, MeasurePrompt(prompt));
+    input->num_prompt_tokens = length.Within(encode.max_tokens);
+  }
+  return absl::OkStatus();
+}
+
+// Tokenizers of real checkpoints have ids and types that the model's tables do not.
+absl::Status LoadedModel::CheckRanges(const Encoding& encoding) const {
+  for (size_t i = 0; i < encoding.ids.size(); ++i) {
+    if (encoding.ids[i] >= description_.vocab_size) {
+      return InvalidArgument("the text has token id " + std::to_string(encoding.ids[i]) +
+                             ", the model embeds ids below " +
+                             std::to_string(description_.vocab_size));
+    }
+    if (encoding.type_ids[i] >= std::max<int64_t>(1, description_.num_token_types)) {
+      return InvalidArgument("the text has token type " + std::to_string(encoding.type_ids[i]) +
+                             ", the model has " + std::to_string(description_.num_token_types) +
+                             ": it takes no pairs");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoadedModel::PrepareIds(std::span<const uint32_t> ids,
+                                     std::span<const uint32_t> type_ids,
+                                     PreparedInput* input) const {
+  const auto size = static_cast<int64_t>(ids.size());
+  if (size < 1 || size > description_.max_tokens) {
+    return InvalidArgument("ids: " + std::to_string(size) + " given, expected 1 to " +
+                           std::to_string(description_.max_tokens));
+  }
+  if (!type_ids.empty() && type_ids.size() != ids.size()) {
+    return InvalidArgument("type_ids: " + std::to_string(type_ids.size()) +
+                           " given, expected none or " + std::to_string(size));
+  }
+  const int64_t num_types = std::max<int64_t>(1, description_.num_token_types);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= description_.vocab_size) {
+      return InvalidArgument("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
+                             ", expected below " + std::to_string(description_.vocab_size));
+    }
+    if (!type_ids.empty() && type_ids[i] >= num_types) {
+      return InvalidArgument("type_ids[" + std::to_string(i) + "] is " +
+                             std::to_string(type_ids[i]) + ", expected below " +
+                             std::to_string(num_types));
+    }
+  }
+  Encoding& encoding = input->encoding;
+  encoding.ids.assign(ids.begin(), ids.end());
+  encoding.type_ids.assign(ids.size(), 0);
+  std::copy(type_ids.begin(), type_ids.end(), encoding.type_ids.begin());
+  encoding.special.resize(ids.size());
+  encoding.sequence.resize(ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const bool is_special = tokenizer_->IsSpecial(ids[i]);
+    encoding.special[i] = is_special ? 1 : 0;
+    encoding.sequence[i] = is_special ? -1 : 0;
+  }
+  encoding.spans.clear();
+  encoding.num_truncated = 0;
+  input->num_prompt_tokens = 0;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const char* Name(Task task) {
+  constexpr std::array kNames = {
+      "embed",
+      "embed-tokens",
+      "embed-sparse",
+      "classify",
+      "classify-zero-shot",
+      "rerank",
+      "classify-tokens",
+      "answer-question",
+      "fill-mask",
+      "detect-replaced-tokens",
+      "predict-sentence-pair",
+  };
+  const auto index = static_cast<size_t>(task) - 1;
+  return index < kNames.size() ? kNames[index] : "unknown";
+}
+
+bool Model::HasTask(Task task) const {
+  const std::vector<Task>& tasks = description().tasks;
+  return std::find(tasks.begin(), tasks.end(), task) != tasks.end();
+}
+
+absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& folder,
+                                                   const Backend& backend,
+                                                   const LoadOptions& options) {
+  if (options.dtype != "auto" && options.dtype != "float32") {
+    return Unimplemented("dtype \"" + options.dtype +
+                         "\" is not served by this version; auto and float32 are");
+  }
+  if (!PathExists(folder)) return NotFound(folder + ": no such folder");
+  return LoadedModel::Load(folder, backend);
+}
+
+}  // namespace bertrand

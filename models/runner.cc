@@ -1,0 +1,292 @@
+#include "models/runner.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "kernels/status.h"
+
+namespace bertrand {
+namespace {
+
+// int32 values in 256 bytes, the alignment of a part.
+constexpr int64_t kPartAlignment = 64;
+// kUnset and the seven choices, each normalised or not.
+constexpr int kNumPoolings = 8;
+constexpr int kGroupsMax = 2 * kNumPoolings;
+
+int64_t Aligned(int64_t size) {
+  return (size + kPartAlignment - 1) / kPartAlignment * kPartAlignment;
+}
+
+int GroupKey(const EmbedOutput& embed, bool normalizes) {
+  const int pooling = embed.pooling ? static_cast<int>(*embed.pooling) : 0;
+  return 2 * pooling + (embed.normalize.value_or(normalizes) ? 1 : 0);
+}
+
+std::string Where(size_t index) { return "sequence " + std::to_string(index) + ": "; }
+
+TensorView Slice(const TensorView& view, int64_t first, int64_t count) {
+  return {view.as<int32_t>() + first, DType::kInt32, {count}};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(const Encoder& encoder,
+                                                                  const EmbedHead& head,
+                                                                  const Backend& backend,
+                                                                  int64_t max_tokens,
+                                                                  int64_t max_sequences) {
+  constexpr int64_t kTokensMax = std::numeric_limits<int32_t>::max() / 2;
+  if (max_tokens < 1 || max_tokens > kTokensMax || max_sequences < 1) {
+    return InvalidArgument("a runner for " + std::to_string(max_tokens) + " tokens in " +
+                           std::to_string(max_sequences) + " sequences, expected 1 to " +
+                           std::to_string(kTokensMax) + " tokens in at least one sequence");
+  }
+  // No sequence is empty.
+  max_sequences = std::min(max_sequences, max_tokens);
+  BERTRAND_ASSIGN_OR_RETURN(EncoderWorkspace encoder_workspace,
+                            EncoderWorkspace::Create(backend, encoder.config(), max_tokens));
+  BERTRAND_ASSIGN_OR_RETURN(EmbedWorkspace embed_workspace,
+                            EmbedWorkspace::Create(backend, head, max_sequences));
+  std::unique_ptr<PackedRunner> runner(new PackedRunner(encoder, head, backend, max_tokens,
+                                                        max_sequences, std::move(encoder_workspace),
+                                                        std::move(embed_workspace)));
+  BERTRAND_ASSIGN_OR_RETURN(runner->stream_, backend.CreateStream(max_tokens));
+  const int64_t block_size =
+      3 * Aligned(max_tokens) + Aligned(max_sequences + 1) + 3 * Aligned(max_sequences);
+  BERTRAND_ASSIGN_OR_RETURN(runner->block_,
+                            backend.Allocate(static_cast<size_t>(block_size) * sizeof(int32_t)));
+  if (!backend.host_memory()) runner->host_block_.resize(static_cast<size_t>(block_size));
+  runner->row_sequence_.reserve(static_cast<size_t>(max_sequences));
+  runner->groups_.reserve(kGroupsMax);
+  return std::unique_ptr<ModelRunner>(std::move(runner));
+}
+
+PackedRunner::PackedRunner(const Encoder& encoder, const EmbedHead& head, const Backend& backend,
+                           int64_t max_tokens, int64_t max_sequences,
+                           EncoderWorkspace encoder_workspace, EmbedWorkspace embed_workspace)
+    : encoder_(encoder),
+      head_(head),
+      backend_(backend),
+      max_tokens_(max_tokens),
+      max_sequences_(max_sequences),
+      encoder_workspace_(std::move(encoder_workspace)),
+      embed_workspace_(std::move(embed_workspace)) {}
+
+absl::Status PackedRunner::Forward(std::span<const SequenceWork> batch) {
+  if (batch.empty()) return absl::OkStatus();
+  int64_t num_tokens = 0;
+  BERTRAND_RETURN_IF_ERROR(Check(batch, &num_tokens));
+  block_used_ = 0;
+  PackTokens(batch, num_tokens);
+  PackGroups(batch);
+  if (!backend_.host_memory()) {
+    BERTRAND_RETURN_IF_ERROR(
+        backend_.CopyToDevice(*stream_, host_block_.data(), block_->data(),
+                              static_cast<size_t>(block_used_) * sizeof(int32_t)));
+  }
+  absl::Status status = RunEncoder(batch);
+  for (size_t i = 0; status.ok() && i < groups_.size(); ++i) status = RunGroup(groups_[i], batch);
+  // In any case: copies to the outputs may be under way.
+  const absl::Status synchronized = backend_.Synchronize(*stream_);
+  return status.ok() ? synchronized : status;
+}
+
+// The requirements of Forward. They were seen to where requests come in; memory is at stake, and
+// the look costs little beside the work.
+absl::Status PackedRunner::Check(std::span<const SequenceWork> batch, int64_t* num_tokens) const {
+  if (static_cast<int64_t>(batch.size()) > max_sequences_) {
+    return Internal("batch of " + std::to_string(batch.size()) + " sequences, the runner is for " +
+                    std::to_string(max_sequences_));
+  }
+  const EncoderConfig& config = encoder_.config();
+  const int64_t types = std::max<int64_t>(1, config.num_token_types);
+  for (size_t index = 0; index < batch.size(); ++index) {
+    const SequenceWork& work = batch[index];
+    const auto size = static_cast<int64_t>(work.ids.size());
+    if (size < 1 || size > config.max_tokens() || work.type_ids.size() != work.ids.size()) {
+      return Internal(Where(index) + std::to_string(size) + " ids and " +
+                      std::to_string(work.type_ids.size()) + " type ids, expected as many, 1 to " +
+                      std::to_string(config.max_tokens()));
+    }
+    for (size_t i = 0; i < work.ids.size(); ++i) {
+      if (work.ids[i] < 0 || work.ids[i] >= config.vocab_size || work.type_ids[i] < 0 ||
+          work.type_ids[i] >= types) {
+        return Internal(Where(index) + "id " + std::to_string(work.ids[i]) + ", type id " +
+                        std::to_string(work.type_ids[i]) + ", expected below " +
+                        std::to_string(config.vocab_size) + " and " + std::to_string(types));
+      }
+    }
+    *num_tokens += size;
+    BERTRAND_RETURN_IF_ERROR(CheckOutputs(work, index));
+  }
+  if (*num_tokens > max_tokens_) {
+    return Internal("batch of " + std::to_string(*num_tokens) + " tokens, the runner is for " +
+                    std::to_string(max_tokens_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PackedRunner::CheckOutputs(const SequenceWork& work, size_t index) const {
+  if ((work.embed == nullptr) == (work.tokens == nullptr)) {
+    return Internal(Where(index) + "expected one of two outputs");
+  }
+  size_t have = 0, want = 0;
+  if (work.embed != nullptr) {
+    const absl::StatusOr<int64_t> dimensions = head_.Dimensions(work.embed->pooling);
+    if (!dimensions.ok()) return Annotate(dimensions.status(), "sequence " + std::to_string(index));
+    have = work.embed->vector.size();
+    want = static_cast<size_t>(*dimensions);
+  } else {
+    for (const int32_t layer : work.tokens->layers) {
+      if (layer < 0 || layer > encoder_.config().num_layers) {
+        return Internal(Where(index) + "layer " + std::to_string(layer) + ", expected 0 to " +
+                        std::to_string(encoder_.config().num_layers));
+      }
+    }
+    have = work.tokens->vectors.size();
+    want = work.ids.size() * work.tokens->layers.size() *
+           static_cast<size_t>(encoder_.config().hidden_size);
+  }
+  if (have == want) return absl::OkStatus();
+  return Internal(Where(index) + "output of " + std::to_string(have) + " values, expected " +
+                  std::to_string(want));
+}
+
+PackedRunner::Part PackedRunner::NextPart(int64_t size) {
+  int32_t* const device = static_cast<int32_t*>(block_->data()) + block_used_;
+  Part part;
+  part.host = host_block_.empty() ? device : host_block_.data() + block_used_;
+  part.device = TensorView(device, DType::kInt32, {size});
+  block_used_ += Aligned(size);
+  return part;
+}
+
+void PackedRunner::PackTokens(std::span<const SequenceWork> batch, int64_t num_tokens) {
+  const Part ids = NextPart(num_tokens), positions = NextPart(num_tokens),
+             types = NextPart(num_tokens);
+  const auto num_sequences = static_cast<int64_t>(batch.size());
+  const Part cu_seqlens = NextPart(num_sequences + 1);
+  const auto first_position = static_cast<int32_t>(encoder_.config().position_offset);
+  int32_t at = 0;
+  for (size_t index = 0; index < batch.size(); ++index) {
+    const SequenceWork& work = batch[index];
+    cu_seqlens.host[index] = at;
+    std::copy(work.ids.begin(), work.ids.end(), ids.host + at);
+    std::copy(work.type_ids.begin(), work.type_ids.end(), types.host + at);
+    const auto size = static_cast<int32_t>(work.ids.size());
+    for (int32_t i = 0; i < size; ++i) positions.host[at + i] = first_position + i;
+    at += size;
+  }
+  cu_seqlens.host[num_sequences] = at;
+  packed_.ids = ids.device;
+  packed_.position_ids = positions.device;
+  packed_.type_ids = types.device;
+  packed_.cu_seqlens = cu_seqlens.device;
+  packed_.cu_seqlens_host = {cu_seqlens.host, static_cast<size_t>(num_sequences) + 1};
+}
+
+void PackedRunner::PackGroups(std::span<const SequenceWork> batch) {
+  groups_.clear();
+  row_sequence_.clear();
+  const auto num_rows = static_cast<int64_t>(std::count_if(
+      batch.begin(), batch.end(), [](const SequenceWork& work) { return work.embed != nullptr; }));
+  if (num_rows == 0) return;
+  start_ = NextPart(num_rows);
+  begin_ = NextPart(num_rows);
+  end_ = NextPart(num_rows);
+  for (int key = 0; key < kGroupsMax; ++key) {
+    const auto first_row = static_cast<int64_t>(row_sequence_.size());
+    for (size_t index = 0; index < batch.size(); ++index) {
+      const EmbedOutput* embed = batch[index].embed;
+      if (embed == nullptr || GroupKey(*embed, head_.normalizes()) != key) continue;
+      const size_t row = row_sequence_.size();
+      const int32_t start = packed_.cu_seqlens_host[index];
+      const int32_t end = packed_.cu_seqlens_host[index + 1];
+      start_.host[row] = start;
+      begin_.host[row] = static_cast<int32_t>(
+          start + std::clamp<int64_t>(embed->num_prompt_tokens, 0, end - start));
+      end_.host[row] = end;
+      row_sequence_.push_back(static_cast<int64_t>(index));
+    }
+    const auto count = static_cast<int64_t>(row_sequence_.size()) - first_row;
+    if (count == 0) continue;
+    const EmbedOutput& sample = *batch[static_cast<size_t>(row_sequence_.back())].embed;
+    groups_.push_back({sample.pooling, key % 2 == 1, first_row, count});
+  }
+}
+
+// No further than anyone wants to look.
+int64_t PackedRunner::LastLayer(std::span<const SequenceWork> batch) const {
+  int64_t last = 0;
+  for (const SequenceWork& work : batch) {
+    if (work.embed != nullptr) return encoder_.config().num_layers;
+    for (const int32_t layer : work.tokens->layers) last = std::max<int64_t>(last, layer);
+  }
+  return last;
+}
+
+absl::Status PackedRunner::RunEncoder(std::span<const SequenceWork> batch) {
+  BERTRAND_RETURN_IF_ERROR(encoder_.Embed(*stream_, packed_, encoder_workspace_));
+  BERTRAND_RETURN_IF_ERROR(CopyLayer(batch, 0));
+  const int64_t last = LastLayer(batch);
+  for (int64_t index = 0; index < last; ++index) {
+    BERTRAND_RETURN_IF_ERROR(encoder_.Layer(*stream_, index, packed_, encoder_workspace_));
+    BERTRAND_RETURN_IF_ERROR(CopyLayer(batch, index + 1));
+  }
+  return absl::OkStatus();
+}
+
+// Hidden states of `layer` to everyone who wants them. One layer alone is one copy; of several,
+// each row has its place between the other layers' and is copied by itself: a rare request, and it
+// needs no memory.
+absl::Status PackedRunner::CopyLayer(std::span<const SequenceWork> batch, int64_t layer) {
+  const TensorView hidden = encoder_workspace_.hidden(packed_.num_tokens());
+  const int64_t width = hidden.dim(1);
+  const size_t row_bytes = static_cast<size_t>(width) * SizeOf(hidden.dtype());
+  for (size_t index = 0; index < batch.size(); ++index) {
+    if (batch[index].tokens == nullptr) continue;
+    const TokensOutput& output = *batch[index].tokens;
+    const size_t num_layers = output.layers.size();
+    const int64_t begin = packed_.cu_seqlens_host[index], end = packed_.cu_seqlens_host[index + 1];
+    for (size_t place = 0; place < num_layers; ++place) {
+      if (output.layers[place] != layer) continue;
+      const int64_t rows_each = num_layers == 1 ? end - begin : 1;
+      for (int64_t row = begin; row < end; row += rows_each) {
+        const TensorView from(
+            static_cast<char*>(hidden.data()) + static_cast<size_t>(row) * row_bytes,
+            hidden.dtype(), {rows_each, width});
+        const size_t at =
+            (static_cast<size_t>(row - begin) * num_layers + place) * static_cast<size_t>(width);
+        BERTRAND_RETURN_IF_ERROR(backend_.CopyToHost(
+            *stream_, from, output.vectors.subspan(at, static_cast<size_t>(from.num_elements()))));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PackedRunner::RunGroup(const Group& group, std::span<const SequenceWork> batch) {
+  EmbedGroup rows;
+  rows.pooling = group.pooling;
+  rows.normalize = group.normalize;
+  rows.start = Slice(start_.device, group.first_row, group.num_rows);
+  rows.begin = Slice(begin_.device, group.first_row, group.num_rows);
+  rows.end = Slice(end_.device, group.first_row, group.num_rows);
+  BERTRAND_ASSIGN_OR_RETURN(
+      const TensorView vectors,
+      head_.Run(*stream_, rows, encoder_workspace_.hidden(packed_.num_tokens()), embed_workspace_));
+  const size_t row_bytes = static_cast<size_t>(vectors.dim(1)) * SizeOf(vectors.dtype());
+  for (int64_t row = 0; row < group.num_rows; ++row) {
+    const auto index =
+        static_cast<size_t>(row_sequence_[static_cast<size_t>(group.first_row + row)]);
+    const TensorView from(static_cast<char*>(vectors.data()) + static_cast<size_t>(row) * row_bytes,
+                          vectors.dtype(), {vectors.dim(1)});
+    BERTRAND_RETURN_IF_ERROR(backend_.CopyToHost(*stream_, from, batch[index].embed->vector));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace bertrand

@@ -1,0 +1,396 @@
+#include "server/engine.h"
+
+#include <absl/strings/str_cat.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "kernels/status.h"
+#include "server/overload.h"
+#include "server/quote.h"
+
+namespace bertrand {
+namespace {
+
+// Text that one urgent task tokenises: a millisecond or so.
+constexpr size_t kTextBytesPerTask = 8192;
+constexpr int64_t kRetryAfterMsMin = 50;
+constexpr int64_t kRetryAfterMsMax = 10'000;
+
+size_t TextBytes(const SourceInput& source) {
+  return source.first.size() + source.second.size() + source.ids.size();
+}
+
+BatchLimits RaisedTo(BatchLimits limits,
+                     const std::vector<std::unique_ptr<ServedModel>>& models) {
+  for (const auto& model : models) {
+    limits.max_tokens = std::max(limits.max_tokens, model->input_tokens_max);
+  }
+  return limits;
+}
+
+EngineOptions WithLimits(EngineOptions options,
+                         const std::vector<std::unique_ptr<ServedModel>>& models) {
+  options.batch = RaisedTo(options.batch, models);
+  return options;
+}
+
+// Internal for the first input with a value that is no number: a broken checkpoint or kernel.
+absl::Status CheckFinite(const Job& job) {
+  for (size_t i = 0; i < job.inputs.size(); ++i) {
+    const std::span<const float> values = job.kind == Job::Kind::kEmbed
+                                              ? std::span<const float>(job.inputs[i].embed.vector)
+                                              : std::span<const float>(job.inputs[i].tokens.vectors);
+    // The sum is finite if and only if, overflow apart, all are: one pass that vectorises.
+    float sum = 0;
+    for (const float value : values) sum += value * 0.0f;
+    if (sum != 0.0f) {
+      return Internal(absl::StrCat("inputs[", i, "]: the model's output is not finite (NaN)"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// A job that is being tokenised by several tasks.
+struct Engine::Preparation {
+  explicit Preparation(std::shared_ptr<Job> job) : job(std::move(job)) {}
+  const std::shared_ptr<Job> job;
+  std::atomic<size_t> num_ranges_left{0};
+  std::atomic<bool> failed{false};
+  Mutex mutex;
+  size_t failed_index ABSL_GUARDED_BY(mutex) = 0;
+  absl::Status status ABSL_GUARDED_BY(mutex);
+};
+
+void Job::Cancel() {
+  cancelled_.store(true);
+  if (engine_ != nullptr) engine_->CancelQueued(*this);
+}
+
+absl::Status Job::abandoned(TimePoint now) const {
+  if (cancelled_.load(std::memory_order_relaxed)) return Cancelled("the client cancelled the call");
+  if (now >= deadline) return DeadlineExceeded("the request expired before it was computed");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    std::vector<std::unique_ptr<ServedModel>> models, const EngineOptions& options,
+    const Surroundings& surroundings) {
+  BERTRAND_CHECK(!models.empty(), "an engine needs a model");
+  for (size_t i = 0; i < models.size(); ++i) {
+    ServedModel& served = *models[i];
+    served.index = static_cast<int>(i);
+    const int64_t limit = served.model->description().max_tokens;
+    served.input_tokens_max = limit > 0 ? limit : options.batch.max_tokens;
+  }
+  auto engine = std::unique_ptr<Engine>(new Engine(std::move(models), options, surroundings));
+  const BatchLimits& limits = engine->options_.batch;
+  for (int lane = 0; lane < options.num_lanes; ++lane) {
+    BERTRAND_ASSIGN_OR_RETURN(
+        auto worker, Worker::Create(engine->models_, limits.max_tokens, limits.max_sequences));
+    engine->workers_.push_back(std::move(worker));
+    MutexLock lock(engine->mutex_);
+    engine->free_lanes_.push_back(static_cast<size_t>(lane));
+  }
+  return engine;
+}
+
+Engine::Engine(std::vector<std::unique_ptr<ServedModel>> models, const EngineOptions& options,
+               const Surroundings& surroundings)
+    : models_(std::move(models)),
+      options_(WithLimits(options, models_)),
+      around_(surroundings),
+      queue_(options_.batch) {
+  if (options_.batch.max_delay.count() > 0) {
+    timer_ = std::thread([this] { RunTimer(); });
+    pthread_setname_np(timer_.native_handle(), "batch-timer");
+  }
+}
+
+Engine::~Engine() {
+  WaitIdle();
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    timer_wakes_.NotifyAll();
+  }
+  if (timer_.joinable()) timer_.join();
+}
+
+absl::StatusOr<const ServedModel*> Engine::Resolve(std::string_view name,
+                                                   std::optional<Task> task) const {
+  if (name.empty()) {
+    for (const auto& served : models_) {
+      if (!task.has_value() || served->model->HasTask(*task)) return served.get();
+    }
+    return FailedPrecondition(absl::StrCat("no model here has the task \"", Name(*task), "\""));
+  }
+  for (const auto& served : models_) {
+    if (served->name != name) continue;
+    if (!task.has_value() || served->model->HasTask(*task)) return served.get();
+    std::string tasks;
+    for (const Task known : served->model->description().tasks) {
+      absl::StrAppend(&tasks, tasks.empty() ? "" : ", ", Name(known));
+    }
+    return FailedPrecondition(absl::StrCat("model ", Quote(name), " has no head for the task \"",
+                                           Name(*task), "\"; it has: ", tasks));
+  }
+  return NotFound(absl::StrCat("no model ", Quote(name), "; ListModels names those there are"));
+}
+
+void Engine::TaskBegins() {
+  MutexLock lock(mutex_);
+  ++num_tasks_;
+}
+
+void Engine::TaskEnds() {
+  MutexLock lock(mutex_);
+  if (--num_tasks_ == 0) idle_.NotifyAll();
+}
+
+void Engine::RunUrgent(std::function<void()> task) {
+  TaskBegins();
+  around_.pool->Submit(TaskPriority::kUrgent, [this, task = std::move(task)]() mutable {
+    task();
+    task = nullptr;  // what it holds goes before the engine may
+    TaskEnds();
+  });
+}
+
+void Engine::WaitIdle() {
+  MutexLock lock(mutex_);
+  while (num_tasks_ > 0 || num_jobs_ > 0) idle_.Wait(mutex_);
+}
+
+// ---- Tokenizing
+
+void Engine::Start(std::shared_ptr<Job> job) {
+  job->engine_ = this;
+  {
+    MutexLock lock(mutex_);
+    ++num_jobs_;
+  }
+  // Ranges of inputs with about the same amount of text.
+  std::vector<size_t> ends;
+  size_t bytes = 0;
+  for (size_t i = 0; i < job->inputs.size(); ++i) {
+    bytes += TextBytes(job->inputs[i].source) + 1;
+    if (bytes < kTextBytesPerTask && i + 1 < job->inputs.size()) continue;
+    ends.push_back(i + 1);
+    bytes = 0;
+  }
+  auto preparation = std::make_shared<Preparation>(job);
+  preparation->num_ranges_left = ends.size();
+  for (size_t range = 1; range < ends.size(); ++range) {
+    RunUrgent([this, preparation, first = ends[range - 1], last = ends[range]] {
+      PrepareRange(preparation, first, last);
+    });
+  }
+  PrepareRange(preparation, 0, ends[0]);
+}
+
+absl::Status Engine::PrepareInput(const Job& job, size_t index, JobInput* input) const {
+  const Model& model = *job.model->model;
+  const SourceInput& source = input->source;
+  absl::Status status;
+  switch (source.kind) {
+    case SourceInput::Kind::kText:
+      status = model.Prepare({.first = source.first}, job.prepare, &input->prepared);
+      break;
+    case SourceInput::Kind::kPair:
+      status = model.Prepare({.first = source.first, .second = &source.second}, job.prepare,
+                             &input->prepared);
+      break;
+    case SourceInput::Kind::kIds:
+      status = model.PrepareIds(source.ids, source.type_ids, &input->prepared);
+      break;
+  }
+  static constexpr const char* kFields[] = {"text", "pair", "tokens"};
+  return Annotate(status, absl::StrCat("inputs[", index, "].",
+                                       kFields[static_cast<size_t>(source.kind)]));
+}
+
+void Engine::PrepareRange(const std::shared_ptr<Preparation>& preparation, size_t first,
+                          size_t last) {
+  Job& job = *preparation->job;
+  for (size_t i = first; i < last && !preparation->failed.load(); ++i) {
+    absl::Status status = job.abandoned(clock().Now());
+    if (status.ok()) status = PrepareInput(job, i, &job.inputs[i]);
+    if (status.ok()) continue;
+    MutexLock lock(preparation->mutex);
+    if (preparation->status.ok() || i < preparation->failed_index) {
+      preparation->failed_index = i;
+      preparation->status = status;
+    }
+    preparation->failed = true;
+  }
+  if (preparation->num_ranges_left.fetch_sub(1) > 1) return;
+  absl::Status status;
+  {
+    MutexLock lock(preparation->mutex);
+    status = preparation->status;
+  }
+  Prepared(preparation->job, std::move(status));
+}
+
+void Engine::Prepared(const std::shared_ptr<Job>& job, absl::Status status) {
+  job->timing.prepared = clock().Now();
+  if (status.ok() && job->on_prepared) status = job->on_prepared(*job);
+  if (!status.ok() || job->kind == Job::Kind::kPrepare) return End(job, std::move(status));
+  job->lengths.clear();
+  for (size_t i = 0; i < job->inputs.size(); ++i) {
+    const size_t length = job->inputs[i].prepared.encoding.ids.size();
+    if (length == 0 || static_cast<int64_t>(length) > job->model->input_tokens_max) {
+      return End(job, InvalidArgument(absl::StrCat(
+                          "inputs[", i, "]: ", length, " tokens; the model takes 1 to ",
+                          job->model->input_tokens_max)));
+    }
+    job->lengths.push_back(static_cast<int32_t>(length));
+  }
+  ReserveAndQueue(job);
+}
+
+void Engine::ReserveAndQueue(const std::shared_ptr<Job>& job) {
+  absl::Status status = job->abandoned(clock().Now());
+  if (!status.ok()) return End(job, std::move(status));
+  int64_t num_tokens = 0;
+  for (const int32_t length : job->lengths) num_tokens += length;
+  Admission::Waiter waiter;
+  if (job->wait_when_full) {
+    waiter = [this, job] { RunUrgent([this, job] { ReserveAndQueue(job); }); };
+  }
+  status = job->reservation.AddTokens(num_tokens, std::move(waiter));
+  if (!status.ok()) {
+    if (job->wait_when_full && RetryAfterMs(status).has_value()) return;  // the waiter goes on
+    return End(job, std::move(status));
+  }
+  LayOutResults(*job);
+  metrics().CountInputs(static_cast<int64_t>(job->inputs.size()), num_tokens);
+  queue_.Push(job);
+  // A Cancel that came before the push found nothing in the queue.
+  if (status = job->abandoned(clock().Now()); !status.ok()) CancelQueued(*job);
+  Pump();
+}
+
+void Engine::LayOutResults(Job& job) const {
+  const bool embed = job.kind == Job::Kind::kEmbed;
+  const auto dimensions = static_cast<size_t>(job.dimensions);
+  size_t num_values = 0;
+  for (const int32_t length : job.lengths) {
+    num_values += dimensions * (embed ? 1 : static_cast<size_t>(length));
+  }
+  job.values.resize(num_values);
+  std::span<float> left(job.values);
+  for (size_t i = 0; i < job.inputs.size(); ++i) {
+    JobInput& input = job.inputs[i];
+    const size_t size = dimensions * (embed ? 1 : static_cast<size_t>(job.lengths[i]));
+    const std::span<float> values = left.first(size);
+    left = left.subspan(size);
+    if (embed) {
+      input.embed = {.pooling = job.pooling,
+                     .normalize = job.normalize,
+                     .num_prompt_tokens = input.prepared.num_prompt_tokens,
+                     .vector = values};
+    } else {
+      input.tokens = {.layers = job.layers, .vectors = values};
+    }
+  }
+}
+
+// ---- Batches
+
+void Engine::Pump() {
+  for (;;) {
+    RequestQueue::Taken taken;
+    size_t lane = 0;
+    {
+      MutexLock lock(mutex_);
+      if (free_lanes_.empty()) return;
+      taken = queue_.Take(clock().Now());
+      if (!taken.batch.slices.empty()) {
+        lane = free_lanes_.back();
+        free_lanes_.pop_back();
+        ++num_tasks_;
+      }
+      wake_at_ = taken.wake_at;
+      if (wake_at_ != TimePoint::max()) timer_wakes_.NotifyAll();
+    }
+    for (EndedJob& dropped : taken.dropped) End(dropped.job, std::move(dropped.status));
+    if (taken.batch.slices.empty()) return;
+    for (const JobSlice& slice : taken.batch.slices) {
+      slice.job->reservation.ReleaseTokens(slice.tokens);
+    }
+    around_.pool->Submit(TaskPriority::kBatch,
+                         [this, lane, batch = std::move(taken.batch)]() mutable {
+                           RunBatch(lane, batch);
+                           batch.slices.clear();
+                           TaskEnds();
+                         });
+  }
+}
+
+void Engine::RunBatch(size_t lane, const Batch& batch) {
+  const TimePoint begin = clock().Now();
+  const absl::Status status = workers_[lane]->Run(batch);
+  const int64_t batch_us = MicrosecondsBetween(begin, clock().Now());
+  metrics().ObserveBatch(batch.num_sequences, batch.num_tokens, batch_us);
+  std::vector<EndedJob> ended = queue_.Finish(batch, status, batch_us);
+  UpdateRetryHint(batch, batch_us);
+  {
+    MutexLock lock(mutex_);
+    free_lanes_.push_back(lane);
+  }
+  Pump();  // before the post-processing, so that the device does not wait for it
+  for (EndedJob& job : ended) End(job.job, std::move(job.status));
+}
+
+void Engine::UpdateRetryHint(const Batch& batch, int64_t batch_us) {
+  const int64_t waiting = queue_.state(clock().Now()).num_tokens;
+  MutexLock lock(mutex_);
+  const double us_per_token = static_cast<double>(batch_us) / static_cast<double>(batch.num_tokens);
+  us_per_token_ = us_per_token_ == 0 ? us_per_token : 0.9 * us_per_token_ + 0.1 * us_per_token;
+  const double wait_ms = static_cast<double>(waiting) * us_per_token_ / 1000 /
+                         static_cast<double>(options_.num_lanes);
+  around_.admission->set_retry_after_ms(
+      std::clamp(static_cast<int64_t>(wait_ms), kRetryAfterMsMin, kRetryAfterMsMax));
+}
+
+void Engine::CancelQueued(Job& job) {
+  const absl::Status reason = Cancelled("the client cancelled the call");
+  if (queue_.Remove(job, reason)) End(job.shared_from_this(), reason);
+}
+
+void Engine::End(const std::shared_ptr<Job>& job, absl::Status status) {
+  BERTRAND_CHECK(!job->finished_.exchange(true), "a job ends once");
+  job->timing.finished = clock().Now();
+  if (status.ok() && job->kind != Job::Kind::kPrepare) status = CheckFinite(*job);
+  // Moved out, since `done` may hold what holds the job.
+  const auto done = std::move(job->done);
+  done(*job, status);
+  MutexLock lock(mutex_);
+  if (--num_jobs_ == 0) idle_.NotifyAll();
+}
+
+void Engine::RunTimer() {
+  for (;;) {
+    {
+      MutexLock lock(mutex_);
+      while (!stopping_ && wake_at_ > std::chrono::steady_clock::now()) {
+        if (wake_at_ == TimePoint::max()) {
+          timer_wakes_.Wait(mutex_);
+        } else {
+          timer_wakes_.WaitUntil(mutex_, wake_at_);
+        }
+      }
+      if (stopping_) return;
+      wake_at_ = TimePoint::max();
+    }
+    Pump();
+  }
+}
+
+}  // namespace bertrand

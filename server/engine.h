@@ -1,0 +1,109 @@
+#pragma once
+
+// Everything between a protocol and a model: tokenizing, the queue, batches, and the way back.
+//
+//   Start: tokenise (urgent tasks, big requests in several) -> reserve tokens -> queue
+//   Pump:  while a lane is free, the scheduler's next batch becomes a task of the pool
+//   batch: Forward -> lane free, Pump -> `done` of every job that is complete, on this thread
+//
+// Owns models, lanes and queue; the pool, the admission, the metrics and the clock must outlive it.
+// All methods are thread-safe. The destructor waits for what was started.
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "kernels/mutex.h"
+#include "kernels/thread_pool.h"
+#include "server/admission.h"
+#include "server/clock.h"
+#include "server/job.h"
+#include "server/metrics.h"
+#include "server/queue.h"
+#include "server/worker.h"
+
+namespace bertrand {
+
+struct EngineOptions {
+  int num_lanes = 1;  // batches in flight
+  BatchLimits batch;  // max_tokens is raised to the longest input that a model takes
+};
+
+class Engine {
+ public:
+  struct Surroundings {
+    ThreadPool* pool = nullptr;
+    Admission* admission = nullptr;
+    Metrics* metrics = nullptr;
+    const Clock* clock = nullptr;
+  };
+
+  // Allocates all workspaces. `models` is not empty; the first one is the default.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      std::vector<std::unique_ptr<ServedModel>> models, const EngineOptions& options,
+      const Surroundings& surroundings);
+  ~Engine();
+
+  const std::vector<std::unique_ptr<ServedModel>>& models() const { return models_; }
+  Admission& admission() const { return *around_.admission; }
+  Metrics& metrics() const { return *around_.metrics; }
+  const Clock& clock() const { return *around_.clock; }
+
+  // The model of a name (NotFound), which must have the task (FailedPrecondition lists those it
+  // has). No name: the default model if it has the task, else the first that has it. No task: any.
+  absl::StatusOr<const ServedModel*> Resolve(std::string_view name, std::optional<Task> task) const;
+
+  // Runs a short task on the pool, before batches.
+  void RunUrgent(std::function<void()> task);
+
+  // Takes the job on its way. To be called from an urgent task: small jobs are tokenised in it.
+  void Start(std::shared_ptr<Job> job);
+
+  RequestQueue::State queue_state() const { return queue_.state(clock().Now()); }
+  // Until no job, no batch and no task is left. New ones may still be started by others.
+  void WaitIdle();
+
+ private:
+  friend class Job;
+  struct Preparation;
+
+  Engine(std::vector<std::unique_ptr<ServedModel>> models, const EngineOptions& options,
+         const Surroundings& surroundings);
+  absl::Status PrepareInput(const Job& job, size_t index, JobInput* input) const;
+  void PrepareRange(const std::shared_ptr<Preparation>& preparation, size_t first, size_t last);
+  void Prepared(const std::shared_ptr<Job>& job, absl::Status status);
+  void ReserveAndQueue(const std::shared_ptr<Job>& job);
+  void LayOutResults(Job& job) const;
+  void Pump();
+  void RunBatch(size_t lane, const Batch& batch);
+  void UpdateRetryHint(const Batch& batch, int64_t batch_us);
+  void End(const std::shared_ptr<Job>& job, absl::Status status);
+  void CancelQueued(Job& job);
+  void TaskBegins();
+  void TaskEnds();
+  void RunTimer();
+
+  const std::vector<std::unique_ptr<ServedModel>> models_;
+  const EngineOptions options_;
+  const Surroundings around_;
+  RequestQueue queue_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+
+  Mutex mutex_;
+  CondVar idle_, timer_wakes_;
+  std::vector<size_t> free_lanes_ ABSL_GUARDED_BY(mutex_);
+  int64_t num_tasks_ ABSL_GUARDED_BY(mutex_) = 0;  // submitted to the pool and not over
+  int64_t num_jobs_ ABSL_GUARDED_BY(mutex_) = 0;   // started and not ended
+  double us_per_token_ ABSL_GUARDED_BY(mutex_) = 0;
+  TimePoint wake_at_ ABSL_GUARDED_BY(mutex_) = TimePoint::max();
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread timer_;  // only with a max_delay
+};
+
+}  // namespace bertrand

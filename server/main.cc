@@ -1,0 +1,262 @@
+// bertrand-server: loads models, listens, and prints one line to standard output when it is ready.
+//
+// Threads and the order of shutdown are in docs/architecture.md.
+
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "kernels/backend.h"
+#include "kernels/status.h"
+#include "kernels/thread_pool.h"
+#include "models/model.h"
+#include "server/cores.h"
+#include "server/engine.h"
+#include "server/grpc/grpc_server.h"
+#include "server/grpc/methods.h"
+#include "server/health.h"
+#include "server/http/http_server.h"
+#include "server/options.h"
+#include "server/source.h"
+
+namespace bertrand {
+namespace {
+
+using std::chrono::duration_cast;
+using std::chrono::milliseconds;
+
+void SetUpLog(const Options& options) {
+  // The default logger writes to standard output, where only the ready line belongs.
+  auto logger = spdlog::stderr_logger_mt("bertrand");
+  const bool json = options.log_format == "json";
+  logger->set_pattern(json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%v"})"
+                           : "%Y-%m-%d %H:%M:%S.%e %l %v");
+  logger->set_level(spdlog::level::from_str(options.log_level));
+  logger->flush_on(spdlog::level::info);
+  spdlog::set_default_logger(std::move(logger));
+}
+
+// A log message that is safe inside the JSON of --log-format json too.
+std::string ForLog(std::string text) {
+  std::replace(text.begin(), text.end(), '"', '\'');
+  std::replace(text.begin(), text.end(), '\\', '/');
+  return text;
+}
+
+TruncationMode TruncationOf(const std::string& name) {
+  if (name == "fail") return TruncationMode::kFail;
+  if (name == "only-first") return TruncationMode::kOnlyFirst;
+  if (name == "only-second") return TruncationMode::kOnlySecond;
+  return TruncationMode::kLongestFirst;
+}
+
+// SIGTERM and SIGINT, which every other thread has blocked: the first asks to drain, the second ends
+// the process at once. Owns the thread "signals".
+class Signals {
+ public:
+  // To be called before any other thread is made: they inherit the mask.
+  static sigset_t Block() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+    return set;
+  }
+
+  explicit Signals(const sigset_t& set)
+      : thread_([set, this] {
+          Wait(set);
+          {
+            MutexLock lock(mutex_);
+            asked_ = true;
+            changed_.NotifyAll();
+          }
+          Wait(set);
+          spdlog::warn("second signal: ending at once, what was accepted is lost");
+          _exit(1);
+        }) {
+    pthread_setname_np(thread_.native_handle(), "signals");
+    thread_.detach();  // it lives as long as the process
+  }
+
+  void WaitForFirst() {
+    MutexLock lock(mutex_);
+    while (!asked_) changed_.Wait(mutex_);
+  }
+
+ private:
+  static void Wait(const sigset_t& set) {
+    int number = 0;
+    sigwait(&set, &number);
+  }
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool asked_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argument,
+                                                       const Backend& backend,
+                                                       const Options& options) {
+  BERTRAND_ASSIGN_OR_RETURN(ResolvedSource source, ResolveSource(argument.source));
+  const auto begin = std::chrono::steady_clock::now();
+  auto served = std::make_unique<ServedModel>();
+  served->name = argument.name;
+  served->source = argument.source;
+  served->revision = source.revision;
+  BERTRAND_ASSIGN_OR_RETURN(served->model,
+                            Model::Load(source.folder, backend, {.dtype = options.dtype}));
+  const ModelDescription& description = served->model->description();
+  const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
+  spdlog::info("model {}: {}, {} MB of {} on {}, up to {} tokens, loaded in {} ms", served->name,
+               ForLog(description.architecture), description.weight_bytes >> 20,
+               description.compute_type, description.device, description.max_tokens,
+               elapsed.count());
+  return served;
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const Options& options, const Backend& backend,
+                                                   const Engine::Surroundings& surroundings) {
+  std::vector<std::unique_ptr<ServedModel>> models;
+  for (const ModelArgument& argument : options.models) {
+    auto model = LoadModel(argument, backend, options);
+    if (!model.ok()) return Annotate(model.status(), "--model " + argument.name);
+    models.push_back(*std::move(model));
+  }
+  EngineOptions engine;
+  engine.num_lanes = surroundings.pool->num_threads();
+  engine.batch.max_tokens = options.max_batch_tokens;
+  engine.batch.quantum_tokens = std::max<int64_t>(options.max_batch_tokens / 4, 1);
+  engine.batch.max_delay = options.max_queue_delay;
+  return Engine::Create(std::move(models), engine, surroundings);
+}
+
+GrpcOptions GrpcOptionsOf(const Options& options, int cores) {
+  GrpcOptions grpc;
+  grpc.address = options.grpc_address;
+  grpc.num_queues = std::clamp(cores / 16, 1, 4);
+  grpc.max_concurrent_calls = options.max_concurrent_calls;
+  grpc.max_connection_age = duration_cast<milliseconds>(options.max_connection_age);
+  grpc.limits = {.inputs_per_request_max = options.max_inputs_per_request,
+                 .request_bytes_max = options.max_request_bytes,
+                 .response_bytes_max = options.max_response_bytes,
+                 .stream_requests_max = options.max_stream_requests,
+                 .request_time_max = options.max_request_time,
+                 .truncation = TruncationOf(options.truncation)};
+  return grpc;
+}
+
+Metrics::Gauges ReadGauges(const Engine& engine, const Admission& admission,
+                           const Health& health) {
+  const RequestQueue::State queue = engine.queue_state();
+  const Admission::Usage usage = admission.usage();
+  return {.queue_tokens = queue.num_tokens,
+          .queue_requests = queue.num_jobs,
+          .admitted_requests = usage.requests,
+          .admitted_bytes = usage.bytes,
+          .queue_oldest_age_seconds = static_cast<double>(queue.oldest_age_us) * 1e-6,
+          .serving = health.serving()};
+}
+
+// After `ready`, people get something to try.
+void PrintExample(const std::string& grpc_address) {
+  if (isatty(STDERR_FILENO) == 0) return;
+  std::fprintf(stderr,
+               "\nTry it:\n  grpcurl -plaintext -d '{\"inputs\": [{\"text\": \"Hello\"}]}' %s "
+               "bertrand.v1.Inference/Embed\n\n",
+               grpc_address.c_str());
+}
+
+// Ports, from open to closed.
+absl::Status Serve(const Options& options, int cores, Engine* engine, Metrics* metrics,
+                   Health* health, Signals* signals) {
+  auto http = HttpServer::Start({.address = options.http_address,
+                                 .max_connections = options.max_http_connections},
+                                health, metrics);
+  if (!http.ok()) return Annotate(http.status(), "--http-address");
+  auto grpc = GrpcServer::Start(GrpcOptionsOf(options, cores), engine, health);
+  if (!grpc.ok()) return Annotate(grpc.status(), "--grpc-address");
+  health->set_state(Health::State::kServing);
+  (*grpc)->SetServing(true);
+  std::printf("ready grpc=%s http=%s\n", (*grpc)->address().c_str(), (*http)->address().c_str());
+  std::fflush(stdout);
+  PrintExample((*grpc)->address());
+
+  signals->WaitForFirst();
+  spdlog::info("draining: what was accepted is answered, new calls are refused");
+  health->set_state(Health::State::kDraining);
+  (*grpc)->SetServing(false);
+  const TimePoint deadline = std::chrono::steady_clock::now() + options.drain_timeout;
+  if (!(*grpc)->Shutdown(deadline)) {
+    spdlog::warn("--drain-timeout passed with calls still open; they were cut off");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Run(const Options& options, const sigset_t& signal_set) {
+  RaiseOpenFilesLimit();
+  const int cores = options.threads > 0 ? static_cast<int>(options.threads) : AvailableCores();
+  ThreadPool pool(cores);
+  const std::string device = options.device == "auto" ? "cpu" : options.device;
+  auto backend = CreateBackend(device, pool);
+  if (!backend.ok()) return Annotate(backend.status(), "--device " + options.device);
+
+  SteadyClock clock;
+  Admission admission({.requests_max = options.max_queue_requests,
+                       .bytes_max = options.max_queue_bytes,
+                       .tokens_max = options.max_queue_tokens});
+  Metrics metrics(AllMethodNames());
+  BERTRAND_ASSIGN_OR_RETURN(
+      const std::unique_ptr<Engine> engine,
+      MakeEngine(options, **backend,
+                 {.pool = &pool, .admission = &admission, .metrics = &metrics, .clock = &clock}));
+  if (options.check) {
+    spdlog::info("--check: {} model(s) load", engine->models().size());
+    return absl::OkStatus();
+  }
+  Health health;
+  metrics.set_source([&] { return ReadGauges(*engine, admission, health); });
+  // Detached with its thread, so it must not go before the process does.
+  auto* signals = new Signals(signal_set);
+  const absl::Status status = Serve(options, cores, engine.get(), &metrics, &health, signals);
+  metrics.set_source(nullptr);
+  return status;
+}
+
+int Main(int argc, char** argv) {
+  const sigset_t signal_set = Signals::Block();
+  auto parsed = ParseOptions(argc, argv);
+  if (!parsed.ok()) {
+    std::fprintf(stderr, "bertrand-server: %s\n", Message(parsed.status()).c_str());
+    return 2;
+  }
+  if (!parsed->text_to_print.empty()) {
+    std::fputs(parsed->text_to_print.c_str(), stdout);
+    return 0;
+  }
+  SetUpLog(parsed->options);
+  for (const std::string& warning : parsed->warnings) spdlog::warn("{}", ForLog(warning));
+  const absl::Status status = Run(parsed->options, signal_set);
+  if (!status.ok()) {
+    std::fprintf(stderr, "bertrand-server: %s\n", Message(status).c_str());
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace bertrand
+
+int main(int argc, char** argv) { return bertrand::Main(argc, argv); }

@@ -1,0 +1,243 @@
+#include "server/options.h"
+
+#include <absl/strings/match.h>
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+#include <absl/strings/str_replace.h>
+#include <absl/strings/str_split.h>
+#include <absl/time/time.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "kernels/status.h"
+
+namespace bertrand {
+namespace {
+
+constexpr char kVersion[] = BERTRAND_VERSION;
+constexpr int64_t kCountMax = std::numeric_limits<int64_t>::max() / 4;
+
+std::string EnvironmentName(std::string_view flag) {
+  std::string name = "BERTRAND_";
+  for (const char c : flag.substr(2)) {
+    name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
+// The application with what CLI11 needs for its values to live.
+struct CommandLine {
+  explicit CommandLine(Options* options);
+
+  template <typename T>
+  CLI::Option* Add(const std::string& flag, T* value, const std::string& help) {
+    return app.add_option(flag, *value, help)
+        ->envname(EnvironmentName(flag))
+        ->capture_default_str();
+  }
+  void AddCount(const std::string& flag, int64_t* value, const std::string& help,
+                int64_t least = 1) {
+    Add(flag, value, help)->check(CLI::Range(least, kCountMax))->type_name("N");
+  }
+  void AddChoice(const std::string& flag, std::string* value, const std::string& help,
+                 const std::set<std::string>& choices) {
+    Add(flag, value, help)->check(CLI::IsMember(choices))->type_name("");
+  }
+  void AddDuration(const std::string& flag, std::chrono::microseconds* value,
+                   const std::string& help) {
+    app.add_option_function<std::string>(
+           flag, [value](const std::string& text) { *value = *ParseDuration(text); }, help)
+        ->envname(EnvironmentName(flag))
+        ->default_str(absl::FormatDuration(absl::Microseconds(value->count())))
+        ->type_name("TIME")
+        ->check([](const std::string& text) {
+          const auto parsed = ParseDuration(text);
+          return parsed.ok() ? std::string() : Message(parsed.status());
+        });
+  }
+  void AddLimits(Options* options);
+
+  CLI::App app{"Bertrand: an inference server for the BERT family over gRPC."};
+  std::vector<std::string> models;
+};
+
+CommandLine::CommandLine(Options* options) {
+  app.name("bertrand-server");
+  app.set_version_flag("--version", std::string("bertrand-server ") + kVersion);
+  // The variable is read in FillModels: CLI11 takes an environment's value as one element.
+  app.add_option("--model", models,
+                 "A model to serve, as NAME=SOURCE or SOURCE; may be given several times, the first "
+                 "is the default. SOURCE: a checkpoint's folder, or a hub id[@revision] in the "
+                 "Hugging Face cache (Env:BERTRAND_MODEL, several separated by commas)")
+      ->type_name("[NAME=]SOURCE")
+      ->allow_extra_args(false);
+  Add("--grpc-address", &options->grpc_address, "Where gRPC listens; port 0: any free one")
+      ->type_name("HOST:PORT");
+  Add("--http-address", &options->http_address,
+      "Where HTTP listens (/health, /metrics); port 0: any free one")
+      ->type_name("HOST:PORT");
+  Add("--device", &options->device, "auto, cpu, reference, cuda, cuda:N, emulated")
+      ->type_name("DEVICE");
+  Add("--dtype", &options->dtype, "Type of weights and activations: auto, float32")
+      ->type_name("TYPE");
+  AddCount("--threads", &options->threads,
+           "Compute threads; 0: the cores of the affinity and the cgroup's quota", 0);
+  AddChoice("--truncation", &options->truncation,
+            "What is done with too long inputs when the request does not say",
+            {"fail", "longest-first", "only-first", "only-second"});
+  AddLimits(options);
+  AddDuration("--drain-timeout", &options->drain_timeout,
+              "How long accepted requests may still run after SIGTERM or SIGINT");
+  AddChoice("--log-level", &options->log_level, "How much goes to standard error",
+            {"debug", "info", "warning", "error", "off"});
+  AddChoice("--log-format", &options->log_format, "How it looks", {"text", "json"});
+  app.add_flag("--check", options->check, "Load the models, report, and exit")
+      ->envname("BERTRAND_CHECK");
+}
+
+void CommandLine::AddLimits(Options* options) {
+  AddCount("--max-batch-tokens", &options->max_batch_tokens,
+           "Tokens of one batch, raised to a model's longest input; also the longest input of "
+           "models without a limit");
+  AddCount("--max-queue-tokens", &options->max_queue_tokens, "Tokens that may wait for a batch");
+  AddCount("--max-queue-bytes", &options->max_queue_bytes,
+           "Memory that all requests may need, from arrival to answer");
+  AddCount("--max-queue-requests", &options->max_queue_requests,
+           "Requests that may be here, from arrival to answer");
+  AddDuration("--max-queue-delay", &options->max_queue_delay,
+              "How long a request may wait for others to fill its batch");
+  AddCount("--max-inputs-per-request", &options->max_inputs_per_request, "Inputs of one request");
+  AddCount("--max-request-bytes", &options->max_request_bytes, "Size of one request's message");
+  AddCount("--max-response-bytes", &options->max_response_bytes, "Size of one answer's message");
+  AddDuration("--max-request-time", &options->max_request_time,
+              "Deadline of requests that have none, or a later one");
+  AddCount("--max-stream-requests", &options->max_stream_requests,
+           "Requests of one stream in flight; more are not read");
+  AddCount("--max-concurrent-calls", &options->max_concurrent_calls,
+           "Calls of one connection at the same time; more wait at the client");
+  AddCount("--max-http-connections", &options->max_http_connections,
+           "HTTP connections; more are closed at once");
+  AddDuration("--max-connection-age", &options->max_connection_age,
+              "Age at which gRPC clients are asked to connect anew; 0: never");
+}
+
+void FillModels(CommandLine* line) {
+  const char* value = std::getenv("BERTRAND_MODEL");
+  if (!line->models.empty() || value == nullptr) return;
+  line->models = absl::StrSplit(value, ',', absl::SkipEmpty());
+}
+
+std::vector<std::string> UnknownVariables(const CLI::App& app) {
+  std::set<std::string> known = {"BERTRAND_MODEL"};
+  for (const CLI::Option* option : app.get_options()) known.insert(option->get_envname());
+  std::vector<std::string> warnings;
+  for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
+    const std::string name = std::string(*variable).substr(0, std::string(*variable).find('='));
+    if (!absl::StartsWith(name, "BERTRAND_") || known.contains(name)) continue;
+    warnings.push_back(absl::StrCat("the environment variable ", name,
+                                    " is not one of the server's and is ignored; see --help"));
+  }
+  return warnings;
+}
+
+// CLI11 reports over several lines at times; ours is one.
+std::string OneLine(const std::string& text) {
+  return absl::StrReplaceAll(text, {{"\n", " "}});
+}
+
+absl::Status Validate(const CommandLine& line, Options* options) {
+  if (line.models.empty()) {
+    return InvalidArgument("no --model given: try --model NAME=FOLDER (--help lists all flags)");
+  }
+  std::set<std::string> names;
+  for (const std::string& text : line.models) {
+    BERTRAND_ASSIGN_OR_RETURN(ModelArgument model, ParseModelArgument(text));
+    if (!names.insert(model.name).second) {
+      return InvalidArgument(
+          absl::StrCat("--model: the name \"", model.name, "\" is used twice; use NAME=SOURCE"));
+    }
+    options->models.push_back(std::move(model));
+  }
+  for (const auto& [flag, address] : {std::pair("--grpc-address", options->grpc_address),
+                                      std::pair("--http-address", options->http_address)}) {
+    const size_t colon = address.rfind(':');
+    uint32_t port = 0;
+    if (colon == std::string::npos || colon == 0 ||
+        !absl::SimpleAtoi(address.substr(colon + 1), &port) || port > 65535) {
+      return InvalidArgument(
+          absl::StrCat(flag, ": \"", address, "\" is not HOST:PORT, such as 127.0.0.1:50051"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::chrono::microseconds> ParseDuration(const std::string& text) {
+  absl::Duration duration;
+  double seconds = 0;
+  if (absl::SimpleAtod(text, &seconds)) {
+    duration = absl::Seconds(seconds);
+  } else if (!absl::ParseDuration(text, &duration)) {
+    return InvalidArgument(absl::StrCat("\"", text, "\" is not a time such as 200ms, 30s or 5m"));
+  }
+  if (duration < absl::ZeroDuration() || duration > absl::Hours(24 * 365)) {
+    return InvalidArgument(absl::StrCat("\"", text, "\" is not between 0 and a year"));
+  }
+  return std::chrono::microseconds(absl::ToInt64Microseconds(duration));
+}
+
+absl::StatusOr<ModelArgument> ParseModelArgument(std::string_view text) {
+  ModelArgument model;
+  const size_t equals = text.find('=');
+  if (equals != std::string_view::npos) {
+    model.name = text.substr(0, equals);
+    model.source = text.substr(equals + 1);
+  } else {
+    model.source = text;
+    std::string_view path = text;
+    while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+    path = path.substr(0, path.find('@'));
+    const size_t slash = path.rfind('/');
+    model.name = slash == std::string_view::npos ? path : path.substr(slash + 1);
+  }
+  const bool legal = std::all_of(model.name.begin(), model.name.end(), [](unsigned char c) {
+    return c < 0x80 && (std::isalnum(c) || c == '.' || c == '_' || c == '-');
+  });
+  if (!legal || model.name.empty() || model.name.size() > 128) {
+    return InvalidArgument(absl::StrCat("--model: \"", model.name,
+                                        "\" is not a name ([A-Za-z0-9._-], 1 to 128 characters); "
+                                        "use --model NAME=SOURCE"));
+  }
+  if (model.source.empty()) {
+    return InvalidArgument(absl::StrCat("--model ", model.name, "=: the source is missing"));
+  }
+  return model;
+}
+
+absl::StatusOr<ParsedOptions> ParseOptions(int argc, const char* const* argv) {
+  ParsedOptions parsed;
+  CommandLine line(&parsed.options);
+  try {
+    line.app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    parsed.text_to_print = line.app.help();
+    return parsed;
+  } catch (const CLI::CallForVersion& version) {
+    parsed.text_to_print = std::string(version.what()) + "\n";
+    return parsed;
+  } catch (const CLI::ParseError& error) {
+    return InvalidArgument(OneLine(error.what()));
+  }
+  FillModels(&line);
+  BERTRAND_RETURN_IF_ERROR(Validate(line, &parsed.options));
+  parsed.warnings = UnknownVariables(line.app);
+  return parsed;
+}
+
+}  // namespace bertrand

@@ -1,0 +1,87 @@
+#include "tests/parity/parity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "kernels/status.h"
+#include "models/checkpoint/file.h"
+
+namespace bertrand {
+namespace {
+
+template <typename T>
+T ValueOrDie(absl::StatusOr<T> value) {
+  BERTRAND_CHECK(value.ok(), Message(value.status()));
+  return *std::move(value);
+}
+
+}  // namespace
+
+TestBackend::TestBackend(const std::string& name)
+    : backend_(ValueOrDie(CreateBackend(name, pool_))) {}
+
+Json ReadJsonFile(const std::string& path) {
+  const std::string text = ValueOrDie(ReadTextFile(path, 100'000'000));
+  return ValueOrDie(Json::Parse(text, path));
+}
+
+Expected::Expected(const std::string& path) : file_(ValueOrDie(SafetensorsFile::Open(path))) {}
+
+std::vector<float> Expected::Read(const std::string& name) const {
+  const StoredTensor* tensor = file_.Find(name);
+  if (tensor == nullptr) return {};
+  std::vector<float> values(static_cast<size_t>(tensor->num_elements()));
+  const absl::Status status = file_.Read(*tensor, 0, values);
+  BERTRAND_CHECK(status.ok(), Message(status));
+  return values;
+}
+
+std::vector<int32_t> Expected::ReadIds(const std::string& name) const {
+  const std::vector<float> values = Read(name);
+  return {values.begin(), values.end()};
+}
+
+float Distance(std::span<const float> actual, std::span<const float> expected) {
+  float largest = 0;
+  for (size_t i = 0; i < std::min(actual.size(), expected.size()); ++i) {
+    const float distance =
+        std::abs(actual[i] - expected[i]) / std::max(1.0f, std::abs(expected[i]));
+    if (!(distance <= largest)) largest = distance;
+    if (std::isnan(distance)) return std::numeric_limits<float>::infinity();
+  }
+  return largest;
+}
+
+void ExpectClose(std::span<const float> actual, std::span<const float> expected, float tolerance,
+                 const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  const float distance = Distance(actual, expected);
+  if (distance <= tolerance) return;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    if (Distance(actual.subspan(i, 1), expected.subspan(i, 1)) <= tolerance) continue;
+    ADD_FAILURE() << what << ": value " << i << " of " << actual.size() << " is " << actual[i]
+                  << ", expected " << expected[i] << "; the largest distance is " << distance
+                  << ", expected at most " << tolerance;
+    return;
+  }
+}
+
+TemporaryFolder::TemporaryFolder() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "bertrand-test-XXXXXX").string();
+  BERTRAND_CHECK(mkdtemp(pattern.data()) != nullptr, pattern);
+  path_ = pattern;
+}
+
+TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
+
+void TemporaryFolder::CopyFrom(const std::filesystem::path& from,
+                               const std::filesystem::path& into) const {
+  using std::filesystem::copy_options;
+  std::filesystem::create_directories(path_ / into);
+  std::filesystem::copy(from, path_ / into,
+                        copy_options::recursive | copy_options::overwrite_existing);
+}
+
+}  // namespace bertrand

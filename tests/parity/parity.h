@@ -1,0 +1,71 @@
+#pragma once
+
+// What the parity tests share: expected results, folders put together for one test, and comparison.
+// Tests run in the source tree's root.
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/thread_pool.h"
+#include "models/checkpoint/json.h"
+#include "models/checkpoint/safetensors.h"
+#include "models/model.h"
+
+namespace bertrand {
+
+inline const std::string kCheckpoints = "tests/parity/checkpoints";
+
+// A backend with threads of its own.
+class TestBackend {
+ public:
+  explicit TestBackend(const std::string& name);
+  const Backend& operator*() const { return *backend_; }
+
+ private:
+  ThreadPool pool_{2, "test"};
+  std::unique_ptr<Backend> backend_;
+};
+
+Json ReadJsonFile(const std::string& path);
+
+// A tensor of expected.safetensors as float32; empty when there is none.
+class Expected {
+ public:
+  explicit Expected(const std::string& path);
+  std::vector<float> Read(const std::string& name) const;
+  std::vector<int32_t> ReadIds(const std::string& name) const;
+  const std::vector<StoredTensor>& tensors() const { return file_.tensors(); }
+
+ private:
+  SafetensorsFile file_;
+};
+
+// Within `tolerance`, absolute for values up to 1 and relative beyond; says where and by how much
+// not.
+void ExpectClose(std::span<const float> actual, std::span<const float> expected, float tolerance,
+                 const std::string& what);
+
+// The largest distance, by the same measure.
+float Distance(std::span<const float> actual, std::span<const float> expected);
+
+// A folder that goes with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  const std::filesystem::path& path() const { return path_; }
+  // Copies what is in `from` over what is there.
+  void CopyFrom(const std::filesystem::path& from, const std::filesystem::path& into = "") const;
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace bertrand
