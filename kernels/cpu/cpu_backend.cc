@@ -1,5 +1,7 @@
 #include "kernels/cpu/cpu_backend.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -25,9 +27,12 @@ constexpr double kWeightBytesPerUs = 1e4;
 constexpr double kElementsPerUs = 2e3;  // of rows: read, normalised, written
 constexpr double kAttentionTileOverheadUs = 0.3;
 
-// Rows of x that a linear tile goes through for each panel of weights: as many as stay in half of a
-// 512 KiB second-level cache, because they are read again for every panel.
-constexpr size_t kTileRowBytes = size_t{256} << 10;
+// The second-level cache of one core; what the smallest server cores have where the system does not
+// say.
+size_t SecondLevelCacheBytes() {
+  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? static_cast<size_t>(bytes) : size_t{512} << 10;
+}
 
 size_t CeilDivide(size_t value, size_t divisor) { return (value + divisor - 1) / divisor; }
 
@@ -110,7 +115,13 @@ class CpuBackend final : public HostBackend {
   template <typename Visit>
   void ForEachUnit(int64_t count, double unit_us, const Visit& visit) const;
 
+  // Into how many parts a linear layer's rows are cut: the fewest such that a part stays in the
+  // second-level cache beside a panel of weights, because it is read again for every panel; but
+  // enough to give each thread some units, in parts of at least two blocks of registers.
+  size_t NumRowTiles(size_t rows, size_t row_bytes, size_t num_panels) const;
+
   ThreadPool& pool_;
+  const size_t l2_bytes_ = SecondLevelCacheBytes();
   const LinearKernels& linear_ = ChooseLinearKernels();
   const AttentionKernels& attention_ = ChooseAttentionKernels();
   const RowKernels& rows_ = ChooseRowKernels();
@@ -173,6 +184,16 @@ absl::Status CpuBackend::DoEmbedding(Stream&, const EmbeddingParams& params) con
   return absl::OkStatus();
 }
 
+size_t CpuBackend::NumRowTiles(size_t rows, size_t row_bytes, size_t num_panels) const {
+  const size_t cache = l2_bytes_ / 4 * 3, panel_bytes = row_bytes * linear_.panel_width;
+  const size_t budget = std::max(cache - std::min(cache, panel_bytes), cache / 6);
+  const size_t for_cache = CeilDivide(rows, std::max(linear_.max_rows, budget / row_bytes));
+  const size_t units_wanted = 4 * static_cast<size_t>(pool_.num_threads());
+  const size_t for_threads =
+      std::min(CeilDivide(units_wanted, num_panels), CeilDivide(rows, 2 * linear_.max_rows));
+  return std::max(for_cache, for_threads);
+}
+
 absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
   const auto& weight = static_cast<const CpuLinear&>(*params.weight);
   const size_t rows = static_cast<size_t>(params.x.dim(0));
@@ -181,9 +202,12 @@ absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
   const size_t width = linear_.panel_width;
 
   // Units are (rows, panel), the panel fastest: threads share the rows in the cache.
-  const size_t rows_max = std::max(linear_.max_rows, kTileRowBytes / (in * sizeof(float)));
-  const size_t row_tiles = CeilDivide(rows, rows_max);
+  const size_t row_tiles = NumRowTiles(rows, in * sizeof(float), weight.num_panels());
   const size_t tile_rows = CeilDivide(rows, row_tiles);
+  // With two threads on one layer, each takes about every second panel; alone, a panel fetched two
+  // ahead is still in the cache when its turn comes. With more threads each has hardly a second
+  // one.
+  const size_t panels_ahead = static_cast<size_t>(std::min(pool_.num_threads(), 2));
   const double panel_flops = 2.0 * static_cast<double>(tile_rows * in * width);
   const double panel_bytes = static_cast<double>(in * width * sizeof(float));
   const double unit_us = panel_flops / kFlopsPerUs + panel_bytes / kWeightBytesPerUs;
@@ -198,8 +222,8 @@ absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
                     .x = params.x.as<float>() + row * in,
                     .rows = std::min(tile_rows, rows - row),
                     .depth = in,
-                    .panels = weight.panel(panel),
-                    .num_panels = 1,
+                    .panel = weight.panel(panel),
+                    .ahead = weight.panel(panel + panels_ahead),
                     .bias = weight.bias() + column,
                     .columns = out - column,
                     .activation = params.activation,
