@@ -128,6 +128,7 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.vocab_size = config.encoder.vocab_size;
   about.num_token_types = config.encoder.num_token_types;
   about.embedding_dimensions = head_->Dimensions(std::nullopt).value();
+  about.normalizes = head_->normalizes();
   about.compute_type = bertrand::Name(backend_.activation_dtype());
   about.device = backend_.name();
   about.weight_bytes = encoder_->weight_bytes() + head_->weight_bytes();

@@ -61,6 +61,7 @@ struct ModelDescription {
   int64_t num_token_types = 0;
   int64_t max_tokens = 0;  // of one input, special tokens included; 0: no limit
   int64_t embedding_dimensions = 0;
+  bool normalizes = false;  // whether the checkpoint's embeddings end with Normalize
   std::vector<std::string> labels;
   std::string compute_type;  // "float32"
   std::string device;

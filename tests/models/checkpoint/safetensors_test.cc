@@ -118,6 +118,26 @@ TEST_F(Safetensors, TruncatedAnywhereIsAnError) {
   EXPECT_THAT(Error(whole.substr(0, whole.size() - 1)), HasSubstr("truncated"));
 }
 
+// Any byte changed: an error, or a file whose tensors still lie within it.
+TEST_F(Safetensors, AnyByteChanged) {
+  const std::string whole = WithHeader(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+                                       R"("b":{"dtype":"F16","shape":[2],"data_offsets":[8,12]}})",
+                                       std::string(12, 'x'));
+  for (size_t at = 0; at < whole.size(); ++at) {
+    for (const char byte : {'\0', '0', '1', '9', '-', '"', '[', '}', ',', 'F', '\x7f', '\xff'}) {
+      std::string bytes = whole;
+      bytes[at] = byte;
+      const auto file = Open(bytes);
+      if (!file.ok()) continue;
+      for (const StoredTensor& tensor : file->tensors()) {
+        ASSERT_LE(tensor.end, whole.size());
+        std::vector<float> values(static_cast<size_t>(tensor.num_elements()));
+        file->Read(tensor, 0, values).IgnoreError();
+      }
+    }
+  }
+}
+
 TEST_F(Safetensors, HeaderLengths) {
   EXPECT_THAT(Error(""), HasSubstr("expected at least 8"));
   EXPECT_THAT(Error(Length(0)), HasSubstr("does not begin with '{'"));
