@@ -37,6 +37,16 @@ EngineOptions WithLimits(EngineOptions options,
   return options;
 }
 
+absl::Status LacksTask(const ServedModel& served, Task task) {
+  std::string tasks;
+  for (const Task known : served.model->description().tasks) {
+    absl::StrAppend(&tasks, tasks.empty() ? "" : ", ", Name(known));
+  }
+  return FailedPrecondition(absl::StrCat("model ", Quote(served.name),
+                                         " has no head for the task \"", Name(task),
+                                         "\"; it has: ", tasks));
+}
+
 // Internal for the first input with a value that is no number: a broken checkpoint or kernel.
 absl::Status CheckFinite(const Job& job) {
   for (size_t i = 0; i < job.inputs.size(); ++i) {
@@ -51,6 +61,15 @@ absl::Status CheckFinite(const Job& job) {
     }
   }
   return absl::OkStatus();
+}
+
+// Without what Model::Prepare adds: its limit above all.
+absl::Status TokenizeAlone(const Job& job, const SourceInput& source, Encoding* encoding) {
+  const bool pair = source.kind == SourceInput::Kind::kPair;
+  std::string first(job.prepare.prompt);
+  first.append(source.first);
+  return job.model->model->tokenizer().Encode(first, pair ? &source.second : nullptr,
+                                              job.prepare.encode, encoding);
 }
 
 }  // namespace
@@ -127,17 +146,12 @@ absl::StatusOr<const ServedModel*> Engine::Resolve(std::string_view name,
     for (const auto& served : models_) {
       if (!task.has_value() || served->model->HasTask(*task)) return served.get();
     }
-    return FailedPrecondition(absl::StrCat("no model here has the task \"", Name(*task), "\""));
+    return LacksTask(*models_.front(), *task);
   }
   for (const auto& served : models_) {
     if (served->name != name) continue;
     if (!task.has_value() || served->model->HasTask(*task)) return served.get();
-    std::string tasks;
-    for (const Task known : served->model->description().tasks) {
-      absl::StrAppend(&tasks, tasks.empty() ? "" : ", ", Name(known));
-    }
-    return FailedPrecondition(absl::StrCat("model ", Quote(name), " has no head for the task \"",
-                                           Name(*task), "\"; it has: ", tasks));
+    return LacksTask(*served, *task);
   }
   return NotFound(absl::StrCat("no model ", Quote(name), "; ListModels names those there are"));
 }
@@ -196,18 +210,15 @@ void Engine::Start(std::shared_ptr<Job> job) {
 absl::Status Engine::PrepareInput(const Job& job, size_t index, JobInput* input) const {
   const Model& model = *job.model->model;
   const SourceInput& source = input->source;
+  const bool pair = source.kind == SourceInput::Kind::kPair;
   absl::Status status;
-  switch (source.kind) {
-    case SourceInput::Kind::kText:
-      status = model.Prepare({.first = source.first}, job.prepare, &input->prepared);
-      break;
-    case SourceInput::Kind::kPair:
-      status = model.Prepare({.first = source.first, .second = &source.second}, job.prepare,
-                             &input->prepared);
-      break;
-    case SourceInput::Kind::kIds:
-      status = model.PrepareIds(source.ids, source.type_ids, &input->prepared);
-      break;
+  if (source.kind == SourceInput::Kind::kIds) {
+    status = model.PrepareIds(source.ids, source.type_ids, &input->prepared);
+  } else if (job.tokenizer_alone) {
+    status = TokenizeAlone(job, source, &input->prepared.encoding);
+  } else {
+    const TextInput text{.first = source.first, .second = pair ? &source.second : nullptr};
+    status = model.Prepare(text, job.prepare, &input->prepared);
   }
   static constexpr const char* kFields[] = {"text", "pair", "tokens"};
   return Annotate(status, absl::StrCat("inputs[", index, "].",

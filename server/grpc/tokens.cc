@@ -138,6 +138,9 @@ absl::Status ReadTokenizeRequest(const v1::TokenizeRequest& request, const Excha
   }
   BERTRAND_RETURN_IF_ERROR(ReadInputs(request.inputs(), job));
   job->kind = Job::Kind::kPrepare;
+  // Model::Prepare always cuts to the model's limit, which Tokenize does only when asked to; but it
+  // alone knows the named prompts.
+  job->tokenizer_alone = !request.has_truncation() && request.prompt_name().empty();
   job->prepare.encode.want_spans = true;
   if (request.has_add_special_tokens()) {
     job->prepare.encode.add_special_tokens = request.add_special_tokens();
@@ -151,7 +154,7 @@ absl::StatusOr<std::string> DetokenizeInput(const Exchange& exchange, const Toke
   const std::span<const uint32_t> ids(input.ids().data(), static_cast<size_t>(input.ids_size()));
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= tokenizer.vocab_size()) {
-      return InvalidArgument(absl::StrCat("ids[", i, "]: ", ids[i], " is not below the vocabulary's ",
+      return InvalidArgument(absl::StrCat("ids[", i, "] is ", ids[i], ", expected below ",
                                           tokenizer.vocab_size()));
     }
     *answer_bytes += static_cast<int64_t>(tokenizer.TokenText(ids[i]).size()) + 1;
