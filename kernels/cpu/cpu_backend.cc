@@ -184,6 +184,10 @@ absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
   const size_t rows_max = std::max(linear_.max_rows, kTileRowBytes / (in * sizeof(float)));
   const size_t row_tiles = CeilDivide(rows, rows_max);
   const size_t tile_rows = CeilDivide(rows, row_tiles);
+  // With two threads on one layer, each takes about every second panel; alone, a panel fetched two
+  // ahead is still in the cache when its turn comes. With more threads each has hardly a second
+  // one.
+  const size_t panels_ahead = static_cast<size_t>(std::min(pool_.num_threads(), 2));
   const double panel_flops = 2.0 * static_cast<double>(tile_rows * in * width);
   const double panel_bytes = static_cast<double>(in * width * sizeof(float));
   const double unit_us = panel_flops / kFlopsPerUs + panel_bytes / kWeightBytesPerUs;
@@ -198,8 +202,8 @@ absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
                     .x = params.x.as<float>() + row * in,
                     .rows = std::min(tile_rows, rows - row),
                     .depth = in,
-                    .panels = weight.panel(panel),
-                    .num_panels = 1,
+                    .panel = weight.panel(panel),
+                    .ahead = weight.panel(panel + panels_ahead),
                     .bias = weight.bias() + column,
                     .columns = out - column,
                     .activation = params.activation,

@@ -48,6 +48,27 @@ HWY_INLINE V Exp(D d, V x) {
   return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
 }
 
+// 2^x, relative error < 2e-7, for x <= 127; NaN stays NaN. Below -126 the result stays at the
+// smallest normal number. Seven instructions shorter than Exp: attention's softmax is in base 2,
+// the change of base being part of the scale.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  x = hn::Max(hn::Set(d, -126.0f), x);
+  const V magic = hn::Set(d, 12582912.0f);
+  const V shifted = hn::Add(x, magic);
+  const V r = hn::Sub(x, hn::Sub(shifted, magic));
+  // 2^r on |r| <= 0.5 within 9.3e-8.
+  V p = hn::Set(d, 0.00132644537f);
+  p = hn::MulAdd(p, r, hn::Set(d, 0.00967172533f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.0555073619f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.240222394f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.693147004f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+}
+
 // erf(x), absolute error < 1.2e-7: x P(x^2) / Q(x^2) on |x| <= 4, where the fit is within 2.2e-8;
 // beyond, erf is 1 to within 1.6e-8.
 template <class D, class V = hn::Vec<D>>
