@@ -49,9 +49,9 @@ class EngineTest : public testing::Test {
     EngineOptions options{.num_lanes = num_lanes};
     options.batch.max_tokens = max_batch_tokens;
     options.batch.quantum_tokens = max_batch_tokens / 4;
-    auto engine = Engine::Create(std::move(models), options,
-                                 {.pool = &pool_, .admission = admission_.get(),
-                                  .metrics = &metrics_, .clock = &clock_});
+    auto engine = Engine::Create(
+        std::move(models), options,
+        {.pool = &pool_, .admission = admission_.get(), .metrics = &metrics_, .clock = &clock_});
     ASSERT_TRUE(engine.ok());
     engine_ = *std::move(engine);
   }
@@ -258,7 +258,8 @@ TEST_F(EngineTest, ResolvesModels) {
   Create(1);
   EXPECT_TRUE(engine_->Resolve("", Task::kEmbed).ok());
   EXPECT_TRUE(engine_->Resolve("fake", std::nullopt).ok());
-  EXPECT_EQ(engine_->Resolve("other", Task::kClassify).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(engine_->Resolve("other", Task::kClassify).status().code(),
+            absl::StatusCode::kNotFound);
   for (const char* name : {"", "fake"}) {
     const absl::Status status = engine_->Resolve(name, Task::kClassify).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);

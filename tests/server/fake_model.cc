@@ -11,10 +11,11 @@ namespace {
 
 class FakeTokenizer final : public Tokenizer {
  public:
-  absl::Status Encode(std::string_view first, const std::string_view* second,
-                      const EncodeOptions&, Encoding* encoding) const override {
+  absl::Status Encode(std::string_view first, const std::string_view* second, const EncodeOptions&,
+                      Encoding* encoding) const override {
     encoding->ids.assign(first.begin(), first.end());
-    if (second != nullptr) encoding->ids.insert(encoding->ids.end(), second->begin(), second->end());
+    if (second != nullptr)
+      encoding->ids.insert(encoding->ids.end(), second->begin(), second->end());
     encoding->type_ids.assign(encoding->ids.size(), 0);
     return absl::OkStatus();
   }

@@ -1,8 +1,8 @@
 #pragma once
 
 // A model whose answers can be foretold, for tests of the engine: a token a byte of text, and a
-// vector that holds the sum of the ids and their number. Its runners can be held at a gate, so that a
-// test decides what waits while what runs.
+// vector that holds the sum of the ids and their number. Its runners can be held at a gate, so that
+// a test decides what waits while what runs.
 
 #include <atomic>
 #include <memory>

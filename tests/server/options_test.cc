@@ -44,7 +44,8 @@ TEST(Options, Defaults) {
 }
 
 TEST(Options, Models) {
-  const auto parsed = Parse({"--model", "a=x=y", "--model", "/some/folder/b/", "--model", "org/c@v1"});
+  const auto parsed =
+      Parse({"--model", "a=x=y", "--model", "/some/folder/b/", "--model", "org/c@v1"});
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   const auto& models = parsed->options.models;
   ASSERT_EQ(models.size(), 3U);

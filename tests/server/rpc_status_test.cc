@@ -22,9 +22,11 @@ TEST(RpcStatus, ARetryHasRetryInfo) {
   // As google.rpc's own classes write it: code 8, "full", Any(RetryInfo(1 s, 250,000,000 ns)).
   const std::string duration("\x08\x01\x10\x80\xe5\x9a\x77", 7);
   const std::string info = "\x0a\x07" + duration;
-  const std::string any =
-      "\x0a\x28type.googleapis.com/google.rpc.RetryInfo\x12\x09" + info;
-  EXPECT_EQ(status.error_details(), "\x08\x08\x12\x04" "full\x1a\x35" + any);
+  const std::string any = "\x0a\x28type.googleapis.com/google.rpc.RetryInfo\x12\x09" + info;
+  EXPECT_EQ(status.error_details(),
+            "\x08\x08\x12\x04"
+            "full\x1a\x35" +
+                any);
 }
 
 TEST(RpcStatus, ALimitHasNone) {

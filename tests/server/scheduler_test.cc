@@ -86,8 +86,8 @@ TEST(NextBatch, WaitsForAFullBatchWhenAsked) {
 }
 
 // Requests that come at random, served by one lane whose time is its tokens; the queue's tags as
-// RequestQueue keeps them. Checks the limits of every batch, that each input is served once, and that
-// small requests are not kept by big ones.
+// RequestQueue keeps them. Checks the limits of every batch, that each input is served once, and
+// that small requests are not kept by big ones.
 class Simulation {
  public:
   explicit Simulation(uint32_t seed) : random_(seed) {}
@@ -150,8 +150,7 @@ class Simulation {
       num_tokens += tokens;
       num_sequences += static_cast<int64_t>(slice.count);
       if (request.lengths.size() == 1) {
-        longest_small_wait_ =
-            std::max(longest_small_wait_, num_batches_ - request.arrival_batch);
+        longest_small_wait_ = std::max(longest_small_wait_, num_batches_ - request.arrival_batch);
       }
     }
     EXPECT_EQ(num_tokens, plan.num_tokens);

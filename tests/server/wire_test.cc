@@ -14,7 +14,7 @@ namespace {
 // A length-delimited field.
 std::string Field(uint32_t number, const std::string& bytes) {
   std::string out(1, static_cast<char>(number << 3 | 2));
-  for (size_t size = bytes.size(); ; size >>= 7) {
+  for (size_t size = bytes.size();; size >>= 7) {
     const char low = static_cast<char>(size & 0x7F);
     if (size < 0x80) return out + low + bytes;
     out += static_cast<char>(low | 0x80);
@@ -39,8 +39,10 @@ TEST(Wire, CountsWithoutParsing) {
 
 TEST(Wire, MalformedNamesTheByte) {
   for (const std::string& bytes :
-       {std::string("\xff"), std::string("\x12\x05" "ab"), std::string("\x0f\x01"),
-        std::string("\x00\x01", 2), std::string(11, '\xff'),
+       {std::string("\xff"),
+        std::string("\x12\x05"
+                    "ab"),
+        std::string("\x0f\x01"), std::string("\x00\x01", 2), std::string(11, '\xff'),
         std::string("\x12\xff\xff\xff\xff\x0f")}) {
     const auto count = CountField(bytes, 2);
     ASSERT_FALSE(count.ok());
