@@ -34,6 +34,10 @@ namespace {
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
+// Each lane has a workspace for a full batch, some 100 MB for a BERT-base: a lane a core is too
+// much on a large machine, and its batches use idle cores all the same.
+constexpr int kLanesMax = 16;
+
 void SetUpLog(const Options& options) {
   // The default logger writes to standard output, where only the ready line belongs.
   auto logger = spdlog::stderr_logger_mt("bertrand");
@@ -139,7 +143,9 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const Options& options, const
     models.push_back(*std::move(model));
   }
   EngineOptions engine;
-  engine.num_lanes = surroundings.pool->num_threads();
+  engine.num_lanes = options.max_batches > 0
+                         ? static_cast<int>(std::min<int64_t>(options.max_batches, 1024))
+                         : std::min(surroundings.pool->num_threads(), kLanesMax);
   engine.batch.max_tokens = options.max_batch_tokens;
   engine.batch.quantum_tokens = std::max<int64_t>(options.max_batch_tokens / 4, 1);
   engine.batch.max_delay = options.max_queue_delay;

@@ -105,6 +105,10 @@ void CommandLine::AddLimits(Options* options) {
   AddCount("--max-batch-tokens", &options->max_batch_tokens,
            "Tokens of one batch, raised to a model's longest input; also the longest input of "
            "models without a limit");
+  AddCount("--max-batches", &options->max_batches,
+           "Batches in flight, each with a workspace of its own for each model; 0: as many as "
+           "threads, at most 16",
+           0);
   AddCount("--max-queue-tokens", &options->max_queue_tokens, "Tokens that may wait for a batch");
   AddCount("--max-queue-bytes", &options->max_queue_bytes,
            "Memory that all requests may need, from arrival to answer");

@@ -28,6 +28,7 @@ struct Options {
   std::string truncation = "longest-first";
   int64_t threads = 0;  // 0: the cores there are
   int64_t max_batch_tokens = 4096;
+  int64_t max_batches = 0;  // 0: as many as threads, at most 16
   int64_t max_queue_tokens = int64_t{1} << 20;
   int64_t max_queue_bytes = int64_t{256} << 20;
   int64_t max_queue_requests = 4096;

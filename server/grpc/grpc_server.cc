@@ -150,6 +150,7 @@ absl::Status GrpcServer::Impl::Start() {
   for (int i = 0; i < options_.num_queues; ++i) queues_.push_back(builder.AddCompletionQueue());
   server_ = builder.BuildAndStart();
   if (server_ == nullptr || port == 0) {
+    if (server_ != nullptr) server_->Shutdown();
     for (const auto& queue : queues_) {
       queue->Shutdown();
       Poll(queue.get());
