@@ -120,6 +120,10 @@ class CpuBackend final : public HostBackend {
   // enough to give each thread some units, in parts of at least two blocks of registers.
   size_t NumRowTiles(size_t rows, size_t row_bytes, size_t num_panels) const;
 
+  // Query rows of attention's blocks: many, because each block packs K and V; fewer for more
+  // threads than there are heads, and in very long sequences, where a block would take too long.
+  int32_t QueriesMax(std::span<const int32_t> cu_seqlens, size_t heads) const;
+
   ThreadPool& pool_;
   const size_t l2_bytes_ = SecondLevelCacheBytes();
   const LinearKernels& linear_ = ChooseLinearKernels();
@@ -235,6 +239,23 @@ absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
   return absl::OkStatus();
 }
 
+int32_t CpuBackend::QueriesMax(std::span<const int32_t> cu_seqlens, size_t heads) const {
+  // Scores of one head between two looks for urgent tasks: 2 to 4 ms with heads of 64.
+  constexpr int64_t kScoresMax = int64_t{1} << 20;
+  const int64_t tokens = cu_seqlens.back();
+  int64_t longest = 0;
+  for (size_t s = 1; s < cu_seqlens.size(); ++s) {
+    longest = std::max<int64_t>(longest, cu_seqlens[s] - cu_seqlens[s - 1]);
+  }
+  int32_t queries_max = kAttentionQueryBlock;
+  while (queries_max > 64 && queries_max * longest > kScoresMax) queries_max /= 2;
+  while (queries_max > 32 &&
+         tokens / queries_max * static_cast<int64_t>(heads) < int64_t{2} * pool_.num_threads()) {
+    queries_max /= 2;
+  }
+  return queries_max;
+}
+
 absl::Status CpuBackend::DoAttention(Stream& stream, const AttentionParams& params) const {
   auto& cpu_stream = static_cast<CpuStream&>(stream);
   const int64_t tokens = params.qkv.dim(0);
@@ -247,13 +268,8 @@ absl::Status CpuBackend::DoAttention(Stream& stream, const AttentionParams& para
   const size_t head_size = static_cast<size_t>(params.qkv.dim(3));
   const size_t width = heads * head_size;
 
-  // Long blocks pack K and V less often; short ones are for more threads than there are heads.
-  int32_t queries_max = kAttentionQueryBlock;
-  while (queries_max > 32 &&
-         tokens / queries_max * static_cast<int64_t>(heads) < int64_t{2} * pool_.num_threads()) {
-    queries_max /= 2;
-  }
-  const std::span<const QueryBlock> blocks = cpu_stream.Cut(params.cu_seqlens_host, queries_max);
+  const std::span<const QueryBlock> blocks =
+      cpu_stream.Cut(params.cu_seqlens_host, QueriesMax(params.cu_seqlens_host, heads));
   double scores = 0;
   for (const QueryBlock& block : blocks) {
     scores += static_cast<double>(block.queries) * block.length;

@@ -2,7 +2,7 @@
 // compiled once per target, hence the guard that toggles instead of #pragma once.
 //
 // The polynomials were fitted by weighted least squares made minimax (Lawson's iteration) in
-// float64; the errors given are those of the rounded coefficients. kernels_test compares each
+// float64; the errors given are those of the rounded coefficients. activation_test compares each
 // function with float64 over its whole range.
 
 #if defined(BERTRAND_KERNELS_CPU_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -91,14 +91,14 @@ HWY_INLINE V Erf(D d, V x) {
   return hn::Div(hn::Mul(x, p), q);
 }
 
-// 1 / (1 + e^-x), relative error < 5e-7 for x > -87.
+// 1 / (1 + e^-x), relative error < 4e-7 for x > -87.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Sigmoid(D d, V x) {
   const V one = hn::Set(d, 1.0f);
   return hn::Div(one, hn::Add(one, Exp(d, hn::Neg(x))));
 }
 
-// tanh(x), relative error < 5e-7: a polynomial on |x| <= 0.65, where 1 - 2 / (e^2x + 1) cancels.
+// tanh(x), relative error < 4e-7: a polynomial on |x| <= 0.65, where 1 - 2 / (e^2x + 1) cancels.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Tanh(D d, V x) {
   const V u = hn::Mul(x, x);

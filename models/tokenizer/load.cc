@@ -105,7 +105,8 @@ absl::StatusOr<PipelineParts> ParseTokenizerJson(const Json& json) {
 
 // What transformers' tokenizer classes do after they have the `tokenizers` object.
 void ApplyConfig(const TokenizerConfig& config, PipelineParts* parts) {
-  parts->clean_up_tokenization_spaces = config.clean_up_tokenization_spaces;
+  parts->clean_up_tokenization_spaces =
+      config.clean_up_tokenization_spaces.value_or(parts->clean_up_tokenization_spaces);
   parts->model_max_length = config.model_max_length;
   if (config.truncation_side.has_value()) parts->truncation_side = *config.truncation_side;
   if (config.is_bert && parts->bert_normalizer.has_value()) {
@@ -124,10 +125,9 @@ void ApplyConfig(const TokenizerConfig& config, PipelineParts* parts) {
     }
     return false;
   };
-  std::vector<AddedToken> missing;
-  for (const AddedToken& token : config.explicit_tokens) {
-    if (!added.Contains(token)) missing.push_back(token);
-  }
+  // transformers means to leave out explicit tokens that are there already, but compares them with
+  // ids; so all are added again, and become special if they are named as special.
+  std::vector<AddedToken> missing = config.explicit_tokens;
   const size_t num_explicit = missing.size();
   for (const AddedToken& token : config.special_tokens) {
     bool there = added.Find(token.content).has_value();
@@ -158,6 +158,8 @@ absl::StatusOr<PipelineParts> PartsFromVocabText(std::string_view text,
   BERTRAND_ASSIGN_OR_RETURN(parts.pre_tokenizer, ParsePreTokenizer(&pre_tokenizer, &is_bert));
   parts.bert_pre_tokenizer = true;
   parts.decoder = MakeWordPieceDecoder("##", true);
+  // The default of BERT's slow tokenizers, which goes over to the fast one that is made of them.
+  parts.clean_up_tokenization_spaces = true;
   return parts;
 }
 
@@ -235,7 +237,7 @@ absl::StatusOr<PipelineParts> PartsFromJson(std::string_view tokenizer_json,
     files.config = &config_json;
   }
   absl::StatusOr<TokenizerConfig> parsed = ParseTokenizerConfig(files);
-  if (!parsed.ok()) return parsed.status();
+  if (!parsed.ok()) return Annotate(parsed.status(), "tokenizer.json or tokenizer_config.json");
   return MakeParts(json, *parsed, "tokenizer.json");
 }
 

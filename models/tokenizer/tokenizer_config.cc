@@ -184,8 +184,10 @@ absl::Status ReadOptions(const Json& json, TokenizerConfig* config) {
   BERTRAND_ASSIGN_OR_RETURN(config->do_lower_case, fields.Bool("do_lower_case", true));
   BERTRAND_ASSIGN_OR_RETURN(config->tokenize_chinese_chars,
                             fields.Bool("tokenize_chinese_chars", true));
-  BERTRAND_ASSIGN_OR_RETURN(config->clean_up_tokenization_spaces,
-                            fields.Bool("clean_up_tokenization_spaces", false));
+  if (json.FindNonNull("clean_up_tokenization_spaces") != nullptr) {
+    BERTRAND_ASSIGN_OR_RETURN(config->clean_up_tokenization_spaces,
+                              fields.Bool("clean_up_tokenization_spaces"));
+  }
   if (json.FindNonNull("strip_accents") != nullptr) {
     BERTRAND_ASSIGN_OR_RETURN(config->strip_accents, fields.Bool("strip_accents"));
   }

@@ -31,7 +31,7 @@ struct TokenizerConfig {
   bool do_lower_case = true;
   std::optional<bool> strip_accents;
   bool tokenize_chinese_chars = true;
-  bool clean_up_tokenization_spaces = false;
+  std::optional<bool> clean_up_tokenization_spaces;
   std::optional<TruncationSide> truncation_side;
   std::optional<int64_t> model_max_length;
 

@@ -91,6 +91,21 @@ void LinearShapes(benchmark::internal::Benchmark* benchmark) {
 }
 BENCHMARK(Linear)->Apply(LinearShapes);
 
+// in, out: weights of a checkpoint into panels, on one thread; bytes read.
+void PackLinear(benchmark::State& state) {
+  const int64_t in = state.range(0), out = state.range(1);
+  Device device(1);
+  const std::vector<float> weight(static_cast<size_t>(in * out), 0.5f);
+  device.Measure(state, [&] { Check(device.backend->PackLinear(weight, {}, out, in).status()); });
+  Rate(state, "GB/s", sizeof(float) * static_cast<double>(in * out));
+}
+BENCHMARK(PackLinear)
+    ->ArgNames({"K", "N"})
+    ->Args({768, 3072})
+    ->Args({1024, 1024})
+    ->MeasureProcessCPUTime()
+    ->UseRealTime();
+
 struct Sequences {
   Sequences(int64_t count, int64_t length) {
     for (int64_t s = 0; s <= count; ++s) cu_seqlens.push_back(static_cast<int32_t>(s * length));

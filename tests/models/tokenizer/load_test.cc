@@ -1,0 +1,182 @@
+// Files that are corrupt, unsupported or odd: one clear line each, never a crash.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <thread>
+
+#include "models/tokenizer/tokenizer.h"
+#include "tests/models/tokenizer/test_data.h"
+
+namespace bertrand {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string Replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t found = text.find(from);
+  EXPECT_NE(found, std::string::npos) << from;
+  return text.replace(found, from.size(), to);
+}
+
+std::string LoadError(const std::string& json, const std::string& config = "") {
+  const auto tokenizer = Tokenizer::FromJson(json, config);
+  EXPECT_FALSE(tokenizer.ok());
+  return tokenizer.ok() ? "" : Message(tokenizer.status());
+}
+
+constexpr char kSmall[] = R"({"added_tokens": [{"id": 0, "content": "[UNK]", "special": true}],
+ "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+ "strip_accents": null, "lowercase": true}, "pre_tokenizer": {"type": "BertPreTokenizer"},
+ "post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+ "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}],
+ "special_tokens": {"[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}}},
+ "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+ "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+ "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "a": 1, "[SEP]": 2, "##b": 3}}})";
+
+TEST(LoadErrorsTest, NamesWhatIsNotSupported) {
+  const std::tuple<const char*, const char*, const char*> cases[] = {
+      {"\"type\": \"WordPiece\", \"unk", "\"type\": \"Unigram\", \"unk",
+       "tokenizer.json: model type \"Unigram\" is not supported by this version; WordPiece is"},
+      {"BertNormalizer", "Precompiled", "normalizer type \"Precompiled\" is not supported"},
+      {"BertPreTokenizer", "Metaspace", "pre_tokenizer type \"Metaspace\" is not supported"},
+      {"TemplateProcessing", "RobertaProcessing", "post_processor type \"RobertaProcessing\" is not"},
+      {"\"decoder\": {\"type\": \"WordPiece\"", "\"decoder\": {\"type\": \"CTC\"",
+       "decoder type \"CTC\" is not supported"},
+  };
+  for (const auto& [from, to, message] : cases) {
+    EXPECT_THAT(LoadError(Replaced(kSmall, from, to)), HasSubstr(message));
+  }
+}
+
+TEST(LoadErrorsTest, NamesWhatIsWrong) {
+  const std::tuple<const char*, const char*, const char*> cases[] = {
+      {"\"##b\": 3", "\"##b\": 1", "id 1 is both \"a\" and \"##b\""},
+      {"\"##b\": 3", "\"##b\": -3", "is -3"},
+      {"\"##b\": 3", "\"##b\": 99999999999", "token ids go from 0"},
+      {"\"##b\": 3", "\"##b\": \"3\"", "must be a token id"},
+      {"\"##b\": 3", "\"##b\": 3.5", "must be a token id"},
+      {"\"##b\": 3", "\"a\": 3", "a"},
+      {"\"max_input_chars_per_word\": 100", "\"max_input_chars_per_word\": -1", "max_input_chars"},
+      {"\"unk_token\": \"[UNK]\", ", "", "`unk_token` must be a string, but it is absent"},
+      {"\"ids\": [2]", "\"ids\": [7]", "token id 7 is not in the vocabulary of 4"},
+      {"\"id\": \"A\"", "\"id\": \"C\"", "A and B exist"},
+      {"\"id\": \"A\"", "\"id\": \"B\"", "`single` uses sequence B"},
+      {"{\"id\": \"[SEP]\", \"type_id\": 1}", "{\"id\": \"[X]\", \"type_id\": 1}", "\"[X]\""},
+      {"\"clean_text\": true", "\"clean_text\": 1", "`clean_text` must be true or false"},
+      {"\"id\": 0, \"content\"", "\"content\"", "`id`"},
+      {"\"content\": \"[UNK]\"", "\"content\": 3", "`content` must be a string"},
+      {"{\"added_tokens\"", "[{\"added_tokens\"", "tokenizer.json"},
+  };
+  for (const auto& [from, to, message] : cases) {
+    SCOPED_TRACE(to);
+    const std::string error = LoadError(Replaced(kSmall, from, to));
+    EXPECT_THAT(error, HasSubstr(message));
+    EXPECT_THAT(error, HasSubstr("tokenizer.json"));
+    EXPECT_THAT(error, Not(HasSubstr("\n")));
+  }
+  EXPECT_THAT(LoadError(""), HasSubstr("tokenizer.json"));
+  EXPECT_THAT(LoadError("[]"), HasSubstr("object"));
+  EXPECT_THAT(LoadError("{}"), HasSubstr("model"));
+  EXPECT_THAT(LoadError(kSmall, "[1"), HasSubstr("tokenizer_config.json"));
+  EXPECT_THAT(LoadError(kSmall, R"({"truncation_side": "up"})"), HasSubstr("truncation_side"));
+  EXPECT_THAT(LoadError(kSmall, R"({"model_max_length": "x"})"), HasSubstr("model_max_length"));
+}
+
+TEST(LoadErrorsTest, Folder) {
+  const auto missing = Tokenizer::Load("tests/models/tokenizer");
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(Message(missing.status()), HasSubstr("has neither tokenizer.json nor vocab.txt"));
+}
+
+// Whatever one byte is replaced by, the file loads or is refused.
+TEST(LoadErrorsTest, DamagedFilesNeverCrash) {
+  std::mt19937 random(5);
+  const std::string whole = kSmall;
+  for (int i = 0; i < 4000; ++i) {
+    std::string damaged = whole;
+    const int changes = 1 + static_cast<int>(random() % 3);
+    for (int j = 0; j < changes; ++j) {
+      const size_t at = random() % damaged.size();
+      switch (random() % 4) {
+        case 0: damaged[at] = static_cast<char>(random()); break;
+        case 1: damaged.erase(at, 1 + random() % 9); break;
+        case 2: damaged.insert(at, damaged.substr(random() % damaged.size(), random() % 20)); break;
+        default: damaged[at] = "0123456789{}[]\",:-"[random() % 18];
+      }
+    }
+    const auto tokenizer = Tokenizer::FromJson(damaged, "");
+    if (!tokenizer.ok()) continue;
+    Encoding encoding;
+    const std::string_view pair = "a [SEP]";
+    EncodeOptions options;
+    options.want_spans = true;
+    (void)(*tokenizer)->Encode("ab [UNK] ba \u00e9\u302e", &pair, options, &encoding);
+    const uint32_t ids[] = {0, 1, 2, 3};
+    (void)(*tokenizer)->Decode(ids, true);
+  }
+}
+
+TEST(TokenizerTest, RefusesBadUtf8ByOffset) {
+  const auto tokenizer = Tokenizer::FromJson(kSmall, "");
+  ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+  Encoding encoding;
+  EXPECT_EQ(Message((*tokenizer)->Encode("ab\xFF", nullptr, {}, &encoding)),
+            "the text is not valid UTF-8 at byte 2");
+  const std::string_view second = "\xC3";
+  EXPECT_EQ(Message((*tokenizer)->Encode("ab", &second, {}, &encoding)),
+            "second text: the text is not valid UTF-8 at byte 0");
+}
+
+TEST(TokenizerTest, DecodeNamesTheFirstUnknownId) {
+  const auto tokenizer = Tokenizer::FromJson(kSmall, "");
+  ASSERT_TRUE(tokenizer.ok());
+  const uint32_t ids[] = {1, 3, 4, 5};
+  EXPECT_EQ(Message((*tokenizer)->Decode(ids, false).status()),
+            "token id 4 is not in the vocabulary of 4");
+  const uint32_t good[] = {1, 3, 0};
+  EXPECT_EQ(*(*tokenizer)->Decode(good, false), "ab [UNK]");
+  EXPECT_EQ(*(*tokenizer)->Decode(good, true), "ab");
+  EXPECT_EQ((*tokenizer)->vocab_size(), 4);
+  EXPECT_TRUE((*tokenizer)->IsSpecial(0));
+  EXPECT_FALSE((*tokenizer)->IsSpecial(2));
+  EXPECT_FALSE((*tokenizer)->IsSpecial(-1));
+  EXPECT_EQ((*tokenizer)->num_special_tokens(false), 0);
+  EXPECT_EQ((*tokenizer)->num_special_tokens(true), 1);
+}
+
+TEST(TokenizerTest, MissingUnknownTokenIsAnErrorOnlyWhenNeeded) {
+  const std::string json = Replaced(Replaced(kSmall, "{\"[UNK]\": 0, ", "{"), "\"id\": 0, \"content\": \"[UNK]\"",
+                                    "\"id\": 1, \"content\": \"a\"");
+  const auto tokenizer = Tokenizer::FromJson(json, "");
+  ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+  Encoding encoding;
+  EXPECT_TRUE((*tokenizer)->Encode("a a", nullptr, {}, &encoding).ok());
+  EXPECT_THAT(Message((*tokenizer)->Encode("a z", nullptr, {}, &encoding)),
+              HasSubstr("unknown token \"[UNK]\""));
+}
+
+TEST(TokenizerTest, IsThreadSafe) {
+  const auto tokenizer = Tokenizer::FromJson(kSmall, "");
+  ASSERT_TRUE(tokenizer.ok());
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      Encoding encoding;
+      EncodeOptions options;
+      options.want_spans = true;
+      for (int i = 0; i < 2000; ++i) {
+        ASSERT_TRUE((*tokenizer)->Encode("ab a \u00e9\u302e [UNK] ab", nullptr, options, &encoding).ok());
+        ASSERT_EQ(encoding.ids.size(), 7u);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace bertrand
