@@ -226,8 +226,8 @@ class BertSplitter::Pass {
     return splitter_.options_.clean_text && HasFlag(c, kCleanedAway);
   }
 
-  // The run of marks that `at` is in. What came before `at` was dropped, except for the starter that
-  // the run begins with. Returns the end of the run.
+  // The run of marks that `at` is in. What came before `at` was dropped, except for the starter
+  // that the run begins with. Returns the end of the run.
   size_t Marks(size_t at) {
     const auto is_mark = [](char32_t c) {
       char32_t parts[kMaxDecomposition];
@@ -355,8 +355,9 @@ BertSplitter::Action BertSplitter::MakeAction(char32_t c) {
     return action;
   }
   const bool isolated = options_.handle_chinese_chars && (record.flags & kIdeograph);
-  const bool letters = std::none_of(
-      out.begin(), out.end(), [](char32_t o) { return RecordOf(o).flags & (kSpace | kPunctuation); });
+  const bool letters = std::none_of(out.begin(), out.end(), [](char32_t o) {
+    return RecordOf(o).flags & (kSpace | kPunctuation);
+  });
   if (out.size() == 1 && out[0] == c && !HasFlag(c, kSpace)) {
     action.kind = letters && !isolated ? Kind::kLetter : Kind::kAlone;
     return action;

@@ -9,8 +9,8 @@
 namespace bertrand {
 namespace {
 
-// Lists of tokens at all states together: a vocabulary of words has fewer than three a state. A file
-// made to have more would make us allocate out of proportion to its size.
+// Lists of tokens at all states together: a vocabulary of words has fewer than three a state. A
+// file made to have more would make us allocate out of proportion to its size.
 constexpr size_t kMaxOutputsPerState = 64;
 
 }  // namespace
@@ -48,7 +48,8 @@ absl::Status WordPiece::BuildAutomaton() {
     const std::string_view text = vocabulary_.Text(id);
     const auto value = static_cast<uint32_t>(id);
     // Longer entries than words can be never match.
-    if (text.empty() || CountCodePoints(text) > max_input_chars_ + CountCodePoints(prefix)) continue;
+    if (text.empty() || CountCodePoints(text) > max_input_chars_ + CountCodePoints(prefix))
+      continue;
     keys.push_back({text, kWordRoot - 1, value});
     if (text.size() > prefix.size() && text.starts_with(prefix)) {
       keys.push_back({text.substr(prefix.size()), kContinuationRoot - 1, value});
@@ -87,7 +88,8 @@ absl::Status WordPiece::BuildAutomaton() {
     }
     cell.second = AddOutputs(outputs);
     if (outputs_.size() > most) {
-      return InvalidArgument("vocab: entries repeat each other too often for the WordPiece automaton");
+      return InvalidArgument(
+          "vocab: entries repeat each other too often for the WordPiece automaton");
     }
   }
   states_.Seal();
@@ -137,9 +139,9 @@ absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(const Json& json) {
   BERTRAND_ASSIGN_OR_RETURN(options.unk_token, fields.String("unk_token"));
   BERTRAND_ASSIGN_OR_RETURN(options.continuing_subword_prefix,
                             fields.String("continuing_subword_prefix"));
-  BERTRAND_ASSIGN_OR_RETURN(options.max_input_chars_per_word,
-                            fields.Integer("max_input_chars_per_word", 100, 0,
-                                           std::numeric_limits<int64_t>::max()));
+  BERTRAND_ASSIGN_OR_RETURN(
+      options.max_input_chars_per_word,
+      fields.Integer("max_input_chars_per_word", 100, 0, std::numeric_limits<int64_t>::max()));
   const Json* entries = json.Find("vocab");
   if (entries == nullptr) return InvalidArgument("model: `vocab` is absent");
   Vocabulary vocabulary;

@@ -76,8 +76,8 @@ class WordPiece {
   WordPieceOptions options_;
   std::optional<int32_t> unk_id_;
   uint64_t max_input_chars_;
-  // Cells: `first` is the failure link, `second` the index in outputs_ of a header, whose `id` is the
-  // number of outputs that follow it.
+  // Cells: `first` is the failure link, `second` the index in outputs_ of a header, whose `id` is
+  // the number of outputs that follow it.
   DoubleArray states_;
   std::vector<Output> outputs_;
 };

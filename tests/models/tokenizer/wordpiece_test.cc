@@ -16,7 +16,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-std::unique_ptr<WordPiece> Make(const std::vector<std::string>& tokens, WordPieceOptions options = {}) {
+std::unique_ptr<WordPiece> Make(const std::vector<std::string>& tokens,
+                                WordPieceOptions options = {}) {
   Vocabulary vocabulary;
   for (size_t i = 0; i < tokens.size(); ++i) {
     EXPECT_TRUE(vocabulary.Add(tokens[i], static_cast<int32_t>(i)).ok()) << tokens[i];
@@ -66,7 +67,8 @@ Pieces Naive(const WordPiece& model, std::string_view word) {
 }
 
 TEST(WordPieceTest, LongestFirst) {
-  const auto model = Make({"[UNK]", "un", "unaff", "##aff", "##able", "##ab", "able", "##l", "##e"});
+  const auto model =
+      Make({"[UNK]", "un", "unaff", "##aff", "##able", "##ab", "able", "##l", "##e"});
   EXPECT_THAT(Match(*model, "unaffable").ids, ElementsAre(2, 4));
   EXPECT_THAT(Match(*model, "unaffable").ends, ElementsAre(5, 9));
   EXPECT_THAT(Match(*model, "unaffabl").ids, ElementsAre(2, 5, 7));
