@@ -55,8 +55,10 @@ std::string TokenizerJson(int options) {
     AppendUtf8(c, &text);
     if (c < 0x20 || c == U'"' || seen.Find(text).has_value()) return;
     EXPECT_TRUE(seen.Add(text, id).ok());
-    vocabulary += ", \"" + text + "\": " + std::to_string(id++);
-    vocabulary += ", \"##" + text + "\": " + std::to_string(id++);
+    for (const char* prefix : {"", "##"}) {
+      vocabulary.append(", \"").append(prefix).append(text).append("\": ");
+      vocabulary += std::to_string(id++);
+    }
   };
   for (const char32_t c : kInteresting) {
     char32_t parts[kMaxDecomposition];

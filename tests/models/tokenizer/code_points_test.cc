@@ -71,8 +71,8 @@ std::string CharTokenizer(const char* normalizer) {
       if (c == '"' || c == '\\') escaped += '\\';
       escaped += c;
     }
-    vocabulary += (id == 0 ? "\"" : ", \"") + escaped + "\": " + std::to_string(id);
-    ++id;
+    vocabulary.append(id == 0 ? "\"" : ", \"").append(escaped).append("\": ");
+    vocabulary += std::to_string(id++);
   };
   for (const char* special : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}) add(special);
   std::istringstream codes(ReadData("characters.txt"));

@@ -43,6 +43,15 @@ Pieces Match(const WordPiece& model, std::string_view word) {
   std::vector<int32_t> ids(word.size());
   ids.resize(model.Match(word, ids.data(), nullptr));
   EXPECT_EQ(ids, pieces.ids) << word;
+  // By way of the hash table, with something else behind the word.
+  const std::string padded = std::string(word) + std::string(WordPiece::kWholeWordBytes, 'a');
+  std::vector<uint32_t> ends(word.size());
+  ids.resize(word.size());
+  ids.resize(
+      model.MatchPadded(std::string_view(padded).substr(0, word.size()), ids.data(), ends.data()));
+  ends.resize(ids.size());
+  EXPECT_EQ(ids, pieces.ids) << word;
+  EXPECT_EQ(ends, pieces.ends) << word;
   return pieces;
 }
 
