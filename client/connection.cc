@@ -39,12 +39,14 @@ std::string_view CodeName(grpc::StatusCode code) {
 }  // namespace
 
 void AddConnectionOptions(CLI::App& command, ConnectionOptions& options) {
-  command.add_option("--address", options.address, "The server's host:port")
+  command.add_option("--address", options.address, "Where the server listens")
       ->envname("BERTRAND_ADDRESS")
+      ->type_name("HOST:PORT")
       ->group("Connection")
       ->capture_default_str();
   command.add_option("--timeout", options.timeout_s, "Seconds that a request may take")
-      ->check(CLI::Range(0.001, 86400.0))
+      ->check(CLI::Range(0.001, 86400.0).description(""))
+      ->type_name("S")
       ->group("Connection")
       ->capture_default_str();
 }

@@ -1,6 +1,7 @@
 #include "kernels/backend.h"
 
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/gpu/device_list.h"
 #include "kernels/reference/reference_backend.h"
 #include "kernels/status.h"
 
@@ -170,14 +171,34 @@ absl::Status Backend::Normalize(Stream& stream, const NormalizeParams& params) c
   return DoNormalize(stream, params);
 }
 
+namespace {
+
+// The GPU backend is not in this version; the message says what there would be to run it on.
+absl::Status NoCudaBackend(const std::string& name) {
+  const auto devices = ListCudaDevices();
+  std::string found;
+  if (!devices.ok()) {
+    found = Message(devices.status());
+  } else {
+    for (const CudaDevice& device : *devices) {
+      found += (found.empty() ? "found " : ", ") + device.name + " (compute capability " +
+               std::to_string(device.major) + "." + std::to_string(device.minor) + ")";
+    }
+    if (found.empty()) found = "no CUDA device found";
+  }
+  return Unimplemented("device '" + name + "' is not in this version, which computes on the CPU: " +
+                       "use 'cpu' (" + found + ")");
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool) {
   if (device == "cpu") return CreateCpuBackend(pool);
   if (device == "reference") return CreateReferenceBackend();
   const std::string name(device);
-  if (name == "cuda" || name.rfind("cuda:", 0) == 0 || name == "emulated") {
-    return Unimplemented("device '" + name +
-                         "' is not in this version: it was built without the GPU backend; use "
-                         "'cpu'");
+  if (name == "cuda" || name.rfind("cuda:", 0) == 0) return NoCudaBackend(name);
+  if (name == "emulated") {
+    return Unimplemented("device 'emulated' is not in this version; use 'cpu'");
   }
   return InvalidArgument("unknown device '" + name +
                          "'; known: cpu, reference, cuda, cuda:N, emulated");

@@ -186,9 +186,9 @@ class Backend {
   virtual absl::Status DoNormalize(Stream& stream, const NormalizeParams& params) const = 0;
 };
 
-// "cpu": oneDNN and Highway over `pool`, which must outlive the backend. "reference": plain loops
-// with float64 accumulation, for tests. "cuda", "cuda:N", "emulated": Unimplemented in this
-// version. InvalidArgument names an unknown device and the known ones.
+// "cpu": Highway kernels over `pool`, which must outlive the backend (docs/cpu.md). "reference":
+// plain loops with float64 accumulation, for tests. "cuda", "cuda:N", "emulated": Unimplemented in
+// this version. InvalidArgument names an unknown device and the known ones.
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool);
 
 }  // namespace bertrand

@@ -23,14 +23,15 @@ class HostBuffer final : public Buffer {
 }  // namespace
 
 std::unique_ptr<Buffer> AllocateHostBuffer(size_t size_bytes) {
-  const size_t alignment = size_bytes >= kHugePageBytes ? kHugePageBytes : kHostAlignmentBytes;
-  if (size_bytes > std::numeric_limits<size_t>::max() - alignment) return nullptr;
-  const size_t rounded = (std::max(size_bytes, size_t{1}) + alignment - 1) / alignment * alignment;
-  void* data = std::aligned_alloc(alignment, rounded);
-  if (data == nullptr) return nullptr;
+  if (size_bytes > std::numeric_limits<size_t>::max() - kHostAlignmentBytes) return nullptr;
+  const size_t rounded = (std::max(size_bytes, size_t{1}) + kHostAlignmentBytes - 1) /
+                         kHostAlignmentBytes * kHostAlignmentBytes;
+  void* data = nullptr;
+  const size_t alignment = rounded >= kHugePageBytes ? kHugePageBytes : kHostAlignmentBytes;
+  if (posix_memalign(&data, alignment, rounded) != 0) return nullptr;
 #ifdef MADV_HUGEPAGE
-  // Advice only: it fails harmlessly where huge pages are off.
-  if (alignment == kHugePageBytes) madvise(data, rounded, MADV_HUGEPAGE);
+  // For the huge pages that the buffer fills. Advice only: it fails harmlessly where they are off.
+  if (alignment == kHugePageBytes) madvise(data, rounded / alignment * alignment, MADV_HUGEPAGE);
 #endif
   return std::make_unique<HostBuffer>(data, size_bytes);
 }

@@ -44,7 +44,8 @@ class ThreadPool {
   // Calls body(context, i) for every i in [0, count), on the caller and on every thread of the pool
   // that is free, and returns when all are done. Allocates nothing. The caller may be any thread,
   // in the pool or not. `slot` below num_slots() tells apart the threads that run bodies at the
-  // same time (for scratch memory).
+  // same time (for scratch memory). Bodies may call ParallelFor; the inner loop's bodies then run
+  // on this thread under the same slot.
   using Body = void (*)(void* context, int64_t index, int slot);
   void ParallelFor(int64_t count, Body body, void* context);
 

@@ -57,8 +57,6 @@ class LoadedModel final : public Model {
 
   absl::StatusOr<std::string_view> FindPrompt(const PrepareOptions& options) const;
   absl::StatusOr<PromptLength> MeasurePrompt(std::string_view prompt) const;
-  std::string_view Cleaned(std::string_view text, std::string_view prompt, bool as_sentence,
-                           std::string* memory) const;
   absl::Status CheckRanges(const Encoding& encoding) const;
 
   const Backend& backend_;
@@ -130,6 +128,7 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.vocab_size = config.encoder.vocab_size;
   about.num_token_types = config.encoder.num_token_types;
   about.embedding_dimensions = head_->Dimensions(std::nullopt).value();
+  about.normalizes = head_->normalizes();
   about.compute_type = bertrand::Name(backend_.activation_dtype());
   about.device = backend_.name();
   about.weight_bytes = encoder_->weight_bytes() + head_->weight_bytes();
@@ -167,29 +166,13 @@ absl::StatusOr<PromptLength> LoadedModel::MeasurePrompt(std::string_view prompt)
   if (known != prompt_lengths_.end()) return known->second;
   Encoding encoding;
   std::string memory;
-  BERTRAND_RETURN_IF_ERROR(
-      tokenizer_->Encode(Cleaned(prompt, "", true, &memory), nullptr, EncodeOptions{}, &encoding));
+  const TextCleaning cleaning{.strip = true, .lower = modules_.do_lower_case};
+  BERTRAND_RETURN_IF_ERROR(tokenizer_->Encode(CleanText(prompt, cleaning, &memory), nullptr,
+                                              EncodeOptions{}, &encoding));
   PromptLength length;
   length.num_tokens = static_cast<int64_t>(encoding.ids.size());
   length.ends_with_special = !encoding.ids.empty() && tokenizer_->IsSpecial(encoding.ids.back());
   return length;
-}
-
-// The text as the tokenizer gets it; in `memory` when it is not a part of `text`.
-std::string_view LoadedModel::Cleaned(std::string_view text, std::string_view prompt,
-                                      bool as_sentence, std::string* memory) const {
-  if (!prompt.empty()) {
-    memory->assign(prompt);
-    memory->append(text);
-    text = *memory;
-  }
-  if (!as_sentence) return text;
-  text = StripPython(text);
-  if (!modules_.do_lower_case) return text;
-  std::string lower;
-  AppendLowerPython(text, &lower);
-  *memory = std::move(lower);
-  return *memory;
 }
 
 absl::Status LoadedModel::Prepare(const TextInput& text, const PrepareOptions& options,
@@ -206,15 +189,24 @@ absl::Status LoadedModel::Prepare(const TextInput& text, const PrepareOptions& o
   EncodeOptions encode = options.encode;
   encode.max_tokens = std::min(encode.max_tokens, description_.max_tokens);
 
+  const TextCleaning second_cleaning{.strip = options.as_sentence,
+                                     .lower = options.as_sentence && modules_.do_lower_case};
+  TextCleaning first_cleaning = second_cleaning;
+  first_cleaning.prompt = prompt;
   std::string first_memory, second_memory;
-  const std::string_view first = Cleaned(text.first, prompt, options.as_sentence, &first_memory);
+  const std::string_view first = CleanText(text.first, first_cleaning, &first_memory);
   std::string_view second;
-  if (text.second != nullptr) {
-    second = Cleaned(*text.second, "", options.as_sentence, &second_memory);
+  if (text.second != nullptr) second = CleanText(*text.second, second_cleaning, &second_memory);
+  Encoding& encoding = input->encoding;
+  BERTRAND_RETURN_IF_ERROR(
+      tokenizer_->Encode(first, text.second == nullptr ? nullptr : &second, encode, &encoding));
+  BERTRAND_RETURN_IF_ERROR(CheckRanges(encoding));
+  if (encode.want_spans && first != text.first) {
+    MapSpansBack(text.first, first_cleaning, encoding.sequence, 0, encoding.spans);
   }
-  BERTRAND_RETURN_IF_ERROR(tokenizer_->Encode(first, text.second == nullptr ? nullptr : &second,
-                                              encode, &input->encoding));
-  BERTRAND_RETURN_IF_ERROR(CheckRanges(input->encoding));
+  if (encode.want_spans && text.second != nullptr && second != *text.second) {
+    MapSpansBack(*text.second, second_cleaning, encoding.sequence, 1, encoding.spans);
+  }
   input->num_prompt_tokens = 0;
   if (!prompt.empty() && !modules_.include_prompt) {
     BERTRAND_ASSIGN_OR_RETURN(const PromptLength length, MeasurePrompt(prompt));

@@ -61,6 +61,7 @@ struct ModelDescription {
   int64_t num_token_types = 0;
   int64_t max_tokens = 0;  // of one input, special tokens included; 0: no limit
   int64_t embedding_dimensions = 0;
+  bool normalizes = false;  // whether the checkpoint's embeddings end with Normalize
   std::vector<std::string> labels;
   std::string compute_type;  // "float32"
   std::string device;
@@ -144,7 +145,8 @@ class Model {
   virtual const Tokenizer& tokenizer() const = 0;
   bool HasTask(Task task) const;
 
-  // Text -> ids. InvalidArgument: unknown prompt_name (names those there are), prompt and
+  // Text -> ids. Spans are of the text as given: without the prompt, before stripping.
+  // InvalidArgument: unknown prompt_name (names those there are), prompt and
   // prompt_name together, too long with kFail. Thread-safe, reuses the memory of `input`.
   virtual absl::Status Prepare(const TextInput& text, const PrepareOptions& options,
                                PreparedInput* input) const = 0;

@@ -4,10 +4,11 @@
 //
 // A request reserves its place and its message when it arrives (Admit), everything else that it
 // will need before it is parsed (Grow: arena, ids, answer), and its tokens once they are counted
-// (AddTokens). Tokens go back as batches take them, the rest when the Reservation is destroyed: when
-// the answer has left. What does not fit is refused: with Overloaded when waiting would help, and
-// otherwise with a ResourceExhausted that names the flag. Who would rather wait (a stream) passes
-// `when_freed`: called once, on any thread, when something was given back; then it asks again.
+// (AddTokens). Tokens go back as batches take them, the rest when the Reservation is destroyed:
+// when the answer has left. What does not fit is refused: with Overloaded when waiting would help,
+// and otherwise with a ResourceExhausted that names the flag. Who would rather wait (a stream)
+// passes `when_freed`: called once, on any thread, when something was given back; then it asks
+// again.
 //
 // Thread-safe. A Reservation is used by one thread at a time and must not outlive its Admission.
 

@@ -23,8 +23,7 @@ size_t TextBytes(const SourceInput& source) {
   return source.first.size() + source.second.size() + source.ids.size();
 }
 
-BatchLimits RaisedTo(BatchLimits limits,
-                     const std::vector<std::unique_ptr<ServedModel>>& models) {
+BatchLimits RaisedTo(BatchLimits limits, const std::vector<std::unique_ptr<ServedModel>>& models) {
   for (const auto& model : models) {
     limits.max_tokens = std::max(limits.max_tokens, model->input_tokens_max);
   }
@@ -37,12 +36,22 @@ EngineOptions WithLimits(EngineOptions options,
   return options;
 }
 
+absl::Status LacksTask(const ServedModel& served, Task task) {
+  std::string tasks;
+  for (const Task known : served.model->description().tasks) {
+    absl::StrAppend(&tasks, tasks.empty() ? "" : ", ", Name(known));
+  }
+  return FailedPrecondition(absl::StrCat("model ", Quote(served.name),
+                                         " has no head for the task \"", Name(task),
+                                         "\"; it has: ", tasks));
+}
+
 // Internal for the first input with a value that is no number: a broken checkpoint or kernel.
 absl::Status CheckFinite(const Job& job) {
   for (size_t i = 0; i < job.inputs.size(); ++i) {
-    const std::span<const float> values = job.kind == Job::Kind::kEmbed
-                                              ? std::span<const float>(job.inputs[i].embed.vector)
-                                              : std::span<const float>(job.inputs[i].tokens.vectors);
+    const std::span<const float> values =
+        job.kind == Job::Kind::kEmbed ? std::span<const float>(job.inputs[i].embed.vector)
+                                      : std::span<const float>(job.inputs[i].tokens.vectors);
     // The sum is finite if and only if, overflow apart, all are: one pass that vectorises.
     float sum = 0;
     for (const float value : values) sum += value * 0.0f;
@@ -51,6 +60,15 @@ absl::Status CheckFinite(const Job& job) {
     }
   }
   return absl::OkStatus();
+}
+
+// Without what Model::Prepare adds: its limit above all.
+absl::Status TokenizeAlone(const Job& job, const SourceInput& source, Encoding* encoding) {
+  const bool pair = source.kind == SourceInput::Kind::kPair;
+  std::string first(job.prepare.prompt);
+  first.append(source.first);
+  return job.model->model->tokenizer().Encode(first, pair ? &source.second : nullptr,
+                                              job.prepare.encode, encoding);
 }
 
 }  // namespace
@@ -127,17 +145,12 @@ absl::StatusOr<const ServedModel*> Engine::Resolve(std::string_view name,
     for (const auto& served : models_) {
       if (!task.has_value() || served->model->HasTask(*task)) return served.get();
     }
-    return FailedPrecondition(absl::StrCat("no model here has the task \"", Name(*task), "\""));
+    return LacksTask(*models_.front(), *task);
   }
   for (const auto& served : models_) {
     if (served->name != name) continue;
     if (!task.has_value() || served->model->HasTask(*task)) return served.get();
-    std::string tasks;
-    for (const Task known : served->model->description().tasks) {
-      absl::StrAppend(&tasks, tasks.empty() ? "" : ", ", Name(known));
-    }
-    return FailedPrecondition(absl::StrCat("model ", Quote(name), " has no head for the task \"",
-                                           Name(*task), "\"; it has: ", tasks));
+    return LacksTask(*served, *task);
   }
   return NotFound(absl::StrCat("no model ", Quote(name), "; ListModels names those there are"));
 }
@@ -196,22 +209,19 @@ void Engine::Start(std::shared_ptr<Job> job) {
 absl::Status Engine::PrepareInput(const Job& job, size_t index, JobInput* input) const {
   const Model& model = *job.model->model;
   const SourceInput& source = input->source;
+  const bool pair = source.kind == SourceInput::Kind::kPair;
   absl::Status status;
-  switch (source.kind) {
-    case SourceInput::Kind::kText:
-      status = model.Prepare({.first = source.first}, job.prepare, &input->prepared);
-      break;
-    case SourceInput::Kind::kPair:
-      status = model.Prepare({.first = source.first, .second = &source.second}, job.prepare,
-                             &input->prepared);
-      break;
-    case SourceInput::Kind::kIds:
-      status = model.PrepareIds(source.ids, source.type_ids, &input->prepared);
-      break;
+  if (source.kind == SourceInput::Kind::kIds) {
+    status = model.PrepareIds(source.ids, source.type_ids, &input->prepared);
+  } else if (job.tokenizer_alone) {
+    status = TokenizeAlone(job, source, &input->prepared.encoding);
+  } else {
+    const TextInput text{.first = source.first, .second = pair ? &source.second : nullptr};
+    status = model.Prepare(text, job.prepare, &input->prepared);
   }
   static constexpr const char* kFields[] = {"text", "pair", "tokens"};
-  return Annotate(status, absl::StrCat("inputs[", index, "].",
-                                       kFields[static_cast<size_t>(source.kind)]));
+  return Annotate(status,
+                  absl::StrCat("inputs[", index, "].", kFields[static_cast<size_t>(source.kind)]));
 }
 
 void Engine::PrepareRange(const std::shared_ptr<Preparation>& preparation, size_t first,
@@ -245,9 +255,9 @@ void Engine::Prepared(const std::shared_ptr<Job>& job, absl::Status status) {
   for (size_t i = 0; i < job->inputs.size(); ++i) {
     const size_t length = job->inputs[i].prepared.encoding.ids.size();
     if (length == 0 || static_cast<int64_t>(length) > job->model->input_tokens_max) {
-      return End(job, InvalidArgument(absl::StrCat(
-                          "inputs[", i, "]: ", length, " tokens; the model takes 1 to ",
-                          job->model->input_tokens_max)));
+      return End(job, InvalidArgument(absl::StrCat("inputs[", i, "]: ", length,
+                                                   " tokens; the model takes 1 to ",
+                                                   job->model->input_tokens_max)));
     }
     job->lengths.push_back(static_cast<int32_t>(length));
   }
@@ -353,8 +363,8 @@ void Engine::UpdateRetryHint(const Batch& batch, int64_t batch_us) {
   MutexLock lock(mutex_);
   const double us_per_token = static_cast<double>(batch_us) / static_cast<double>(batch.num_tokens);
   us_per_token_ = us_per_token_ == 0 ? us_per_token : 0.9 * us_per_token_ + 0.1 * us_per_token;
-  const double wait_ms = static_cast<double>(waiting) * us_per_token_ / 1000 /
-                         static_cast<double>(options_.num_lanes);
+  const double wait_ms =
+      static_cast<double>(waiting) * us_per_token_ / 1000 / static_cast<double>(options_.num_lanes);
   around_.admission->set_retry_after_ms(
       std::clamp(static_cast<int64_t>(wait_ms), kRetryAfterMsMin, kRetryAfterMsMax));
 }

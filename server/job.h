@@ -66,6 +66,9 @@ class Job : public std::enable_shared_from_this<Job> {
   Kind kind = Kind::kPrepare;
   const ServedModel* model = nullptr;
   PrepareOptions prepare;
+  // kPrepare: the text goes to the tokenizer as it is, after `prompt`, and no limit of the model
+  // cuts it (prompt_name is not looked at).
+  bool tokenizer_alone = false;
   std::vector<JobInput> inputs;
   std::optional<PoolingChoice> pooling;  // kEmbed
   std::optional<bool> normalize;         // kEmbed

@@ -59,8 +59,8 @@ TruncationMode TruncationOf(const std::string& name) {
   return TruncationMode::kLongestFirst;
 }
 
-// SIGTERM and SIGINT, which every other thread has blocked: the first asks to drain, the second ends
-// the process at once. Owns the thread "signals".
+// SIGTERM and SIGINT, which every other thread has blocked: the first asks to drain, the second
+// ends the process at once. Owns the thread "signals".
 class Signals {
  public:
   // To be called before any other thread is made: they inherit the mask.
@@ -124,6 +124,9 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argu
                ForLog(description.architecture), description.weight_bytes >> 20,
                description.compute_type, description.device, description.max_tokens,
                elapsed.count());
+  for (const std::string& note : description.load_notes) {
+    spdlog::info("model {}: {}", served->name, ForLog(note));
+  }
   return served;
 }
 
@@ -158,8 +161,7 @@ GrpcOptions GrpcOptionsOf(const Options& options, int cores) {
   return grpc;
 }
 
-Metrics::Gauges ReadGauges(const Engine& engine, const Admission& admission,
-                           const Health& health) {
+Metrics::Gauges ReadGauges(const Engine& engine, const Admission& admission, const Health& health) {
   const RequestQueue::State queue = engine.queue_state();
   const Admission::Usage usage = admission.usage();
   return {.queue_tokens = queue.num_tokens,
@@ -182,9 +184,9 @@ void PrintExample(const std::string& grpc_address) {
 // Ports, from open to closed.
 absl::Status Serve(const Options& options, int cores, Engine* engine, Metrics* metrics,
                    Health* health, Signals* signals) {
-  auto http = HttpServer::Start({.address = options.http_address,
-                                 .max_connections = options.max_http_connections},
-                                health, metrics);
+  auto http = HttpServer::Start(
+      {.address = options.http_address, .max_connections = options.max_http_connections}, health,
+      metrics);
   if (!http.ok()) return Annotate(http.status(), "--http-address");
   auto grpc = GrpcServer::Start(GrpcOptionsOf(options, cores), engine, health);
   if (!grpc.ok()) return Annotate(grpc.status(), "--grpc-address");

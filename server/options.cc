@@ -70,10 +70,11 @@ CommandLine::CommandLine(Options* options) {
   app.name("bertrand-server");
   app.set_version_flag("--version", std::string("bertrand-server ") + kVersion);
   // The variable is read in FillModels: CLI11 takes an environment's value as one element.
-  app.add_option("--model", models,
-                 "A model to serve, as NAME=SOURCE or SOURCE; may be given several times, the first "
-                 "is the default. SOURCE: a checkpoint's folder, or a hub id[@revision] in the "
-                 "Hugging Face cache (Env:BERTRAND_MODEL, several separated by commas)")
+  app.add_option(
+         "--model", models,
+         "A model to serve, as NAME=SOURCE or SOURCE; may be given several times, the first "
+         "is the default. SOURCE: a checkpoint's folder, or a hub id[@revision] in the "
+         "Hugging Face cache (Env:BERTRAND_MODEL, several separated by commas)")
       ->type_name("[NAME=]SOURCE")
       ->allow_extra_args(false);
   Add("--grpc-address", &options->grpc_address, "Where gRPC listens; port 0: any free one")
@@ -146,9 +147,7 @@ std::vector<std::string> UnknownVariables(const CLI::App& app) {
 }
 
 // CLI11 reports over several lines at times; ours is one.
-std::string OneLine(const std::string& text) {
-  return absl::StrReplaceAll(text, {{"\n", " "}});
-}
+std::string OneLine(const std::string& text) { return absl::StrReplaceAll(text, {{"\n", " "}}); }
 
 absl::Status Validate(const CommandLine& line, Options* options) {
   if (line.models.empty()) {

@@ -1,8 +1,8 @@
 #pragma once
 
 // RESOURCE_EXHAUSTED in its two kinds: the server is full now (worth a retry, carries a hint), or a
-// limit was passed (never worth one, carries none, and names the flag). The hint travels as a payload
-// of the status, so that gRPC and HTTP can each say it in their own way.
+// limit was passed (never worth one, carries none, and names the flag). The hint travels as a
+// payload of the status, so that gRPC and HTTP can each say it in their own way.
 
 #include <absl/status/status.h>
 

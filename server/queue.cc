@@ -69,8 +69,8 @@ RequestQueue::Taken RequestQueue::Take(TimePoint now) {
     if (static_cast<int64_t>(requests.size()) >= limits_.max_sequences) break;
     const Job& job = *entry->job;
     if (!requests.empty() && job.model->index != requests.front().model) continue;
-    requests.push_back({job.model->index, job.timing.prepared,
-                        std::span(job.lengths).subspan(entry->next)});
+    requests.push_back(
+        {job.model->index, job.timing.prepared, std::span(job.lengths).subspan(entry->next)});
     entries.push_back(entry);
   }
   const BatchPlan plan = NextBatch(requests, now, limits_);
@@ -127,8 +127,7 @@ RequestQueue::State RequestQueue::state(TimePoint now) const {
   MutexLock lock(mutex_);
   State state{.num_jobs = static_cast<int64_t>(waiting_.size()), .num_tokens = num_tokens_};
   if (!arrivals_.empty()) {
-    state.oldest_age_us = std::max<int64_t>(
-        0, MicrosecondsBetween(arrivals_.begin()->first, now));
+    state.oldest_age_us = std::max<int64_t>(0, MicrosecondsBetween(arrivals_.begin()->first, now));
   }
   return state;
 }

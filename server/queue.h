@@ -1,7 +1,8 @@
 #pragma once
 
 // Jobs that wait for a batch, in the order of their start tags (server/scheduler.h), and those of
-// which some inputs are in batches now. Its size is bounded by Admission, which every job has passed.
+// which some inputs are in batches now. Its size is bounded by Admission, which every job has
+// passed.
 //
 // Owns the jobs while they are in it. Thread-safe. Time comes in as an argument.
 
@@ -43,7 +44,7 @@ struct EndedJob {
 class RequestQueue {
  public:
   struct Taken {
-    Batch batch;                   // without slices: nothing leaves now
+    Batch batch;                    // without slices: nothing leaves now
     std::vector<EndedJob> dropped;  // expired before their turn
     TimePoint wake_at = TimePoint::max();
   };

@@ -84,7 +84,8 @@ BatchPlan NextBatch(std::span<const WaitingRequest> waiting, TimePoint now,
     }
   }
   BatchPlan plan = builder.Plan(model);
-  const bool may_wait = limits.max_delay.count() > 0 && !builder.full() && !builder.left_over(model);
+  const bool may_wait =
+      limits.max_delay.count() > 0 && !builder.full() && !builder.left_over(model);
   if (may_wait && now < oldest + limits.max_delay) {
     BatchPlan wait;
     wait.model = model;

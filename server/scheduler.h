@@ -3,10 +3,10 @@
 // Which work leaves the queue next: a pure function of what waits, the time and the limits.
 //
 // Continuous batching: called when a lane is free; what waits leaves at once, unless max_delay asks
-// to wait for more. Fairness is by start tags (start-time fair queueing, Goyal, Vin and Cheng, 1996)
-// with requests as flows and tokens as cost: RequestQueue keeps requests in order of their tag, and
-// each gets a quantum per batch before anyone gets a second one. So a request of a thousand inputs
-// shares the device with the small ones that come after it, and neither starves.
+// to wait for more. Fairness is by start tags (start-time fair queueing, Goyal, Vin and Cheng,
+// 1996) with requests as flows and tokens as cost: RequestQueue keeps requests in order of their
+// tag, and each gets a quantum per batch before anyone gets a second one. So a request of a
+// thousand inputs shares the device with the small ones that come after it, and neither starves.
 
 #include <cstddef>
 #include <cstdint>

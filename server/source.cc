@@ -39,15 +39,17 @@ absl::StatusOr<ResolvedSource> ResolveSource(const std::string& source) {
   std::error_code error;
   if (fs::is_directory(source, error)) return ResolvedSource{.folder = source};
   if (fs::exists(source, error)) {
-    return InvalidArgument(absl::StrCat(source, ": not a folder; a model is the folder of a "
-                                                "checkpoint, with its config.json"));
+    return InvalidArgument(absl::StrCat(source,
+                                        ": not a folder; a model is the folder of a "
+                                        "checkpoint, with its config.json"));
   }
   const size_t at = source.find('@');
   const std::string id = source.substr(0, at);
   const std::string revision = at == std::string::npos ? "main" : source.substr(at + 1);
   const bool sane_revision = !revision.empty() && revision.find("..") == std::string::npos;
   if (!IsHubId(id) || !sane_revision) {
-    return NotFound(absl::StrCat(source, ": no such folder, and not a hub id (ORG/NAME[@REVISION])"));
+    return NotFound(
+        absl::StrCat(source, ": no such folder, and not a hub id (ORG/NAME[@REVISION])"));
   }
   const fs::path folder =
       HubCache() / absl::StrCat("models--", absl::StrReplaceAll(id, {{"/", "--"}}));

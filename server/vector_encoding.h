@@ -27,8 +27,8 @@ uint16_t ToBFloat16(float value);
 void AppendRow(VectorType type, std::span<const float> row, std::string* bytes,
                std::vector<float>* scales);
 
-// The first `dimensions` values of a row, brought to length 1 where asked; a zero vector stays zero.
-// `row` is changed in place; the result is a part of it.
+// The first `dimensions` values of a row, brought to length 1 where asked; a zero vector stays
+// zero. `row` is changed in place; the result is a part of it.
 std::span<const float> CutRow(std::span<float> row, size_t dimensions, bool normalize);
 
 // True for a row of length 1, as rounding allows.

@@ -157,7 +157,10 @@ class PeoplePrinter : public Printer {
   }
 
   void End(double wall_ms) override {
-    if (num_texts_ == 0) return;
+    if (num_texts_ == 0) {
+      std::cerr << "bertrand: no texts\n";
+      return;
+    }
     const auto ms = [](uint64_t us) { return Fixed(static_cast<double>(us) / 1e3, 1); };
     std::cout << "\n"
               << num_texts_ << (num_texts_ == 1 ? " text, " : " texts, ") << num_tokens_
@@ -245,6 +248,8 @@ int Run(const EmbedOptions& options) {
     if (status.ok()) status = Decode(embedded);
     if (!status.ok()) return connection.Report(status);
     printer->Piece(embedded);
+    // gRPC ignores SIGPIPE: without this, `| head` would leave the whole corpus to be embedded.
+    if (!std::cout.flush()) return 1;
   }
   printer->End(wall_ms);
   return 0;
@@ -258,15 +263,19 @@ void AddEmbedCommand(CLI::App& app, int& exit_status) {
   AddInputOptions(*command, options->inputs);
   command
       ->add_option("--pooling", options->pooling,
-                   "cls, mean, max, mean_sqrt_len, weighted_mean, last_token or pooler [as the "
-                   "checkpoint says]")
+                   "cls, mean, max, mean-sqrt-len, weighted-mean, last-token\n"
+                   "or pooler [as the checkpoint says]")
       ->check(CLI::IsMember(
                   {"cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler"})
                   .description(""))
       ->type_name("HOW");
-  command->add_flag_function(
-      "--normalize,!--no-normalize", [options](int64_t count) { options->normalize = count > 0; },
-      "Scale vectors to length 1, or not [as the checkpoint says]");
+  CLI::Option* on = command->add_flag_callback(
+      "--normalize", [options] { options->normalize = true; }, "Scale vectors to length 1 ...");
+  command
+      ->add_flag_callback(
+          "--no-normalize", [options] { options->normalize = false; },
+          "... or leave them as they are [as the checkpoint says]")
+      ->excludes(on);
   command->add_option("--dimensions", options->dimensions, "Keep the first N dimensions [all]")
       ->check(CLI::Range(1, 1'000'000).description(""))
       ->type_name("N");

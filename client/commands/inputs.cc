@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <iostream>
 #include <utility>
@@ -25,8 +26,18 @@ std::string Mapped(std::string_view text, int (*map)(int)) {
 
 }  // namespace
 
+CLI::Validator OneOf(std::vector<std::string> choices) {
+  const auto hyphens = [](std::string text) {
+    std::replace(text.begin(), text.end(), '_', '-');
+    return text;
+  };
+  return CLI::IsMember(std::move(choices), hyphens).description("");
+}
+
 std::string EnumName(std::string_view prefix, std::string_view value) {
-  return std::string(prefix) + "_" + Mapped(value, std::toupper);
+  std::string name = std::string(prefix) + "_" + Mapped(value, std::toupper);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
 }
 
 std::string ReadableName(std::string_view prefix, std::string_view name) {
@@ -47,9 +58,9 @@ void AddInputOptions(CLI::App& command, InputOptions& options) {
       ->type_name("NAME");
   command
       .add_option("--truncation", options.truncation,
-                  "What happens to a text that is too long: fail, longest_first, only_first or "
-                  "only_second")
-      ->check(CLI::IsMember({"fail", "longest_first", "only_first", "only_second"}).description(""))
+                  "What happens to a text that is too long: fail,\n"
+                  "longest-first, only-first or only-second")
+      ->check(OneOf({"fail", "longest-first", "only-first", "only-second"}))
       ->type_name("HOW");
   command
       .add_option("--max-tokens", options.max_tokens,

@@ -47,7 +47,10 @@ class InputReader {
   std::optional<std::string> held_back_;  // Read, but too large for the piece before.
 };
 
-// The proto's name of an enum value: ("MODE", "only_first") gives "MODE_ONLY_FIRST".
+// A check that an option's value is one of `choices`, written with hyphens or with underscores.
+CLI::Validator OneOf(std::vector<std::string> choices);
+
+// The proto's name of an enum value: ("MODE", "only-first") gives "MODE_ONLY_FIRST".
 std::string EnumName(std::string_view prefix, std::string_view value);
 
 // And back, without the prefix: ("TASK_", "TASK_EMBED") gives "embed"; unspecified gives "".

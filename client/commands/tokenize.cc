@@ -98,6 +98,8 @@ int Run(const TokenizeOptions& options) {
         PrintForPeople((*piece)[i], tokens, terminal);
       }
     }
+    // gRPC ignores SIGPIPE: without this, `| head` would leave the whole corpus to be tokenised.
+    if (!std::cout.flush()) return 1;
   }
   if (json) std::cout << (num_printed == 0 ? "{\"results\":[]}\n" : "\n]}\n");
   return 0;

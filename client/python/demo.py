@@ -28,7 +28,7 @@ def similarity_table(similarities: npt.NDArray[np.float32]) -> str:
     others = similarities - 2 * np.eye(len(similarities), dtype=np.float32)
     for label, row, best in zip(labels, similarities, others.argmax(axis=1), strict=True):
         marks = ("*" if index == best else " " for index in range(len(row)))
-        cells = (f"{value:8.3f}{mark}" for value, mark in zip(row, marks, strict=True))
+        cells = (f"{value:8.4f}{mark}" for value, mark in zip(row, marks, strict=True))
         lines.append(f"  {label:<4}" + "".join(cells))
     return "\n".join(line.rstrip() for line in lines)
 

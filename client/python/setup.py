@@ -89,4 +89,10 @@ class SdistWithProto(sdist):
         shutil.copy(find_proto(), target / "bertrand.proto")
 
 
-setup(cmdclass={"build_py": BuildWithMessages, "sdist": SdistWithProto})
+# Outside the sources: what an earlier build left behind must not get into a wheel.
+BUILD_BASE = tempfile.TemporaryDirectory(prefix="bertrand-client-")
+
+setup(
+    cmdclass={"build_py": BuildWithMessages, "sdist": SdistWithProto},
+    options={"build": {"build_base": BUILD_BASE.name}},
+)

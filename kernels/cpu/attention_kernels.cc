@@ -1,7 +1,9 @@
 #include "kernels/cpu/attention_kernels.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "kernels/cpu/targets.h"
 
@@ -100,7 +102,7 @@ HWY_INLINE float MaxScaled(const float* scores, size_t keys, float scale) {
   return hn::GetLane(hn::MaxOfLanes(d, max));
 }
 
-// scores = exp(scores * scale - max), in place; their sum.
+// scores = 2^(scores * scale - max), in place; their sum.
 HWY_INLINE float Exponentials(float* scores, size_t keys, float scale, float max) {
   const FloatTag d;
   const auto factor = hn::Set(d, scale);
@@ -108,13 +110,13 @@ HWY_INLINE float Exponentials(float* scores, size_t keys, float scale, float max
   auto sum = hn::Zero(d);
   size_t j = 0;
   for (; j + kLanes <= keys; j += kLanes) {
-    const auto e = Exp(d, hn::MulAdd(hn::Load(d, scores + j), factor, shift));
+    const auto e = Exp2(d, hn::MulAdd(hn::Load(d, scores + j), factor, shift));
     hn::Store(e, d, scores + j);
     sum = hn::Add(sum, e);
   }
   if (j < keys) {
     const auto e = hn::IfThenElseZero(hn::FirstN(d, keys - j),
-                                      Exp(d, hn::MulAdd(hn::Load(d, scores + j), factor, shift)));
+                                      Exp2(d, hn::MulAdd(hn::Load(d, scores + j), factor, shift)));
     hn::Store(e, d, scores + j);
     sum = hn::Add(sum, e);
   }
@@ -150,25 +152,26 @@ void AttendRows(const AttentionTile& tile, size_t query, size_t rows, size_t key
   const size_t padded_head = RoundUp(tile.head_size, kPanelWidth);
   for (size_t key = 0; key < keys; key += kPanelWidth) {
     multiply(tile.q + query * tile.stride, tile.stride, scratch.keys + key * tile.head_size,
-             tile.head_size, scratch.scores + key, kScoreStride);
+             tile.head_size, scratch.scores + key, kScoreStride, scratch.keys);
   }
+  const float scale = tile.scale * std::numbers::log2e_v<float>;
   float keep[kMaxRows], factor[kMaxRows];
   for (size_t r = 0; r < rows; ++r) {
     float* scores = scratch.scores + r * kScoreStride;
     float& max = scratch.maxima[query + r];
     float& sum = scratch.sums[query + r];
     const float old_max = max, old_sum = sum;
-    max = MaxScaled(scores, keys, tile.scale);
+    max = MaxScaled(scores, keys, scale);
     if (!first_block) max = std::max(max, old_max);
-    sum = Exponentials(scores, keys, tile.scale, max);
-    const float carried = first_block ? 0.0f : old_sum * std::exp(old_max - max);
+    sum = Exponentials(scores, keys, scale, max);
+    const float carried = first_block ? 0.0f : old_sum * std::exp2(old_max - max);
     sum += carried;
     factor[r] = 1 / sum;
     keep[r] = carried * factor[r];
   }
   for (size_t j = 0; j < padded_head; j += kPanelWidth) {
     multiply(scratch.scores, kScoreStride, scratch.values + j * keys, keys, scratch.partial + j,
-             kPaddedHeadSize);
+             kPaddedHeadSize, scratch.values);
   }
   for (size_t r = 0; r < rows; ++r) {
     Merge(scratch.partial + r * kPaddedHeadSize, tile.head_size, keep[r], factor[r],

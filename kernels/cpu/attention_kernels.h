@@ -12,8 +12,8 @@ namespace bertrand {
 // sequence. Up to this length softmax needs no second look; 512 is the longest sequence most
 // checkpoints have.
 inline constexpr size_t kAttentionKeyBlock = 512;
-// Query rows a tile has at most.
-inline constexpr size_t kAttentionQueryBlock = 128;
+// Query rows a tile has at most; keys and values are packed once for each tile.
+inline constexpr size_t kAttentionQueryBlock = 256;
 inline constexpr size_t kAttentionMaxHeadSize = 256;
 
 // Softmax(Q K^T scale) V. All rows of q, k, v are `stride` apart, those of out `out_stride`.

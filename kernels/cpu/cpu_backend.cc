@@ -1,5 +1,7 @@
 #include "kernels/cpu/cpu_backend.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -25,9 +27,12 @@ constexpr double kWeightBytesPerUs = 1e4;
 constexpr double kElementsPerUs = 2e3;  // of rows: read, normalised, written
 constexpr double kAttentionTileOverheadUs = 0.3;
 
-// Rows of x that a linear tile goes through for each panel of weights: as many as stay in half of a
-// 512 KiB second-level cache, because they are read again for every panel.
-constexpr size_t kTileRowBytes = size_t{256} << 10;
+// The second-level cache of one core; what the smallest server cores have where the system does not
+// say.
+size_t SecondLevelCacheBytes() {
+  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? static_cast<size_t>(bytes) : size_t{512} << 10;
+}
 
 size_t CeilDivide(size_t value, size_t divisor) { return (value + divisor - 1) / divisor; }
 
@@ -110,7 +115,17 @@ class CpuBackend final : public HostBackend {
   template <typename Visit>
   void ForEachUnit(int64_t count, double unit_us, const Visit& visit) const;
 
+  // Into how many parts a linear layer's rows are cut: the fewest such that a part stays in the
+  // second-level cache beside a panel of weights, because it is read again for every panel; but
+  // enough to give each thread some units, in parts of at least two blocks of registers.
+  size_t NumRowTiles(size_t rows, size_t row_bytes, size_t num_panels) const;
+
+  // Query rows of attention's blocks: many, because each block packs K and V; fewer for more
+  // threads than there are heads, and in very long sequences, where a block would take too long.
+  int32_t QueriesMax(std::span<const int32_t> cu_seqlens, size_t heads) const;
+
   ThreadPool& pool_;
+  const size_t l2_bytes_ = SecondLevelCacheBytes();
   const LinearKernels& linear_ = ChooseLinearKernels();
   const AttentionKernels& attention_ = ChooseAttentionKernels();
   const RowKernels& rows_ = ChooseRowKernels();
@@ -173,6 +188,16 @@ absl::Status CpuBackend::DoEmbedding(Stream&, const EmbeddingParams& params) con
   return absl::OkStatus();
 }
 
+size_t CpuBackend::NumRowTiles(size_t rows, size_t row_bytes, size_t num_panels) const {
+  const size_t cache = l2_bytes_ / 4 * 3, panel_bytes = row_bytes * linear_.panel_width;
+  const size_t budget = std::max(cache - std::min(cache, panel_bytes), cache / 6);
+  const size_t for_cache = CeilDivide(rows, std::max(linear_.max_rows, budget / row_bytes));
+  const size_t units_wanted = 4 * static_cast<size_t>(pool_.num_threads());
+  const size_t for_threads =
+      std::min(CeilDivide(units_wanted, num_panels), CeilDivide(rows, 2 * linear_.max_rows));
+  return std::max(for_cache, for_threads);
+}
+
 absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
   const auto& weight = static_cast<const CpuLinear&>(*params.weight);
   const size_t rows = static_cast<size_t>(params.x.dim(0));
@@ -181,9 +206,12 @@ absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
   const size_t width = linear_.panel_width;
 
   // Units are (rows, panel), the panel fastest: threads share the rows in the cache.
-  const size_t rows_max = std::max(linear_.max_rows, kTileRowBytes / (in * sizeof(float)));
-  const size_t row_tiles = CeilDivide(rows, rows_max);
+  const size_t row_tiles = NumRowTiles(rows, in * sizeof(float), weight.num_panels());
   const size_t tile_rows = CeilDivide(rows, row_tiles);
+  // With two threads on one layer, each takes about every second panel; alone, a panel fetched two
+  // ahead is still in the cache when its turn comes. With more threads each has hardly a second
+  // one.
+  const size_t panels_ahead = static_cast<size_t>(std::min(pool_.num_threads(), 2));
   const double panel_flops = 2.0 * static_cast<double>(tile_rows * in * width);
   const double panel_bytes = static_cast<double>(in * width * sizeof(float));
   const double unit_us = panel_flops / kFlopsPerUs + panel_bytes / kWeightBytesPerUs;
@@ -198,8 +226,8 @@ absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
                     .x = params.x.as<float>() + row * in,
                     .rows = std::min(tile_rows, rows - row),
                     .depth = in,
-                    .panels = weight.panel(panel),
-                    .num_panels = 1,
+                    .panel = weight.panel(panel),
+                    .ahead = weight.panel(panel + panels_ahead),
                     .bias = weight.bias() + column,
                     .columns = out - column,
                     .activation = params.activation,
@@ -209,6 +237,23 @@ absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
                 });
               });
   return absl::OkStatus();
+}
+
+int32_t CpuBackend::QueriesMax(std::span<const int32_t> cu_seqlens, size_t heads) const {
+  // Scores of one head between two looks for urgent tasks: 2 to 4 ms with heads of 64.
+  constexpr int64_t kScoresMax = int64_t{1} << 20;
+  const int64_t tokens = cu_seqlens.back();
+  int64_t longest = 0;
+  for (size_t s = 1; s < cu_seqlens.size(); ++s) {
+    longest = std::max<int64_t>(longest, cu_seqlens[s] - cu_seqlens[s - 1]);
+  }
+  int32_t queries_max = kAttentionQueryBlock;
+  while (queries_max > 64 && queries_max * longest > kScoresMax) queries_max /= 2;
+  while (queries_max > 32 &&
+         tokens / queries_max * static_cast<int64_t>(heads) < int64_t{2} * pool_.num_threads()) {
+    queries_max /= 2;
+  }
+  return queries_max;
 }
 
 absl::Status CpuBackend::DoAttention(Stream& stream, const AttentionParams& params) const {
@@ -223,13 +268,8 @@ absl::Status CpuBackend::DoAttention(Stream& stream, const AttentionParams& para
   const size_t head_size = static_cast<size_t>(params.qkv.dim(3));
   const size_t width = heads * head_size;
 
-  // Long blocks pack K and V less often; short ones are for more threads than there are heads.
-  int32_t queries_max = kAttentionQueryBlock;
-  while (queries_max > 32 &&
-         tokens / queries_max * static_cast<int64_t>(heads) < int64_t{2} * pool_.num_threads()) {
-    queries_max /= 2;
-  }
-  const std::span<const QueryBlock> blocks = cpu_stream.Cut(params.cu_seqlens_host, queries_max);
+  const std::span<const QueryBlock> blocks =
+      cpu_stream.Cut(params.cu_seqlens_host, QueriesMax(params.cu_seqlens_host, heads));
   double scores = 0;
   for (const QueryBlock& block : blocks) {
     scores += static_cast<double>(block.queries) * block.length;

@@ -10,16 +10,18 @@
 
 namespace bertrand {
 
-// activation(x W^T + bias) + residual for some rows and some panels of output columns.
+// activation(x W^T + bias) + residual for some rows and one panel of output columns.
 struct LinearTile {
   const float* x;  // [rows, depth]
   size_t rows;
   size_t depth;
-  const float* panels;  // of the tile's first panel
-  size_t num_panels;
-  const float* bias;  // of the first panel's columns, padded to whole panels
-  size_t columns;     // from the first panel's first column to the end of y; may be less than
-                      // num_panels * panel_width
+  const float* panel;  // [depth, panel_width]
+  // The panel this thread will probably want next: fetched from memory while this one is used. With
+  // 16 rows that is worth 30 % (AVX2) or 10 % (AVX-512) where weights come from beyond the caches.
+  // It need not exist.
+  const float* ahead;
+  const float* bias;  // [panel_width]
+  size_t columns;     // from the panel's first column to the end of y; may be less than panel_width
   Activation activation;
   const float* residual;  // at the tile's corner, or nullptr; rows y_stride apart
   float* y;               // at the tile's corner

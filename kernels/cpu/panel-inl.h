@@ -41,11 +41,12 @@ inline constexpr size_t kMaxRows = 6;
 #endif
 
 // c[row, 0 : kPanelWidth] = a[row, 0 : depth] * panel for kRows rows; `a` rows are a_stride apart,
-// `c` rows c_stride.
+// `c` rows c_stride. Meanwhile fetches one cache line of each row of the panel at `ahead` into the
+// second-level cache; it need not exist.
 template <size_t kRows>
 HWY_NOINLINE void MultiplyRows(const float* HWY_RESTRICT a, size_t a_stride,
                                const float* HWY_RESTRICT panel, size_t depth, float* HWY_RESTRICT c,
-                               size_t c_stride) {
+                               size_t c_stride, const float* ahead) {
   const FloatTag d;
   hn::Vec<FloatTag> left[kRows], right[kRows];
 #pragma GCC unroll 16
@@ -54,6 +55,8 @@ HWY_NOINLINE void MultiplyRows(const float* HWY_RESTRICT a, size_t a_stride,
     const auto b0 = hn::Load(d, panel);
     const auto b1 = hn::Load(d, panel + kLanes);
     panel += kPanelWidth;
+    __builtin_prefetch(ahead, 0, 2);
+    ahead += kPanelWidth;
 #pragma GCC unroll 16
     for (size_t r = 0; r < kRows; ++r) {
       const auto x = hn::Set(d, a[r * a_stride + k]);
@@ -68,7 +71,8 @@ HWY_NOINLINE void MultiplyRows(const float* HWY_RESTRICT a, size_t a_stride,
   }
 }
 
-using MultiplyRowsFn = void (*)(const float*, size_t, const float*, size_t, float*, size_t);
+using MultiplyRowsFn = void (*)(const float*, size_t, const float*, size_t, float*, size_t,
+                                const float*);
 
 template <size_t... kIndex>
 constexpr std::array<MultiplyRowsFn, kMaxRows> MakeMultiplyTable(std::index_sequence<kIndex...>) {
@@ -79,11 +83,11 @@ constexpr std::array<MultiplyRowsFn, kMaxRows> MakeMultiplyTable(std::index_sequ
 inline constexpr std::array<MultiplyRowsFn, kMaxRows> kMultiplyRows =
     MakeMultiplyTable(std::make_index_sequence<kMaxRows>());
 
-// Rows in the block that starts at `row` of `rows`: blocks as equal as they can be, since 13 rows
-// as 7 + 6 keep the multipliers busier than 12 + 1.
-HWY_INLINE size_t BlockRows(size_t row, size_t rows) {
+// Rows in the block that starts at `row` of `rows`, at most rows_max: blocks as equal as they can
+// be, since 13 rows as 7 + 6 keep the multipliers busier than 12 + 1.
+HWY_INLINE size_t BlockRows(size_t row, size_t rows, size_t rows_max = kMaxRows) {
   const size_t left = rows - row;
-  const size_t blocks = (left + kMaxRows - 1) / kMaxRows;
+  const size_t blocks = (left + rows_max - 1) / rows_max;
   return (left + blocks - 1) / blocks;
 }
 

@@ -1,6 +1,7 @@
 #include "models/checkpoint/weight_loader.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "kernels/status.h"
@@ -68,7 +69,8 @@ absl::StatusOr<DeviceTensor> WeightLoader::Upload(const std::string& tensor_name
   const int64_t rows_each = std::max<int64_t>(1, kPieceSize / columns);
   for (int64_t row = 0; row < rows; row += rows_each) {
     const int64_t size = std::min(rows_each, rows - row);
-    const std::span<float> piece = Scratch(static_cast<size_t>(size * columns));
+    BERTRAND_ASSIGN_OR_RETURN(const std::span<float> piece,
+                              Scratch(static_cast<size_t>(size * columns)));
     BERTRAND_RETURN_IF_ERROR(files_.Read(tensor_name, row * columns, piece));
     const TensorView to(static_cast<char*>(data) + static_cast<size_t>(row) * row_bytes, dtype,
                         {size, columns});
@@ -86,7 +88,9 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Linear(
   const auto bias_size = with_bias ? static_cast<size_t>(out_features_each) : 0;
   const auto num_parts = names.size();
   std::span<float> values;
-  if (pass_ == Pass::kLoad) values = Scratch(num_parts * (part_size + bias_size));
+  if (pass_ == Pass::kLoad) {
+    BERTRAND_ASSIGN_OR_RETURN(values, Scratch(num_parts * (part_size + bias_size)));
+  }
   const std::span<float> weight = values.first(std::min(values.size(), num_parts * part_size));
   const std::span<float> bias = values.subspan(weight.size());
   for (size_t part = 0; part < num_parts; ++part) {
@@ -116,13 +120,18 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Linear(
   return linear;
 }
 
-std::span<float> WeightLoader::Scratch(size_t size) {
+absl::StatusOr<std::span<float>> WeightLoader::Scratch(size_t size) {
   if (size > scratch_size_) {
+    scratch_size_ = 0;
     scratch_.reset();
-    scratch_ = std::make_unique_for_overwrite<float[]>(size);
+    // Not filled with zeros: it is overwritten at once.
+    scratch_.reset(new (std::nothrow) float[size]);
+    if (scratch_ == nullptr) {
+      return ResourceExhausted("no host memory for " + std::to_string(size) + " weights");
+    }
     scratch_size_ = size;
   }
-  return {scratch_.get(), size};
+  return std::span<float>(scratch_.get(), size);
 }
 
 std::string WeightLoader::UnusedNote(std::span<const std::string> ignored_suffixes) const {

@@ -75,7 +75,7 @@ class WeightLoader {
   absl::StatusOr<DeviceTensor> Vector(const std::string& tensor_name, int64_t size);
   absl::StatusOr<DeviceTensor> Upload(const std::string& tensor_name, int64_t rows, int64_t columns,
                                       bool is_vector);
-  std::span<float> Scratch(size_t size);
+  absl::StatusOr<std::span<float>> Scratch(size_t size);
 
   const WeightFiles& files_;
   const Backend& backend_;

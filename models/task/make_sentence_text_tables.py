@@ -4,10 +4,14 @@ sentence-transformers lower-cases and strips with Python's own methods, so the t
 Python itself. Run with the oracle's interpreter from the source tree's root:
 
     oracle models/task/make_sentence_text_tables.py > models/task/sentence_text_tables.inc
+
+With --checksum it prints what tests/models/task/sentence_text_test.cc compares: the CRC-32 of the
+results for every code point, alone and around a capital sigma.
 """
 
 import sys
 import unicodedata
+import zlib
 
 SCALARS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
@@ -61,7 +65,19 @@ def print_ranges(name, comment, found):
     print("};\n")
 
 
+def checksum():
+    crc = 0
+    for c in map(chr, SCALARS):
+        texts = (c, "a" + c + "\u03a3", "a\u03a3" + c, "a\u03a3" + c + "b")
+        lines = [text.lower() for text in texts] + [(c + "x" + c).strip()]
+        crc = zlib.crc32("\n".join(lines).encode(), crc)
+    return crc
+
+
 def main():
+    if sys.argv[1:] == ["--checksum"]:
+        print(f"0x{checksum():08x}")
+        return
     special = [c for c in SCALARS if len(chr(c).lower()) > 1]
     assert special == [0x130], special  # sentence_text.cc writes this one out
     print(f"// Made by make_sentence_text_tables.py with Python {sys.version.split()[0]}, "

@@ -1,8 +1,9 @@
 #include "models/task/sentence_text.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <iterator>
+#include <utility>
+#include <vector>
 
 namespace bertrand {
 namespace {
@@ -121,6 +122,66 @@ void AppendLowerPython(std::string_view text, std::string* out) {
     } else {
       AppendUtf8(Lower(code_point), out);
     }
+  }
+}
+
+std::string_view CleanText(std::string_view text, const TextCleaning& cleaning,
+                           std::string* memory) {
+  if (!cleaning.prompt.empty()) {
+    memory->assign(cleaning.prompt);
+    memory->append(text);
+    text = *memory;
+  }
+  if (cleaning.strip) text = StripPython(text);
+  if (!cleaning.lower) return text;
+  std::string lower;
+  AppendLowerPython(text, &lower);
+  *memory = std::move(lower);
+  return *memory;
+}
+
+void MapSpansBack(std::string_view text, const TextCleaning& cleaning,
+                  std::span<const int8_t> sequence, int8_t which, std::span<TokenSpan> spans) {
+  std::string whole(cleaning.prompt);
+  whole += text;
+  const std::string_view kept = cleaning.strip ? StripPython(whole) : std::string_view(whole);
+
+  // Where each code point of the cleaned text comes from, in the prompt and text together.
+  struct Position {
+    uint32_t code_point, byte;
+  };
+  struct Source {
+    Position begin, end;
+  };
+  std::vector<Source> sources;
+  const auto num_prompt_bytes = static_cast<uint32_t>(cleaning.prompt.size());
+  const auto kept_begin = static_cast<size_t>(kept.data() - whole.data());
+  uint32_t index = 0, num_prompt_code_points = 0;
+  for (size_t at = 0; at < whole.size(); ++index) {
+    const Position begin{index, static_cast<uint32_t>(at)};
+    if (at < num_prompt_bytes) ++num_prompt_code_points;
+    const uint32_t code_point = Next(whole, &at);
+    if (begin.byte < kept_begin || begin.byte >= kept_begin + kept.size()) continue;
+    const Source source{begin, {index + 1, static_cast<uint32_t>(at)}};
+    const bool is_two = cleaning.lower && code_point == kCapitalDottedI;
+    sources.insert(sources.end(), is_two ? 2 : 1, source);
+  }
+
+  const auto without_prompt = [&](Position position) {
+    if (position.byte < num_prompt_bytes) return Position{0, 0};
+    return Position{position.code_point - num_prompt_code_points, position.byte - num_prompt_bytes};
+  };
+  for (size_t i = 0; i < spans.size(); ++i) {
+    TokenSpan& span = spans[i];
+    if (sequence[i] != which || sources.empty()) continue;
+    const size_t last = sources.size() - 1;
+    const Source& first = sources[std::min<size_t>(span.start, last)];
+    const Position begin = without_prompt(span.start > last ? first.end : first.begin);
+    Position end = begin;
+    if (span.end > span.start) {
+      end = without_prompt(sources[std::min<size_t>(span.end - 1, last)].end);
+    }
+    span = {begin.code_point, end.code_point, begin.byte, end.byte};
   }
 }
 

@@ -38,11 +38,10 @@ absl::StatusOr<VectorsFormat> ReadFormat(const v1::EmbedRequest& request, const 
 }
 
 // Checks a request and fills the job from it.
-absl::StatusOr<VectorsFormat> ReadRequest(const v1::EmbedRequest& request,
-                                          const Exchange& exchange, Job* job) {
+absl::StatusOr<VectorsFormat> ReadRequest(const v1::EmbedRequest& request, const Exchange& exchange,
+                                          Job* job) {
   BERTRAND_RETURN_IF_ERROR(CheckLongInput(request.long_input()));
-  BERTRAND_RETURN_IF_ERROR(
-      ReadPrompt(request.prompt_name(), request.prompt(), &job->prepare));
+  BERTRAND_RETURN_IF_ERROR(ReadPrompt(request.prompt_name(), request.prompt(), &job->prepare));
   BERTRAND_RETURN_IF_ERROR(
       ReadTruncation(request.truncation(), exchange, *job->model, &job->prepare.encode));
   BERTRAND_ASSIGN_OR_RETURN(job->pooling, ReadPooling(request.pooling()));

@@ -68,9 +68,7 @@ std::string_view Exchange::bytes() const {
 absl::StatusOr<bool> Exchange::Grow(int64_t bytes) {
   Admission::Waiter waiter;
   if (wait_when_full) {
-    waiter = [self = shared_from_this()] {
-      self->site.engine->RunUrgent([self] { self->Run(); });
-    };
+    waiter = [self = shared_from_this()] { self->site.engine->RunUrgent([self] { self->Run(); }); };
   }
   const absl::Status status = reservation.Grow(bytes, std::move(waiter));
   if (status.ok()) return true;

@@ -4,8 +4,8 @@
 // need to answer it.
 //
 // Made on a completion queue's thread, worked on by one task at a time, answered once, from any
-// thread. Cancel may come at any time from any thread. Its reservation lives as long as it does: the
-// calls keep it until the answer has left.
+// thread. Cancel may come at any time from any thread. Its reservation lives as long as it does:
+// the calls keep it until the answer has left.
 
 #include <absl/status/status.h>
 #include <grpcpp/server_context.h>
@@ -73,8 +73,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   // ---- for handlers
   // The message in one piece; valid as long as this.
   std::string_view bytes() const;
-  // Reserves what the request will need. False: there is no room now, and the handler will be called
-  // again; it must return OK at once.
+  // Reserves what the request will need. False: there is no room now, and the handler will be
+  // called again; it must return OK at once.
   absl::StatusOr<bool> Grow(int64_t bytes);
   // Gives the job its reservation, deadline and owner, and starts it.
   void StartJob(std::shared_ptr<Job> job);

@@ -38,8 +38,9 @@ using RawInference14 = v1::Inference::WithRawMethod_Embed<v1::Inference::WithRaw
                             v1::Inference::WithRawMethod_Tokenize<
                                 v1::Inference::WithRawMethod_Detokenize<T>>>>>>>>>>>>>>;
 using RawInference = RawInference14<v1::Inference::Service>;
-using RawModels = v1::Models::WithRawMethod_ListModels<v1::Models::WithRawMethod_GetModel<
-    v1::Models::WithRawMethod_LoadModel<v1::Models::WithRawMethod_UnloadModel<v1::Models::Service>>>>;
+using RawModels = v1::Models::WithRawMethod_ListModels<
+    v1::Models::WithRawMethod_GetModel<v1::Models::WithRawMethod_LoadModel<
+        v1::Models::WithRawMethod_UnloadModel<v1::Models::Service>>>>;
 
 // Calls asked for in advance on each queue. More than the bursts that arrive between two polls.
 constexpr int kEmbedCallsAhead = 64;
@@ -52,22 +53,22 @@ constexpr int kKeepaliveMs = 60'000;
 // For health watchers and reflection streams, which do not end by themselves.
 constexpr auto kCloseGrace = std::chrono::milliseconds(200);
 
-// gRPC's own log: only its last error is kept, since it alone knows why a port cannot be had. A line
-// a bad call would be a flood.
+// gRPC's own log: only its first error is kept, since it alone knows why a port cannot be had. A
+// line a bad call would be a flood.
 Mutex log_mutex;
-std::string last_grpc_error ABSL_GUARDED_BY(log_mutex);
+std::string first_grpc_error ABSL_GUARDED_BY(log_mutex);
 
-void KeepLastError(gpr_log_func_args* arguments) {
+void KeepFirstError(gpr_log_func_args* arguments) {
   if (arguments->severity != GPR_LOG_SEVERITY_ERROR) return;
   MutexLock lock(log_mutex);
-  last_grpc_error = arguments->message;
+  if (first_grpc_error.empty()) first_grpc_error = arguments->message;
 }
 
 std::string WhyNotListening() {
   MutexLock lock(log_mutex);
-  const bool in_use = last_grpc_error.find("Address already in use") != std::string::npos;
+  const bool in_use = first_grpc_error.find("Address already in use") != std::string::npos;
   if (in_use) return "Address already in use";
-  return last_grpc_error.empty() ? "cannot listen" : last_grpc_error.substr(0, 300);
+  return first_grpc_error.empty() ? "cannot listen" : first_grpc_error.substr(0, 300);
 }
 
 template <typename Service, typename Base, typename Method>
@@ -244,7 +245,7 @@ bool GrpcServer::Impl::Shutdown(TimePoint deadline) {
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions& options,
                                                               Engine* engine,
                                                               const Health* health) {
-  gpr_set_log_function(KeepLastError);
+  gpr_set_log_function(KeepFirstError);
   // protobuf writes a line for every message it cannot parse.
   google::protobuf::SetLogHandler(nullptr);
   auto impl = std::make_unique<Impl>(options, engine, health);

@@ -42,8 +42,8 @@ class GrpcServer {
   void SetServing(bool serving);
 
   // Waits until every call that a client has made is answered, then closes. New ones are answered
-  // UNAVAILABLE meanwhile (Health::State::kDraining, to be set before). False: some were still there
-  // at the deadline and were cut off.
+  // UNAVAILABLE meanwhile (Health::State::kDraining, to be set before). False: some were still
+  // there at the deadline and were cut off.
   bool Shutdown(TimePoint deadline);
 
  private:

@@ -12,9 +12,25 @@
 namespace bertrand {
 
 enum class MethodIndex : size_t {
-  kEmbed, kEmbedStream, kEmbedTokens, kEmbedSparse, kClassify, kClassifyZeroShot, kRerank,
-  kClassifyTokens, kAnswerQuestion, kFillMask, kDetectReplacedTokens, kPredictSentencePair,
-  kTokenize, kDetokenize, kListModels, kGetModel, kLoadModel, kUnloadModel, kCount
+  kEmbed,
+  kEmbedStream,
+  kEmbedTokens,
+  kEmbedSparse,
+  kClassify,
+  kClassifyZeroShot,
+  kRerank,
+  kClassifyTokens,
+  kAnswerQuestion,
+  kFillMask,
+  kDetectReplacedTokens,
+  kPredictSentencePair,
+  kTokenize,
+  kDetokenize,
+  kListModels,
+  kGetModel,
+  kLoadModel,
+  kUnloadModel,
+  kCount
 };
 
 std::span<const Method> AllMethods();

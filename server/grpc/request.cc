@@ -38,9 +38,8 @@ absl::StatusOr<int64_t> CountInputs(const Exchange& exchange) {
   const int64_t limit = exchange.site.limits.inputs_per_request_max;
   if (count == 0) return InvalidArgument("inputs: is empty; at least one input is needed");
   if (count > limit) {
-    return ResourceExhausted(absl::StrCat("inputs: ", count,
-                                          " of them, above --max-inputs-per-request (", limit,
-                                          ")"));
+    return ResourceExhausted(
+        absl::StrCat("inputs: ", count, " of them, above --max-inputs-per-request (", limit, ")"));
   }
   return count;
 }
@@ -115,8 +114,7 @@ absl::Status ReadTruncation(const v1::Truncation& truncation, const Exchange& ex
   }
   if (truncation.max_tokens() > model.input_tokens_max) {
     return InvalidArgument(absl::StrCat("truncation.max_tokens: ", truncation.max_tokens(),
-                                        " is above the model's limit of ",
-                                        model.input_tokens_max));
+                                        " is above the model's limit of ", model.input_tokens_max));
   }
   encode->max_tokens =
       truncation.max_tokens() > 0 ? truncation.max_tokens() : model.input_tokens_max;
@@ -139,9 +137,9 @@ absl::Status CheckLongInput(const v1::LongInput& long_input) {
       return absl::OkStatus();
     case v1::LongInput::MODE_WINDOWS:
     case v1::LongInput::MODE_RECURRENCE:
-      return Unimplemented(absl::StrCat("long_input.mode: ",
-                                        v1::LongInput::Mode_Name(long_input.mode()),
-                                        " is not in this version; leave it out to truncate"));
+      return Unimplemented(
+          absl::StrCat("long_input.mode: ", v1::LongInput::Mode_Name(long_input.mode()),
+                       " is not in this version; leave it out to truncate"));
     default:
       return UnknownValue("long_input.mode", long_input.mode());
   }
@@ -168,9 +166,8 @@ void WriteToken(const Model& model, const Encoding& encoding, size_t index, v1::
   // Ids that the client gave have neither mask nor spans.
   token->set_special(index < encoding.special.size() ? encoding.special[index] != 0
                                                      : model.tokenizer().IsSpecial(id));
-  token->set_type_id(index < encoding.type_ids.size()
-                         ? static_cast<uint32_t>(encoding.type_ids[index])
-                         : 0);
+  token->set_type_id(
+      index < encoding.type_ids.size() ? static_cast<uint32_t>(encoding.type_ids[index]) : 0);
   if (index >= encoding.spans.size()) return;
   if (index < encoding.sequence.size() && encoding.sequence[index] < 0) return;
   const TokenSpan& span = encoding.spans[index];

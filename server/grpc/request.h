@@ -3,8 +3,8 @@
 // What the methods share on the way from a message to a job, and from a job to an answer: model,
 // limits, parsing, inputs, truncation, vectors, statistics.
 //
-// Everything checks before it allocates; errors name the field. Called from urgent tasks (on the way
-// in) or from the thread that ended the batch (on the way out).
+// Everything checks before it allocates; errors name the field. Called from urgent tasks (on the
+// way in) or from the thread that ended the batch (on the way out).
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -27,8 +27,8 @@ absl::StatusOr<const ServedModel*> ResolveModel(const Exchange& exchange, std::o
 // The number of occurrences of field 2, `inputs`, which must be in [1, --max-inputs-per-request].
 absl::StatusOr<int64_t> CountInputs(const Exchange& exchange);
 
-// What a request needs from its parse to its vectors, apart from the answer: arena, tokens (up to one
-// a byte before they are cut), bookkeeping.
+// What a request needs from its parse to its vectors, apart from the answer: arena, tokens (up to
+// one a byte before they are cut), bookkeeping.
 int64_t EstimateWorkBytes(const Exchange& exchange, int64_t num_inputs);
 
 // A message in its arena.

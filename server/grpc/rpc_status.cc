@@ -46,8 +46,7 @@ std::string RetryDetails(int code, const std::string& message, int64_t retry_aft
     WriteNumber(out, 1, static_cast<uint64_t>(retry_after_ms / 1000));
     WriteNumber(out, 2, static_cast<uint64_t>(retry_after_ms % 1000) * 1'000'000);
   });
-  const std::string info =
-      Encode([&](CodedOutputStream* out) { WriteBytes(out, 1, duration); });
+  const std::string info = Encode([&](CodedOutputStream* out) { WriteBytes(out, 1, duration); });
   const std::string any = Encode([&](CodedOutputStream* out) {
     WriteBytes(out, 1, "type.googleapis.com/google.rpc.RetryInfo");
     WriteBytes(out, 2, info);

@@ -8,8 +8,8 @@
 
 namespace bertrand {
 
-// The same code, the message cut to 1 KB (it travels in the trailers). A status that is worth a retry
-// also gets google.rpc.RetryInfo in its details.
+// The same code, the message cut to 1 KB (it travels in the trailers). A status that is worth a
+// retry also gets google.rpc.RetryInfo in its details.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 // `grpc-retry-pushback-ms` for such a status: gRPC clients with a retry policy wait that long.

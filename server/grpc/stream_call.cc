@@ -76,8 +76,8 @@ void StreamCall::OnRead(bool ok) {
       slot = std::make_shared<Slot>();
       const GrpcSite& site = *source_->site;
       const TimePoint now = site.engine->clock().Now();
-      slot->exchange = std::make_shared<Exchange>(site, source_->method, now,
-                                                  DeadlineOf(context_, site, now));
+      slot->exchange =
+          std::make_shared<Exchange>(site, source_->method, now, DeadlineOf(context_, site, now));
       slot->exchange->message.Swap(&read_message_);
       slot->exchange->wait_when_full = true;
       slots_.push_back(slot);
@@ -125,8 +125,7 @@ void StreamCall::AdvanceLocked() {
     writing_ = slot;
     stream_.Write(slot->answer, written_.Arm(shared_from_this()));
   }
-  const bool room =
-      static_cast<int64_t>(slots_.size()) < source_->site->limits.stream_requests_max;
+  const bool room = static_cast<int64_t>(slots_.size()) < source_->site->limits.stream_requests_max;
   if (!reading_ && !held_back_ && !no_more_reads_ && !draining_ && room) {
     reading_ = true;
     stream_.Read(&read_message_, read_.Arm(shared_from_this()));

@@ -2,9 +2,10 @@
 
 // EmbedStream: requests of one stream in flight side by side, answers in the order of the requests.
 //
-// Overload is flow control: with --max-stream-requests in flight, or when the server is full, nothing
-// more is read, so the client's messages wait in its own buffers. A bad request ends the stream with
-// its status. When the server drains, what was read is answered and the stream ends UNAVAILABLE.
+// Overload is flow control: with --max-stream-requests in flight, or when the server is full,
+// nothing more is read, so the client's messages wait in its own buffers. A bad request ends the
+// stream with its status. When the server drains, what was read is answered and the stream ends
+// UNAVAILABLE.
 
 #include <grpcpp/completion_queue.h>
 #include <grpcpp/server_context.h>
@@ -26,8 +27,8 @@ namespace bertrand {
 class StreamCall : public std::enable_shared_from_this<StreamCall> {
  public:
   using Stream = grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
-  using RequestFn = std::function<void(grpc::ServerContext*, Stream*,
-                                       grpc::ServerCompletionQueue*, void* tag)>;
+  using RequestFn =
+      std::function<void(grpc::ServerContext*, Stream*, grpc::ServerCompletionQueue*, void* tag)>;
   // The streams that there are, so that they can be told to end.
   class Registry {
    public:

@@ -33,8 +33,8 @@ absl::Status ReadLayers(const google::protobuf::RepeatedField<int32_t>& layers,
                         const ModelDescription& description, std::vector<int32_t>* out) {
   const auto last = static_cast<int32_t>(description.num_layers);
   if (layers.size() > last + 1) {
-    return InvalidArgument(absl::StrCat("layers: ", layers.size(),
-                                        " of them; the model has ", last, " and its embeddings"));
+    return InvalidArgument(absl::StrCat("layers: ", layers.size(), " of them; the model has ", last,
+                                        " and its embeddings"));
   }
   for (int i = 0; i < layers.size(); ++i) {
     if (layers[i] < -1 || layers[i] > last) {
@@ -52,8 +52,7 @@ absl::StatusOr<TokensFormat> ReadRequest(const v1::EmbedTokensRequest& request,
   TokensFormat format;
   BERTRAND_ASSIGN_OR_RETURN(format.type, ReadVectorType(request.output_type()));
   format.exclude_special_tokens = request.exclude_special_tokens();
-  BERTRAND_RETURN_IF_ERROR(
-      ReadPrompt(request.prompt_name(), request.prompt(), &job->prepare));
+  BERTRAND_RETURN_IF_ERROR(ReadPrompt(request.prompt_name(), request.prompt(), &job->prepare));
   BERTRAND_RETURN_IF_ERROR(
       ReadTruncation(request.truncation(), exchange, *job->model, &job->prepare.encode));
   const ModelDescription& description = job->model->model->description();
@@ -69,8 +68,8 @@ absl::StatusOr<TokensFormat> ReadRequest(const v1::EmbedTokensRequest& request,
 // Once the tokens are counted, the answer's size is known.
 absl::Status ReserveTokenVectors(const Exchange& exchange, const TokensFormat& format, Job& job) {
   const int64_t num_tokens = NumTokens(job);
-  const auto row = static_cast<int64_t>(
-      EncodedRowBytes(format.type, static_cast<size_t>(job.dimensions)));
+  const auto row =
+      static_cast<int64_t>(EncodedRowBytes(format.type, static_cast<size_t>(job.dimensions)));
   BERTRAND_RETURN_IF_ERROR(CheckAnswerBytes(exchange, num_tokens * (row + kTokenWireBytes)));
   return job.reservation.AddBytes(num_tokens * (4 * job.dimensions + 2 * row + kTokenMessageBytes));
 }
@@ -130,14 +129,16 @@ void AnswerTokenize(Exchange& exchange, Job& job, const absl::Status& status) {
 
 absl::Status ReadTokenizeRequest(const v1::TokenizeRequest& request, const Exchange& exchange,
                                  Job* job) {
-  BERTRAND_RETURN_IF_ERROR(
-      ReadPrompt(request.prompt_name(), request.prompt(), &job->prepare));
+  BERTRAND_RETURN_IF_ERROR(ReadPrompt(request.prompt_name(), request.prompt(), &job->prepare));
   if (request.has_truncation()) {
     BERTRAND_RETURN_IF_ERROR(
         ReadTruncation(request.truncation(), exchange, *job->model, &job->prepare.encode));
   }
   BERTRAND_RETURN_IF_ERROR(ReadInputs(request.inputs(), job));
   job->kind = Job::Kind::kPrepare;
+  // Model::Prepare always cuts to the model's limit, which Tokenize does only when asked to; but it
+  // alone knows the named prompts.
+  job->tokenizer_alone = !request.has_truncation() && request.prompt_name().empty();
   job->prepare.encode.want_spans = true;
   if (request.has_add_special_tokens()) {
     job->prepare.encode.add_special_tokens = request.add_special_tokens();
@@ -151,8 +152,8 @@ absl::StatusOr<std::string> DetokenizeInput(const Exchange& exchange, const Toke
   const std::span<const uint32_t> ids(input.ids().data(), static_cast<size_t>(input.ids_size()));
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= tokenizer.vocab_size()) {
-      return InvalidArgument(absl::StrCat("ids[", i, "]: ", ids[i], " is not below the vocabulary's ",
-                                          tokenizer.vocab_size()));
+      return InvalidArgument(
+          absl::StrCat("ids[", i, "] is ", ids[i], ", expected below ", tokenizer.vocab_size()));
     }
     *answer_bytes += static_cast<int64_t>(tokenizer.TokenText(ids[i]).size()) + 1;
   }
@@ -165,8 +166,7 @@ absl::StatusOr<std::string> DetokenizeInput(const Exchange& exchange, const Toke
 absl::Status HandleEmbedTokens(const ExchangePtr& exchange) {
   BERTRAND_ASSIGN_OR_RETURN(const ServedModel* model, ResolveModel(*exchange, Task::kEmbedTokens));
   BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountInputs(*exchange));
-  BERTRAND_ASSIGN_OR_RETURN(const bool grown,
-                            exchange->Grow(EstimateWorkBytes(*exchange, count)));
+  BERTRAND_ASSIGN_OR_RETURN(const bool grown, exchange->Grow(EstimateWorkBytes(*exchange, count)));
   if (!grown) return absl::OkStatus();
   BERTRAND_ASSIGN_OR_RETURN(auto parsed, Parse<v1::EmbedTokensRequest>(*exchange));
   auto job = std::make_shared<Job>();
@@ -187,8 +187,7 @@ absl::Status HandleEmbedTokens(const ExchangePtr& exchange) {
 absl::Status HandleTokenize(const ExchangePtr& exchange) {
   BERTRAND_ASSIGN_OR_RETURN(const ServedModel* model, ResolveModel(*exchange, std::nullopt));
   BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountInputs(*exchange));
-  BERTRAND_ASSIGN_OR_RETURN(const bool grown,
-                            exchange->Grow(EstimateWorkBytes(*exchange, count)));
+  BERTRAND_ASSIGN_OR_RETURN(const bool grown, exchange->Grow(EstimateWorkBytes(*exchange, count)));
   if (!grown) return absl::OkStatus();
   BERTRAND_ASSIGN_OR_RETURN(auto parsed, Parse<v1::TokenizeRequest>(*exchange));
   auto job = std::make_shared<Job>();
@@ -210,8 +209,7 @@ absl::Status HandleTokenize(const ExchangePtr& exchange) {
 absl::Status HandleDetokenize(const ExchangePtr& exchange) {
   BERTRAND_ASSIGN_OR_RETURN(const ServedModel* model, ResolveModel(*exchange, std::nullopt));
   BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountInputs(*exchange));
-  BERTRAND_ASSIGN_OR_RETURN(const bool grown,
-                            exchange->Grow(EstimateWorkBytes(*exchange, count)));
+  BERTRAND_ASSIGN_OR_RETURN(const bool grown, exchange->Grow(EstimateWorkBytes(*exchange, count)));
   if (!grown) return absl::OkStatus();
   BERTRAND_ASSIGN_OR_RETURN(auto parsed, Parse<v1::DetokenizeRequest>(*exchange));
   const v1::DetokenizeRequest& request = *parsed->message;

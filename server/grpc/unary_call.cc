@@ -32,8 +32,8 @@ void UnaryCall::OnRequested(bool ok) {
   Listen(source_, queue_);
   const GrpcSite& site = *source_->site;
   const TimePoint now = site.engine->clock().Now();
-  exchange_ = std::make_shared<Exchange>(site, source_->method, now,
-                                         DeadlineOf(context_, site, now));
+  exchange_ =
+      std::make_shared<Exchange>(site, source_->method, now, DeadlineOf(context_, site, now));
   exchange_->message.Swap(&message_);
   exchange_->reply = [self = shared_from_this()](const absl::Status& status,
                                                  const grpc::ByteBuffer& answer) {

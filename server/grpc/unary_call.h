@@ -2,9 +2,9 @@
 
 // Unary calls over a completion queue, as raw bytes.
 //
-// A call is asked for (Listen), comes, is answered through its Exchange from any thread, and is freed
-// when both of its last tags are back: that of Finish, and that which tells that it is done or
-// cancelled. Each tag holds the call while gRPC has it. One thread polls each queue.
+// A call is asked for (Listen), comes, is answered through its Exchange from any thread, and is
+// freed when both of its last tags are back: that of Finish, and that which tells that it is done
+// or cancelled. Each tag holds the call while gRPC has it. One thread polls each queue.
 
 #include <grpcpp/completion_queue.h>
 #include <grpcpp/server_context.h>

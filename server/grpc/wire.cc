@@ -16,8 +16,7 @@ using google::protobuf::FieldDescriptor;
 constexpr int kNestingMax = 32;
 
 absl::Status Malformed(size_t position) {
-  return InvalidArgument(
-      absl::StrCat("malformed protobuf message at byte ", position));
+  return InvalidArgument(absl::StrCat("malformed protobuf message at byte ", position));
 }
 
 std::string FieldPath(const std::string& parent, const FieldDescriptor& field, int64_t index) {
@@ -38,8 +37,8 @@ absl::Status FindBadText(std::string_view message, const Descriptor* type, const
     const int64_t index = counts[reader.field()]++;
     if (field->type() == FieldDescriptor::TYPE_STRING) {
       if (const auto offset = FindInvalidUtf8(reader.bytes()); offset.has_value()) {
-        return InvalidArgument(absl::StrCat(FieldPath(path, *field, index),
-                                            ": invalid UTF-8 at byte ", *offset));
+        return InvalidArgument(
+            absl::StrCat(FieldPath(path, *field, index), ": invalid UTF-8 at byte ", *offset));
       }
     } else if (field->type() == FieldDescriptor::TYPE_MESSAGE) {
       BERTRAND_RETURN_IF_ERROR(FindBadText(reader.bytes(), field->message_type(),

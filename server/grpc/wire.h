@@ -1,8 +1,8 @@
 #pragma once
 
-// What must be known of a message before, or instead of, parsing it: protobuf's parser allocates for
-// whatever the bytes promise (two million empty inputs fit 4 MB), and says only "no" to bad UTF-8.
-// These walk the wire format without allocating. Pure functions.
+// What must be known of a message before, or instead of, parsing it: protobuf's parser allocates
+// for whatever the bytes promise (two million empty inputs fit 4 MB), and says only "no" to bad
+// UTF-8. These walk the wire format without allocating. Pure functions.
 //
 // Source: protobuf's encoding, https://protobuf.dev/programming-guides/encoding.
 
@@ -20,8 +20,14 @@ namespace bertrand {
 // Calls of Next give the fields of one message, in the order of the wire.
 class WireReader {
  public:
-  enum class Type : uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kGroupBegin = 3,
-                              kGroupEnd = 4, kFixed32 = 5 };
+  enum class Type : uint8_t {
+    kVarint = 0,
+    kFixed64 = 1,
+    kBytes = 2,
+    kGroupBegin = 3,
+    kGroupEnd = 4,
+    kFixed32 = 5
+  };
 
   explicit WireReader(std::string_view message) : message_(message) {}
 
@@ -53,8 +59,9 @@ absl::StatusOr<int64_t> CountField(std::string_view message, uint32_t field);
 // The last occurrence of a string field; empty when it is absent.
 absl::StatusOr<std::string_view> ReadStringField(std::string_view message, uint32_t field);
 
-// Why `message` cannot be parsed as `type`: InvalidArgument that names the field and byte of the first
-// bad UTF-8 ("inputs[3].text: invalid UTF-8 at byte 17"), or the offset at which it is malformed.
+// Why `message` cannot be parsed as `type`: InvalidArgument that names the field and byte of the
+// first bad UTF-8 ("inputs[3].text: invalid UTF-8 at byte 17"), or the offset at which it is
+// malformed.
 absl::Status ExplainParseFailure(std::string_view message,
                                  const google::protobuf::Descriptor* type);
 

@@ -1,6 +1,4 @@
 // Asio of Boost 1.74 uses std::exchange without including its header.
-#include <utility>
-
 #include "server/http/http_server.h"
 
 #include <absl/strings/numbers.h>
@@ -15,6 +13,7 @@
 #include <optional>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include "kernels/status.h"
 
@@ -78,9 +77,9 @@ std::pair<Response, const char*> Route(const Site& site, const Request& request)
     return {std::move(response), route};
   }
   if (path == "/health") return {AnswerHealth(site, version), route};
-  return {MakeResponse(http::status::ok, version, "text/plain; version=0.0.4",
-                       site.metrics->Text()),
-          route};
+  return {
+      MakeResponse(http::status::ok, version, "text/plain; version=0.0.4", site.metrics->Text()),
+      route};
 }
 
 // One connection; keeps itself alive through its pending operations.
@@ -96,10 +95,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     parser_->header_limit(kHeaderBytesMax);
     parser_->body_limit(kBodyBytesMax);
     stream_.expires_after(site_->options.read_timeout);
-    http::async_read(stream_, buffer_, *parser_,
-                     [self = shared_from_this()](beast::error_code error, size_t) {
-                       self->OnRead(error);
-                     });
+    http::async_read(
+        stream_, buffer_, *parser_,
+        [self = shared_from_this()](beast::error_code error, size_t) { self->OnRead(error); });
   }
 
  private:
@@ -110,12 +108,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
                   "other", false, false);
     }
     if (error == http::error::body_limit) {
-      return Send(MakeError(http::status::payload_too_large, 11, "the body is above 1 MB",
-                            "Validation"),
-                  "other", false, false);
+      return Send(
+          MakeError(http::status::payload_too_large, 11, "the body is above 1 MB", "Validation"),
+          "other", false, false);
     }
-    const bool malformed = error && error.category() == http::make_error_code(
-                                                            http::error::end_of_stream).category();
+    const bool malformed =
+        error && error.category() == http::make_error_code(http::error::end_of_stream).category();
     if (malformed && error != http::error::end_of_stream && error != http::error::partial_message) {
       return Send(MakeError(http::status::bad_request, 11, "not an HTTP request", "Validation"),
                   "other", false, false);
@@ -128,8 +126,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
                   "other", false, false);
     }
     auto [response, route] = Route(*site_, request);
-    Send(std::move(response), route, request.keep_alive(),
-         request.method() == http::verb::head);
+    Send(std::move(response), route, request.keep_alive(), request.method() == http::verb::head);
   }
 
   void Send(Response response, const char* route, bool keep_alive, bool head) {
@@ -194,8 +191,8 @@ class HttpServer::Impl {
     if (!error) acceptor_.bind(endpoint, error);
     if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
     if (error) return Unavailable(absl::StrCat(address, ": ", error.message()));
-    address_ = absl::StrCat(address.substr(0, address.rfind(':')), ":",
-                            acceptor_.local_endpoint().port());
+    address_ =
+        absl::StrCat(address.substr(0, address.rfind(':')), ":", acceptor_.local_endpoint().port());
     Accept();
     thread_ = std::thread([this] { context_.run(); });
     pthread_setname_np(thread_.native_handle(), "http");

@@ -2,9 +2,9 @@
 
 // The HTTP port: /health for probes and /metrics for Prometheus, HTTP/1.1 by Boost.Beast.
 //
-// One thread, named "http", runs an event loop; routes answer at once. Limits: connections, 64 KB of
-// header (431), a megabyte of body (413), and time on each read and write, so that slow clients hold
-// nothing for long. `health` and `metrics` must outlive the server.
+// One thread, named "http", runs an event loop; routes answer at once. Limits: connections, 64 KB
+// of header (431), a megabyte of body (413), and time on each read and write, so that slow clients
+// hold nothing for long. `health` and `metrics` must outlive the server.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>

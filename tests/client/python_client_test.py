@@ -222,8 +222,8 @@ class SplittingTest(ClientCase):
             self.assertEqual(chunk.request.inputs[0].text, texts[chunk.first_input])
 
     def test_several_requests_are_under_way_but_not_all(self) -> None:
-        self.server.delay_s = 0.05
-        self.client.embed([str(index) for index in range(8 * 1024)])
+        self.server.delay_s = 0.2
+        self.client.embed([str(index) for index in range(5 * 1024)])
         self.assertEqual(self.server.in_flight_max, 2)
 
     def test_an_error_names_where_its_request_began(self) -> None:

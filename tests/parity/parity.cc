@@ -68,20 +68,4 @@ void ExpectClose(std::span<const float> actual, std::span<const float> expected,
   }
 }
 
-TemporaryFolder::TemporaryFolder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "bertrand-test-XXXXXX").string();
-  BERTRAND_CHECK(mkdtemp(pattern.data()) != nullptr, pattern);
-  path_ = pattern;
-}
-
-TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
-
-void TemporaryFolder::CopyFrom(const std::filesystem::path& from,
-                               const std::filesystem::path& into) const {
-  using std::filesystem::copy_options;
-  std::filesystem::create_directories(path_ / into);
-  std::filesystem::copy(from, path_ / into,
-                        copy_options::recursive | copy_options::overwrite_existing);
-}
-
 }  // namespace bertrand

@@ -5,7 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -17,6 +16,7 @@
 #include "models/checkpoint/json.h"
 #include "models/checkpoint/safetensors.h"
 #include "models/model.h"
+#include "tests/models/test_folder.h"
 
 namespace bertrand {
 
@@ -54,18 +54,5 @@ void ExpectClose(std::span<const float> actual, std::span<const float> expected,
 
 // The largest distance, by the same measure.
 float Distance(std::span<const float> actual, std::span<const float> expected);
-
-// A folder that goes with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  const std::filesystem::path& path() const { return path_; }
-  // Copies what is in `from` over what is there.
-  void CopyFrom(const std::filesystem::path& from, const std::filesystem::path& into = "") const;
-
- private:
-  std::filesystem::path path_;
-};
 
 }  // namespace bertrand

@@ -1,0 +1,90 @@
+#include "client/output.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <string>
+
+namespace bertrand::client {
+namespace {
+
+TEST(Utf8Test, TellsValidFromInvalid) {
+  for (const char* text : {"", "plain", "Gr\xC3\xBC\xC3\x9F", "\xE2\x82\xAC", "\xF0\x9F\x98\x80",
+                           "\xEF\xBF\xBF", "\xF4\x8F\xBF\xBF", "\xED\x9F\xBF"}) {
+    EXPECT_TRUE(IsValidUtf8(text)) << text;
+  }
+  const std::string invalid[] = {
+      "\x80",              // a continuation alone
+      "\xC0\x80",          // overlong
+      "\xC1\xBF",          // overlong
+      "\xE0\x9F\xBF",      // overlong
+      "\xF0\x8F\xBF\xBF",  // overlong
+      "\xED\xA0\x80",      // a surrogate
+      "\xF4\x90\x80\x80",  // beyond U+10FFFF
+      "\xF5\x80\x80\x80",  // no lead byte
+      "\xFF",              // never in UTF-8
+      "a\xC3",             // cut off
+      "\xE2\x82",          // cut off
+      "\xE2\x28\xA1",      // no continuation
+  };
+  for (const std::string& text : invalid) EXPECT_FALSE(IsValidUtf8(text)) << JsonString(text);
+}
+
+TEST(JsonTest, EscapesWhatItMust) {
+  EXPECT_EQ(JsonString("plain \xC3\xA4"), "\"plain \xC3\xA4\"");
+  EXPECT_EQ(JsonString("\"\\\n\t"), R"("\"\\\n\t")");
+  EXPECT_EQ(JsonString(std::string("\0\x1f\x7f", 3)), "\"\\u0000\\u001f\x7f\"");
+  EXPECT_EQ(JsonString("a\xFF"), "\"a\xEF\xBF\xBD\"");
+}
+
+TEST(JsonTest, NumbersReadBackAsTheyWere) {
+  for (const float value : {0.0f, -1.0f, 0.1f, 1e-40f, 3.4e38f, 0.123456789f}) {
+    EXPECT_EQ(std::strtof(JsonNumber(value).c_str(), nullptr), value);
+  }
+  EXPECT_EQ(JsonNumber(std::nanf("")), "null");
+  EXPECT_EQ(JsonNumber(std::numeric_limits<float>::infinity()), "null");
+}
+
+TEST(ShortenTest, CutsByCodePointsOnOneLine) {
+  EXPECT_EQ(Shorten("short", 5), "short");
+  EXPECT_EQ(Shorten("longer", 5), "lo...");
+  EXPECT_EQ(Shorten("\xC3\xA4\xC3\xA4\xC3\xA4\xC3\xA4", 4), "\xC3\xA4\xC3\xA4\xC3\xA4\xC3\xA4");
+  EXPECT_EQ(Shorten("\xC3\xA4\xC3\xA4\xC3\xA4\xC3\xA4\xC3\xA4", 4), "\xC3\xA4...");
+  EXPECT_EQ(Shorten("abcd", 3), "...");
+}
+
+TEST(ShortenTest, ControlCharactersDoNotReachTheTerminal) {
+  EXPECT_EQ(Shorten("a\x1b[31mb\r\nc\x7f", 80), "a [31mb  c ");
+  EXPECT_EQ(Shorten("z\xC2\x9Bz", 80), "z z");
+  EXPECT_EQ(Shorten("a\xFFz", 80), "a\xEF\xBF\xBDz");
+}
+
+TEST(TableTest, ColumnsAlign) {
+  Table table({{"n", Table::Align::kRight}, {"text"}, {"last"}});
+  table.AddRow({"1", "\xC3\xA4\xC3\xB6", "x"});
+  table.AddRow({"100", "abc", ""});
+  EXPECT_EQ(table.ToString(Terminal{}),
+            "    n  text  last\n"
+            "    1  \xC3\xA4\xC3\xB6    x\n"
+            "  100  abc\n");
+}
+
+TEST(TableTest, StylesOnlyWhereTheyMayBe) {
+  Table table({{"a"}});
+  table.AddRow({"1"}, /*dim=*/true);
+  Terminal terminal;
+  EXPECT_EQ(table.ToString(terminal).find('\x1b'), std::string::npos);
+  terminal.styled = true;
+  EXPECT_EQ(table.ToString(terminal), "\x1b[1m  a\x1b[0m\n\x1b[2m  1\x1b[0m\n");
+}
+
+TEST(FixedTest, Decimals) {
+  EXPECT_EQ(Fixed(1.0, 3), "1.000");
+  EXPECT_EQ(Fixed(-0.25, 1), "-0.2");
+  EXPECT_LT(Fixed(1e300, 2).size(), 64u);
+}
+
+}  // namespace
+}  // namespace bertrand::client

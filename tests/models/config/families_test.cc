@@ -1,0 +1,161 @@
+// config.json: what is read, and every way to be refused.
+
+#include "models/config/families.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/status.h"
+#include "tests/models/test_folder.h"
+
+namespace bertrand {
+namespace {
+
+using testing::HasSubstr;
+
+absl::StatusOr<ModelConfig> Parse(const std::string& text) {
+  const auto json = Json::Parse(text, "config.json");
+  if (!json.ok()) return json.status();
+  return ParseModelConfig(*json, "config.json");
+}
+
+// A small BERT with some members more or other.
+absl::StatusOr<ModelConfig> ParseBert(const std::string& members) {
+  return Parse(R"({"model_type":"bert")" + (members.empty() ? "" : "," + members) + "}");
+}
+
+std::string Error(const std::string& members) {
+  const auto config = ParseBert(members);
+  return config.ok() ? "parsed" : Message(config.status());
+}
+
+TEST(Families, DefaultsAreTransformers) {
+  const auto config = ParseBert("");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->family, Family::kBert);
+  EXPECT_EQ(config->architecture, "");
+  const EncoderConfig& encoder = config->encoder;
+  EXPECT_EQ(encoder.vocab_size, 30522);
+  EXPECT_EQ(encoder.hidden_size, 768);
+  EXPECT_EQ(encoder.num_layers, 12);
+  EXPECT_EQ(encoder.num_heads, 12);
+  EXPECT_EQ(encoder.head_size, 64);
+  EXPECT_EQ(encoder.intermediate_size, 3072);
+  EXPECT_EQ(encoder.max_tokens(), 512);
+  EXPECT_EQ(encoder.num_token_types, 2);
+  EXPECT_EQ(encoder.activation, Activation::kGeluErf);
+  EXPECT_EQ(encoder.layer_norm_eps, 1e-12f);
+}
+
+TEST(Families, Activations) {
+  const std::vector<std::pair<const char*, Activation>> known = {
+      {"gelu", Activation::kGeluErf},
+      {"gelu_python", Activation::kGeluErf},
+      {"gelu_new", Activation::kGeluTanh},
+      {"gelu_fast", Activation::kGeluTanh},
+      {"gelu_pytorch_tanh", Activation::kGeluTanh},
+      {"relu", Activation::kRelu},
+      {"silu", Activation::kSilu},
+      {"swish", Activation::kSilu},
+      {"tanh", Activation::kTanh},
+  };
+  for (const auto& [name, activation] : known) {
+    const auto config = ParseBert(std::string(R"("hidden_act":")") + name + "\"");
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->encoder.activation, activation) << name;
+  }
+  for (const char* name : {"quick_gelu", "gelu_10", "mish", "relu6", "GELU", ""}) {
+    EXPECT_THAT(Error(std::string(R"("hidden_act":")") + name + "\""),
+                HasSubstr(std::string("hidden_act is \"") + name + "\""));
+  }
+  EXPECT_THAT(Error(R"("hidden_act":7)"), HasSubstr("hidden_act is 7, expected a string"));
+}
+
+TEST(Families, OtherFamilies) {
+  for (const char* type :
+       {"roberta", "xlm-roberta", "camembert", "albert", "distilbert", "electra", "xlnet"}) {
+    const auto config = Parse(std::string(R"({"model_type":")") + type + "\"}");
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kUnimplemented);
+    EXPECT_EQ(Message(config.status()), std::string("config.json: model_type \"") + type +
+                                            "\" is not served by this version; bert is");
+  }
+  EXPECT_EQ(Message(Parse(R"({"model_type":"gpt2"})").status()),
+            "config.json: unknown model_type \"gpt2\"; bert is served");
+  EXPECT_THAT(Message(Parse("{}").status()), HasSubstr("model_type is missing"));
+  EXPECT_THAT(Message(Parse(R"({"model_type":3})").status()), HasSubstr("model_type is 3"));
+  EXPECT_THAT(Message(Parse("[]").status()), HasSubstr("expected an object"));
+}
+
+TEST(Families, MathematicsThatAreNotImplemented) {
+  EXPECT_EQ(Error(R"("is_decoder":false,"pruned_heads":{},"chunk_size_feed_forward":8,)"
+                  R"("position_embedding_type":"absolute","quantization_config":null,)"
+                  R"("auto_map":{"AutoTokenizer":"x.py--T"})"),
+            "parsed");
+  const std::vector<std::pair<const char*, const char*>> refused = {
+      {R"("is_decoder":true)", "is_decoder is true"},
+      {R"("add_cross_attention":true)", "add_cross_attention is true"},
+      {R"("position_embedding_type":"relative_key")",
+       "position_embedding_type is \"relative_key\""},
+      {R"("position_embedding_type":"relative_key_query")", "position_embedding_type"},
+      {R"("position_embedding_type":"alibi")", "position_embedding_type"},
+      {R"("pruned_heads":{"0":[1]})", "pruned_heads is not empty"},
+      {R"("quantization_config":{"bits":4})", "quantization_config"},
+      {R"("auto_map":{"AutoModel":"x.py--M"})", "auto_map has AutoModel"},
+      {R"("hidden_size":1024,"num_attention_heads":2)", "is 512, heads of at most 256"},
+  };
+  for (const auto& [members, message] : refused) {
+    const auto config = ParseBert(members);
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kUnimplemented) << members;
+    EXPECT_THAT(Message(config.status()), HasSubstr(message));
+  }
+}
+
+TEST(Families, HostileValues) {
+  const std::vector<std::pair<const char*, const char*>> refused = {
+      {R"("hidden_size":2147483648)", "hidden_size is 2147483648, expected an integer from 1 to"},
+      {R"("hidden_size":0)", "hidden_size is 0"},
+      {R"("hidden_size":"768")", "hidden_size is \"768\""},
+      {R"("hidden_size":768.0)", "hidden_size is 768"},
+      {R"("hidden_size":1e400)", "hidden_size is inf"},
+      {R"("hidden_size":[768])", "hidden_size is an array"},
+      {R"("hidden_size":1000000000000000019884624838656)", "hidden_size is 1e+30"},
+      {R"("num_attention_heads":0)", "num_attention_heads is 0"},
+      {R"("num_attention_heads":-12)", "num_attention_heads is -12"},
+      {R"("num_attention_heads":7)", "hidden_size is 768, expected a multiple of"},
+      {R"("num_hidden_layers":-1)", "num_hidden_layers is -1"},
+      {R"("num_hidden_layers":1000000000)", "num_hidden_layers is 1000000000"},
+      {R"("intermediate_size":0)", "intermediate_size is 0"},
+      {R"("vocab_size":0)", "vocab_size is 0"},
+      {R"("vocab_size":9223372036854775807)", "vocab_size is 9223372036854775807"},
+      {R"("max_position_embeddings":0)", "max_position_embeddings is 0"},
+      {R"("type_vocab_size":0)", "type_vocab_size is 0"},
+      {R"("layer_norm_eps":NaN)", "layer_norm_eps is nan"},
+      {R"("layer_norm_eps":Infinity)", "layer_norm_eps is inf"},
+      {R"("layer_norm_eps":-1e-12)", "layer_norm_eps is -1e-12"},
+      {R"("layer_norm_eps":"1e-12")", "layer_norm_eps is \"1e-12\""},
+      {R"("is_decoder":"no")", "is_decoder is \"no\", expected true or false"},
+      {R"("architectures":[1])", "architectures"},
+  };
+  for (const auto& [members, message] : refused) EXPECT_THAT(Error(members), HasSubstr(message));
+  // Null is absent, as in Python's constructors of configurations without it.
+  EXPECT_EQ(Error(R"("hidden_size":null)"), "parsed");
+  EXPECT_EQ(Error(R"("num_hidden_layers":0)"), "parsed");
+}
+
+TEST(Families, File) {
+  const TestFolder folder;
+  EXPECT_EQ(ReadModelConfig(folder.path()).status().code(), absl::StatusCode::kNotFound);
+  folder.Write("config.json", R"({"model_type":"bert","architectures":["BertForMaskedLM"]})");
+  const auto config = ReadModelConfig(folder.path());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->architecture, "BertForMaskedLM");
+  folder.Write("config.json", "{\"model_type\":");
+  EXPECT_THAT(Message(ReadModelConfig(folder.path()).status()), HasSubstr("config.json"));
+}
+
+}  // namespace
+}  // namespace bertrand

@@ -1,0 +1,301 @@
+#include "server/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/status.h"
+#include "server/overload.h"
+#include "tests/server/fake_model.h"
+
+namespace bertrand {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr const char* kMethodNames[] = {"Embed"};
+
+// What a test knows of a job when it is over.
+struct Outcome {
+  absl::Status status;
+  std::vector<float> values;
+  int rank = 0;  // among the jobs of the test, in the order of their ends
+};
+
+class ManualClock final : public Clock {
+ public:
+  TimePoint Now() const override { return TimePoint(std::chrono::nanoseconds(now_ns_.load())); }
+  void Advance(milliseconds time) { now_ns_ += std::chrono::nanoseconds(time).count(); }
+
+ private:
+  std::atomic<int64_t> now_ns_{1'000'000'000};
+};
+
+class EngineTest : public testing::Test {
+ protected:
+  void Create(int num_lanes, AdmissionLimits limits = {}, int64_t max_batch_tokens = 64) {
+    admission_ = std::make_unique<Admission>(limits);
+    auto served = std::make_unique<ServedModel>();
+    served->name = "fake";
+    auto model = std::make_unique<FakeModel>();
+    script_ = &model->script();
+    served->model = std::move(model);
+    std::vector<std::unique_ptr<ServedModel>> models;
+    models.push_back(std::move(served));
+    EngineOptions options{.num_lanes = num_lanes};
+    options.batch.max_tokens = max_batch_tokens;
+    options.batch.quantum_tokens = max_batch_tokens / 4;
+    auto engine = Engine::Create(
+        std::move(models), options,
+        {.pool = &pool_, .admission = admission_.get(), .metrics = &metrics_, .clock = &clock_});
+    ASSERT_TRUE(engine.ok());
+    engine_ = *std::move(engine);
+  }
+
+  std::shared_ptr<Job> NewJob(std::vector<std::string> texts) {
+    auto job = std::make_shared<Job>();
+    auto owner = std::make_shared<std::vector<std::string>>(std::move(texts));
+    job->kind = Job::Kind::kEmbed;
+    job->model = engine_->models().front().get();
+    job->dimensions = FakeModel::kDimensions;
+    for (const std::string& text : *owner) {
+      job->inputs.emplace_back().source.first = text;
+    }
+    job->owner = std::move(owner);
+    return job;
+  }
+
+  std::future<Outcome> Run(const std::shared_ptr<Job>& job) {
+    auto promise = std::make_shared<std::promise<Outcome>>();
+    job->done = [promise, this](Job& done, const absl::Status& status) {
+      done.reservation.Release();
+      promise->set_value({status, done.values, num_ended_++});
+    };
+    auto admitted = admission_->Admit(1);
+    if (!admitted.ok()) {
+      job->done(*job, admitted.status());
+    } else {
+      job->reservation = *std::move(admitted);
+      engine_->RunUrgent([this, job] { engine_->Start(job); });
+    }
+    return promise->get_future();
+  }
+
+  // Runs nothing but what is already here: the gate holds all lanes.
+  std::future<Outcome> HoldLane() {
+    script_->gate.Close();
+    auto held = Run(NewJob({"held"}));
+    script_->gate.WaitForBlocked(1);
+    return held;
+  }
+
+  void WaitForQueued(int64_t num_jobs) {
+    while (engine_->queue_state().num_jobs != num_jobs) std::this_thread::yield();
+  }
+
+  std::atomic<int> num_ended_ = 0;
+  ManualClock clock_;
+  Metrics metrics_{kMethodNames};
+  ThreadPool pool_{2};
+  std::unique_ptr<Admission> admission_;
+  std::unique_ptr<Engine> engine_;
+  FakeModel::Script* script_ = nullptr;
+};
+
+TEST_F(EngineTest, AnswersInInputOrder) {
+  Create(2);
+  const Outcome outcome = Run(NewJob({"a", "bb", "c"})).get();
+  ASSERT_TRUE(outcome.status.ok());
+  EXPECT_EQ(outcome.values, (std::vector<float>{97, 1, 196, 2, 99, 1}));
+}
+
+TEST_F(EngineTest, SplitsARequestOverBatchesAndLanes) {
+  Create(2);
+  std::vector<std::string> texts;
+  for (int i = 0; i < 500; ++i) texts.push_back(std::string(static_cast<size_t>(i % 60 + 1), 'a'));
+  const Outcome outcome = Run(NewJob(texts)).get();
+  ASSERT_TRUE(outcome.status.ok());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    EXPECT_EQ(outcome.values[2 * i + 1], static_cast<float>(texts[i].size())) << i;
+  }
+  EXPECT_GT(script_->num_batches, 100);
+  EXPECT_EQ(script_->num_sequences, 500);
+  EXPECT_LE(script_->most_tokens, 64);
+  engine_->WaitIdle();
+  EXPECT_EQ(admission_->usage().tokens, 0);
+  EXPECT_EQ(admission_->usage().requests, 0);
+}
+
+TEST_F(EngineTest, NamesTheFirstBadInputOfABigRequest) {
+  Create(2);
+  // Enough text for several tasks, two of which meet a bad input.
+  std::vector<std::string> texts(100, std::string(1000, 'a'));
+  texts[60] = texts[41] = "no!";
+  const Outcome outcome = Run(NewJob(texts)).get();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kInvalidArgument);
+  const std::string message = Message(outcome.status);
+  EXPECT_TRUE(message == "inputs[41].text: has a '!'" || message == "inputs[60].text: has a '!'")
+      << message;
+}
+
+TEST_F(EngineTest, RefusesLengthsThatNoBatchCanHold) {
+  Create(1);
+  EXPECT_EQ(Message(Run(NewJob({"a", std::string(65, 'a')})).get().status),
+            "inputs[1]: 65 tokens; the model takes 1 to 64");
+  EXPECT_EQ(Message(Run(NewJob({""})).get().status),
+            "inputs[0]: 0 tokens; the model takes 1 to 64");
+}
+
+TEST_F(EngineTest, DropsACancelledJobBeforeItIsComputed) {
+  Create(1);
+  auto held = HoldLane();
+  const auto job = NewJob({"waits"});
+  auto waiting = Run(job);
+  WaitForQueued(1);
+  job->Cancel();
+  EXPECT_EQ(waiting.get().status.code(), absl::StatusCode::kCancelled);
+  script_->gate.Open();
+  EXPECT_TRUE(held.get().status.ok());
+  engine_->WaitIdle();
+  EXPECT_EQ(script_->num_sequences, 1);
+  EXPECT_EQ(admission_->usage().tokens, 0);
+}
+
+TEST_F(EngineTest, CancellingARunningJobWaitsForItsBatch) {
+  Create(1);
+  script_->gate.Close();
+  const auto job = NewJob(std::vector<std::string>(10, std::string(60, 'a')));
+  auto running = Run(job);
+  script_->gate.WaitForBlocked(1);
+  job->Cancel();
+  EXPECT_EQ(running.wait_for(milliseconds(20)), std::future_status::timeout);
+  script_->gate.Open();
+  EXPECT_EQ(running.get().status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(script_->num_sequences, 1);  // the nine others were never computed
+}
+
+TEST_F(EngineTest, DropsAnExpiredJobBeforeItIsComputed) {
+  Create(1);
+  auto held = HoldLane();
+  const auto job = NewJob({"waits"});
+  job->deadline = clock_.Now() + milliseconds(100);
+  auto waiting = Run(job);
+  WaitForQueued(1);
+  clock_.Advance(milliseconds(101));
+  script_->gate.Open();
+  EXPECT_EQ(waiting.get().status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(held.get().status.ok());
+  EXPECT_EQ(script_->num_sequences, 1);
+}
+
+TEST_F(EngineTest, RefusesWithAHintWhenTheQueueIsFull) {
+  Create(1, {.tokens_max = 10});
+  auto held = HoldLane();
+  auto waiting = Run(NewJob({"12345678"}));
+  WaitForQueued(1);
+  const Outcome refused = Run(NewJob({"123"})).get();
+  EXPECT_EQ(refused.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(RetryAfterMs(refused.status).has_value());
+  // What can never fit gets no hint.
+  const Outcome never = Run(NewJob({"12345678901"})).get();
+  EXPECT_EQ(never.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(RetryAfterMs(never.status).has_value());
+  EXPECT_NE(Message(never.status).find("--max-queue-tokens"), std::string::npos);
+  script_->gate.Open();
+  EXPECT_TRUE(held.get().status.ok());
+  EXPECT_TRUE(waiting.get().status.ok());
+}
+
+TEST_F(EngineTest, AStreamWaitsWhenTheQueueIsFull) {
+  Create(1, {.tokens_max = 10});
+  auto held = HoldLane();
+  auto waiting = Run(NewJob({"12345678"}));
+  WaitForQueued(1);
+  const auto job = NewJob({"123"});
+  job->wait_when_full = true;
+  auto patient = Run(job);
+  EXPECT_EQ(patient.wait_for(milliseconds(20)), std::future_status::timeout);
+  script_->gate.Open();
+  EXPECT_TRUE(patient.get().status.ok());
+  EXPECT_TRUE(waiting.get().status.ok());
+}
+
+TEST_F(EngineTest, ASmallRequestPassesABigOne) {
+  Create(1);
+  auto held = HoldLane();
+  auto big = Run(NewJob(std::vector<std::string>(200, std::string(32, 'a'))));
+  WaitForQueued(1);
+  auto small = Run(NewJob({"small"}));
+  WaitForQueued(2);
+  script_->gate.Open();
+  const Outcome first = small.get(), last = big.get();
+  EXPECT_TRUE(first.status.ok());
+  EXPECT_TRUE(last.status.ok());
+  EXPECT_LT(first.rank, last.rank);
+}
+
+TEST_F(EngineTest, AFailedBatchFailsItsJobsOnly) {
+  Create(1);
+  script_->fail = true;
+  EXPECT_EQ(Run(NewJob({"a"})).get().status.code(), absl::StatusCode::kInternal);
+  script_->fail = false;
+  EXPECT_TRUE(Run(NewJob({"a"})).get().status.ok());
+}
+
+TEST_F(EngineTest, NamesTheInputWhoseOutputIsNotANumber) {
+  Create(1);
+  script_->nan = true;
+  const Outcome outcome = Run(NewJob({"a", "b"})).get();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(Message(outcome.status).find("inputs[1]"), 0U);
+}
+
+TEST_F(EngineTest, ResolvesModels) {
+  Create(1);
+  EXPECT_TRUE(engine_->Resolve("", Task::kEmbed).ok());
+  EXPECT_TRUE(engine_->Resolve("fake", std::nullopt).ok());
+  EXPECT_EQ(engine_->Resolve("other", Task::kClassify).status().code(),
+            absl::StatusCode::kNotFound);
+  for (const char* name : {"", "fake"}) {
+    const absl::Status status = engine_->Resolve(name, Task::kClassify).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(Message(status).find("it has: embed"), std::string::npos) << Message(status);
+  }
+}
+
+TEST_F(EngineTest, ManyThreadsAtOnce) {
+  Create(2, {.requests_max = 50, .tokens_max = 2000});
+  std::atomic<int> num_ok = 0, num_refused = 0, num_cancelled = 0;
+  std::vector<std::thread> clients;
+  for (int client = 0; client < 4; ++client) {
+    clients.emplace_back([&, client] {
+      std::vector<std::future<Outcome>> running;
+      for (int i = 0; i < 300; ++i) {
+        const auto job = NewJob(std::vector<std::string>(
+            static_cast<size_t>(i % 9 + 1), std::string(static_cast<size_t>(i % 50 + 1), 'x')));
+        running.push_back(Run(job));
+        if (i % 7 == client) job->Cancel();
+      }
+      for (auto& outcome : running) {
+        const absl::StatusCode code = outcome.get().status.code();
+        num_ok += code == absl::StatusCode::kOk;
+        num_refused += code == absl::StatusCode::kResourceExhausted;
+        num_cancelled += code == absl::StatusCode::kCancelled;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  engine_->WaitIdle();
+  EXPECT_EQ(num_ok + num_refused + num_cancelled, 1200);
+  EXPECT_GT(num_ok, 0);
+  EXPECT_EQ(admission_->usage().requests, 0);
+  EXPECT_EQ(admission_->usage().bytes, 0);
+  EXPECT_EQ(admission_->usage().tokens, 0);
+}
+
+}  // namespace
+}  // namespace bertrand
