@@ -124,7 +124,8 @@ bool AddedTokens::Adjust(std::string_view text, size_t after, AddedMatch* match)
     return HasFlag(NextCodePoint(text, &at), flag);
   };
   if (token.single_word) {
-    if (match->begin > 0 && space_or_word(PreviousBoundary(text, match->begin), kWord)) return false;
+    if (match->begin > 0 && space_or_word(PreviousBoundary(text, match->begin), kWord))
+      return false;
     if (match->end < text.size() && space_or_word(match->end, kWord)) return false;
   }
   if (token.lstrip) {

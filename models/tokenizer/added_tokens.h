@@ -1,10 +1,11 @@
 #pragma once
 
-// Tokens that are found in the text itself before the model sees it: `added_tokens` of tokenizer.json.
+// Tokens that are found in the text itself before the model sees it: `added_tokens` of
+// tokenizer.json.
 //
-// Those with `normalized` false are looked for in the source text, the others in the normalised text
-// (their own text is normalised too). Of several that fit, the leftmost wins, then the longest, then
-// the first special one, then the first.
+// Those with `normalized` false are looked for in the source text, the others in the normalised
+// text (their own text is normalised too). Of several that fit, the leftmost wins, then the
+// longest, then the first special one, then the first.
 //
 // Filled by Add and Build while loading, then immutable and thread-safe.
 
@@ -69,7 +70,9 @@ class AddedTokens {
 
   std::optional<int32_t> Find(std::string_view content) const;
   const AddedToken* Get(int64_t id) const;
-  bool IsSpecial(std::string_view content) const { return special_.count(std::string(content)) != 0; }
+  bool IsSpecial(std::string_view content) const {
+    return special_.count(std::string(content)) != 0;
+  }
   bool Contains(const AddedToken& token) const;
   // The largest id + 1, or 0.
   int64_t size() const { return max_id_ + 1; }

@@ -9,8 +9,10 @@ namespace bertrand {
 namespace {
 
 // ASCII letters are collected in pieces of this many bytes, so that a word's memory is bounded by
-// its longest admissible form and not by the text.
+// its longest admissible form and not by the text. A word has as much room behind it, too, which
+// MatchPadded relies on.
 constexpr size_t kPiece = 256;
+static_assert(kPiece >= WordPiece::kWholeWordBytes);
 
 }  // namespace
 
@@ -143,12 +145,12 @@ class BertSplitter::Pass {
     run_.Reserve(word_.size);
     const std::string_view bytes(word_.bytes.data(), word_.size);
     if constexpr (!kSources) {
-      const size_t count = model_.Match(bytes, run_.next_id(), nullptr);
+      const size_t count = model_.MatchPadded(bytes, run_.next_id(), nullptr);
       if (count == 0) return Unknown();
       run_.Advance(count);
     } else {
       if (word_.ends.size() < word_.size) word_.ends.resize(2 * word_.size);
-      const size_t count = model_.Match(bytes, run_.next_id(), word_.ends.data());
+      const size_t count = model_.MatchPadded(bytes, run_.next_id(), word_.ends.data());
       if (count == 0) return Unknown();
       uint32_t start = 0;
       for (size_t i = 0; i < count; ++i) {
@@ -226,8 +228,8 @@ class BertSplitter::Pass {
     return splitter_.options_.clean_text && HasFlag(c, kCleanedAway);
   }
 
-  // The run of marks that `at` is in. What came before `at` was dropped, except for the starter that
-  // the run begins with. Returns the end of the run.
+  // The run of marks that `at` is in. What came before `at` was dropped, except for the starter
+  // that the run begins with. Returns the end of the run.
   size_t Marks(size_t at) {
     const auto is_mark = [](char32_t c) {
       char32_t parts[kMaxDecomposition];
@@ -355,8 +357,9 @@ BertSplitter::Action BertSplitter::MakeAction(char32_t c) {
     return action;
   }
   const bool isolated = options_.handle_chinese_chars && (record.flags & kIdeograph);
-  const bool letters = std::none_of(
-      out.begin(), out.end(), [](char32_t o) { return RecordOf(o).flags & (kSpace | kPunctuation); });
+  const bool letters = std::none_of(out.begin(), out.end(), [](char32_t o) {
+    return RecordOf(o).flags & (kSpace | kPunctuation);
+  });
   if (out.size() == 1 && out[0] == c && !HasFlag(c, kSpace)) {
     action.kind = letters && !isolated ? Kind::kLetter : Kind::kAlone;
     return action;

@@ -5,10 +5,10 @@
 // every code point), without their intermediate texts.
 //
 // For each code point the normaliser's effect does not depend on its neighbours, so it is looked up
-// as an Action made while loading; ASCII goes through a table of 128. The one exception are combining
-// marks that stay after strip_accents (a few dozen, such as U+302E): canonical reordering moves them
-// within their run, so there the run is decomposed again, from its start, by the normaliser's own
-// code. Each run is read twice at most.
+// as an Action made while loading; ASCII goes through a table of 128. The one exception are
+// combining marks that stay after strip_accents (a few dozen, such as U+302E): canonical reordering
+// moves them within their run, so there the run is decomposed again, from its start, by the
+// normaliser's own code. Each run is read twice at most.
 //
 // Immutable and thread-safe; a Word belongs to one call and is reused.
 
@@ -36,7 +36,8 @@ class BertSplitter {
     uint32_t start = 0, end = 0;  // in the source text
     // False: byte i of the word is byte start + i of the source text.
     bool uneven = false;
-    bool missing_unk = false;  // a word needed the unknown token, which the vocabulary does not have
+    bool missing_unk =
+        false;  // a word needed the unknown token, which the vocabulary does not have
     NormalizedText marks;
     CanonicalDecomposer decomposer;
   };

@@ -50,7 +50,8 @@ uint32_t DoubleArray::FindBase(const std::vector<unsigned char>& bytes) {
   int tries = 0;
   for (uint32_t at = next_free_[0]; at != 0 && tries < kMaxTries; at = next_free_[at], ++tries) {
     const uint32_t base = at ^ bytes[0];
-    if (std::none_of(bytes.begin(), bytes.end(), [&](unsigned char c) { return used_[base ^ c]; })) {
+    if (std::none_of(bytes.begin(), bytes.end(),
+                     [&](unsigned char c) { return used_[base ^ c]; })) {
       return base;
     }
   }

@@ -89,9 +89,8 @@ absl::StatusOr<PipelineParts> ParseTokenizerJson(const Json& json) {
   BERTRAND_ASSIGN_OR_RETURN(parts.model, ParseModel(json));
   BERTRAND_ASSIGN_OR_RETURN(parts.normalizer,
                             ParseNormalizer(json.Find("normalizer"), &parts.bert_normalizer));
-  BERTRAND_ASSIGN_OR_RETURN(
-      parts.pre_tokenizer,
-      ParsePreTokenizer(json.Find("pre_tokenizer"), &parts.bert_pre_tokenizer));
+  BERTRAND_ASSIGN_OR_RETURN(parts.pre_tokenizer, ParsePreTokenizer(json.Find("pre_tokenizer"),
+                                                                   &parts.bert_pre_tokenizer));
   BERTRAND_ASSIGN_OR_RETURN(parts.post_processor, ParsePostProcessor(json.Find("post_processor")));
   BERTRAND_ASSIGN_OR_RETURN(parts.decoder, ParseDecoder(json.Find("decoder")));
   BERTRAND_RETURN_IF_ERROR(AddOwnTokens(json, &parts));
@@ -167,8 +166,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabText(const std::string& path
                                                          std::string_view text,
                                                          const TokenizerConfig& config) {
   if (!config.is_bert) {
-    return NotFound(path + ": only BERT's tokenizers are made from vocab.txt; this checkpoint's is "
-                           "another, and it has no tokenizer.json");
+    return NotFound(path +
+                    ": only BERT's tokenizers are made from vocab.txt; this checkpoint's is "
+                    "another, and it has no tokenizer.json");
   }
   absl::StatusOr<PipelineParts> parts = PartsFromVocabText(text, config);
   if (!parts.ok()) return Annotate(parts.status(), path);

@@ -40,8 +40,8 @@ struct NormalizedText {
 
 // Canonical decomposition (NFD), one code point after the other. Reordering follows the library's
 // bookkeeping: each decomposed code point either replaces the next source code point or is an
-// addition that shares the one before; marks are sorted within their run together with that flag, and
-// source ranges are then dealt out by position.
+// addition that shares the one before; marks are sorted within their run together with that flag,
+// and source ranges are then dealt out by position.
 class CanonicalDecomposer {
  public:
   void Start(NormalizedText* out);
@@ -95,8 +95,8 @@ void DecomposeCanonically(NormalizedText* text, NormalizedText* spare);
 void RemoveNonspacingMarks(NormalizedText* text, NormalizedText* spare);
 void LowerCase(NormalizedText* text, NormalizedText* spare);
 
-// Null for `"normalizer": null`. Errors name types that are not supported. `bert`, when not null, gets
-// the options if the normalizer is a BertNormalizer.
+// Null for `"normalizer": null`. Errors name types that are not supported. `bert`, when not null,
+// gets the options if the normalizer is a BertNormalizer.
 absl::StatusOr<std::unique_ptr<Normalizer>> ParseNormalizer(
     const Json* json, std::optional<BertNormalizerOptions>* bert);
 

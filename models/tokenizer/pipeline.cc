@@ -88,7 +88,8 @@ void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRu
   }
   const WordPiece& model = *parts_.model;
   for (const WordRange& range : scratch->words) {
-    const std::string_view word = std::string_view(text.text).substr(range.begin, range.end - range.begin);
+    const std::string_view word =
+        std::string_view(text.text).substr(range.begin, range.end - range.begin);
     size_t count = 0;
     if (CountCodePoints(word) <= model.max_input_chars()) {
       run->Reserve(word.size());
@@ -122,7 +123,8 @@ void Pipeline::TokenizeStepByStep(std::string_view text, size_t begin, size_t en
     if (match.id < 0) {
       TokenizeWords({match.begin, match.end}, scratch, run);
     } else {
-      run->Add(match.id, {normalized.source[match.begin].start, normalized.source[match.end - 1].end});
+      run->Add(match.id,
+               {normalized.source[match.begin].start, normalized.source[match.end - 1].end});
     }
   });
 }
@@ -149,8 +151,7 @@ absl::Status Pipeline::Tokenize(std::string_view text, Encoding::Scratch* scratc
     if (match.id < 0) {
       TokenizePart(text, match.begin, match.end, scratch, run);
     } else {
-      run->Add(match.id,
-               {static_cast<uint32_t>(match.begin), static_cast<uint32_t>(match.end)});
+      run->Add(match.id, {static_cast<uint32_t>(match.begin), static_cast<uint32_t>(match.end)});
     }
   });
   if (scratch->word.missing_unk) {
@@ -176,8 +177,7 @@ absl::Status Pipeline::Encode(std::string_view first, const std::string_view* se
   const size_t num_first = scratch->runs[0].size(), num_second = scratch->runs[1].size();
   KeptTokens kept;
   BERTRAND_ASSIGN_OR_RETURN(kept, Truncate(num_first, num_second, is_pair, num_special, options));
-  encoding->num_truncated =
-      static_cast<int64_t>(num_first - kept.first + num_second - kept.second);
+  encoding->num_truncated = static_cast<int64_t>(num_first - kept.first + num_second - kept.second);
   const std::string_view texts[2] = {first, is_pair ? *second : std::string_view()};
   Assemble(kept, texts, is_pair, options, encoding);
   return absl::OkStatus();
@@ -189,16 +189,17 @@ void Pipeline::Assemble(const KeptTokens& kept, const std::string_view* texts, b
   const size_t kept_of[2] = {kept.first, kept.second};
   size_t total = 0;
   for (const TemplatePiece& piece : pieces) {
-    total += piece.sequence >= 0 ? kept_of[piece.sequence]
-                                 : options.add_special_tokens ? piece.ids.size() : 0;
+    total += piece.sequence >= 0          ? kept_of[piece.sequence]
+             : options.add_special_tokens ? piece.ids.size()
+                                          : 0;
   }
   encoding->ids.resize(total);
   encoding->type_ids.resize(total);
   encoding->special.resize(total);
   encoding->sequence.resize(total);
   encoding->spans.assign(options.want_spans ? total : 0, TokenSpan{});
-  const TruncationSide side = options.side == TruncationSide::kAsConfigured ? parts_.truncation_side
-                                                                            : options.side;
+  const TruncationSide side =
+      options.side == TruncationSide::kAsConfigured ? parts_.truncation_side : options.side;
   size_t at = 0;
   for (const TemplatePiece& piece : pieces) {
     const bool is_special = piece.sequence < 0;

@@ -12,8 +12,8 @@ namespace {
 
 absl::StatusOr<int32_t> TypeId(const JsonFields& fields) {
   int64_t type_id;
-  BERTRAND_ASSIGN_OR_RETURN(
-      type_id, fields.Integer("type_id", 0, 0, std::numeric_limits<int32_t>::max()));
+  BERTRAND_ASSIGN_OR_RETURN(type_id,
+                            fields.Integer("type_id", 0, 0, std::numeric_limits<int32_t>::max()));
   return static_cast<int32_t>(type_id);
 }
 
@@ -26,8 +26,8 @@ absl::StatusOr<std::vector<int32_t>> SpecialIds(const std::string& name, const J
   std::vector<int32_t> ids;
   for (const Json& element : list->elements()) {
     int32_t id;
-    BERTRAND_ASSIGN_OR_RETURN(
-        id, ParseTokenId(element, "post_processor: an id of \"" + name + "\""));
+    BERTRAND_ASSIGN_OR_RETURN(id,
+                              ParseTokenId(element, "post_processor: an id of \"" + name + "\""));
     ids.push_back(id);
   }
   return ids;
@@ -90,7 +90,8 @@ absl::StatusOr<int32_t> TokenPair(const Json& json, std::string_view key) {
 
 int64_t PostProcessor::NumSpecialTokens(bool is_pair) const {
   int64_t count = 0;
-  for (const TemplatePiece& piece : Pieces(is_pair)) count += static_cast<int64_t>(piece.ids.size());
+  for (const TemplatePiece& piece : Pieces(is_pair))
+    count += static_cast<int64_t>(piece.ids.size());
   return count;
 }
 

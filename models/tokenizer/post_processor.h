@@ -44,8 +44,8 @@ struct KeptTokens {
   size_t first = 0, second = 0;
 };
 
-// `num_special`: what the post-processor will add (0 without special tokens). The rules are those of
-// `tokenizers` (utils/truncation.rs); see FACTS of EncodeOptions in tokenizer.h for errors.
+// `num_special`: what the post-processor will add (0 without special tokens). The rules are those
+// of `tokenizers` (utils/truncation.rs); errors are those of Tokenizer::Encode.
 absl::StatusOr<KeptTokens> Truncate(size_t num_first, size_t num_second, bool is_pair,
                                     int64_t num_special, const EncodeOptions& options);
 

@@ -12,8 +12,8 @@ namespace {
 
 enum class Class : uint8_t { kRemoved, kAlone, kLetter, kOther };
 
-// Words are runs of code points of one class; kRemoved ones belong to none, kAlone ones are words by
-// themselves.
+// Words are runs of code points of one class; kRemoved ones belong to none, kAlone ones are words
+// by themselves.
 template <typename Classify>
 void SplitByClass(std::string_view text, WordRange part, std::vector<WordRange>* words,
                   Classify classify) {
@@ -57,9 +57,8 @@ class WhitespacePreTokenizer final : public PreTokenizer {
 class WhitespaceSplitPreTokenizer final : public PreTokenizer {
  public:
   void Split(std::string_view text, WordRange part, std::vector<WordRange>* words) const override {
-    SplitByClass(text, part, words, [](uint8_t flags) {
-      return flags & kSpace ? Class::kRemoved : Class::kLetter;
-    });
+    SplitByClass(text, part, words,
+                 [](uint8_t flags) { return flags & kSpace ? Class::kRemoved : Class::kLetter; });
   }
 };
 
@@ -141,8 +140,9 @@ absl::StatusOr<std::unique_ptr<PreTokenizer>> ParsePreTokenizer(const Json* json
   if (type == "WhitespaceSplit") return std::make_unique<WhitespaceSplitPreTokenizer>();
   if (type == "Punctuation") return ParsePunctuation(*json);
   if (type == "Sequence") return ParseSequence(*json);
-  return NotSupported("pre_tokenizer", type,
-                      "BertPreTokenizer, Whitespace, WhitespaceSplit, Punctuation and Sequence are");
+  return NotSupported(
+      "pre_tokenizer", type,
+      "BertPreTokenizer, Whitespace, WhitespaceSplit, Punctuation and Sequence are");
 }
 
 }  // namespace bertrand

@@ -24,11 +24,12 @@ class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
   // Puts the words of text[part.begin, part.end) behind *words. Linear.
-  virtual void Split(std::string_view text, WordRange part, std::vector<WordRange>* words) const = 0;
+  virtual void Split(std::string_view text, WordRange part,
+                     std::vector<WordRange>* words) const = 0;
 };
 
-// Null for `"pre_tokenizer": null`. *is_bert: it is exactly BertPreTokenizer. Errors name types that
-// are not supported.
+// Null for `"pre_tokenizer": null`. *is_bert: it is exactly BertPreTokenizer. Errors name types
+// that are not supported.
 absl::StatusOr<std::unique_ptr<PreTokenizer>> ParsePreTokenizer(const Json* json, bool* is_bert);
 
 }  // namespace bertrand

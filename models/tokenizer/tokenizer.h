@@ -22,6 +22,8 @@
 namespace bertrand {
 
 enum class TruncationMode : uint8_t { kFail, kLongestFirst, kOnlyFirst, kOnlySecond };
+// kAsConfigured: tokenizer_config.json's truncation_side, else the direction that tokenizer.json's
+// `truncation` names, else right.
 enum class TruncationSide : uint8_t { kAsConfigured, kRight, kLeft };
 
 // Where a token's text lies in its sequence. Special tokens that the post-processor added have
@@ -61,16 +63,20 @@ class Tokenizer {
 
   // Reads tokenizer.json, or where it is absent vocab.txt, with tokenizer_config.json,
   // special_tokens_map.json and added_tokens.json beside it, as transformers' fast tokenizers do.
-  // `truncation` and `padding` of tokenizer.json are ignored. Errors name the file, and what is not
-  // supported by its name.
+  // `truncation` (but for its direction) and `padding` of tokenizer.json are ignored. Where the
+  // files say that the tokenizer's class is BERT's, do_lower_case, strip_accents and
+  // tokenize_chinese_chars of tokenizer_config.json, defaults included, replace those of
+  // tokenizer.json, as there. Errors name the file, and what is not supported by its name.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
   // From the two files' texts; `config` may be empty.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view tokenizer_json,
                                                              std::string_view config);
 
   // `second` null: a single text. Text must be valid UTF-8 (InvalidArgument with the byte offset
-  // otherwise). InvalidArgument when truncation fails: kFail and too long (message has the limit
-  // and the length), only_first / only_second that cannot reach the limit.
+  // otherwise), below 4 GiB. InvalidArgument when truncation fails: kFail and too long (message has
+  // the limit and the length), only_first / only_second that cannot reach the limit, when special
+  // tokens alone pass it, and when a word needs an unknown token that the vocabulary does not have.
+  // An empty second text is a pair: where it should not be one, pass null.
   virtual absl::Status Encode(std::string_view first, const std::string_view* second,
                               const EncodeOptions& options, Encoding* encoding) const = 0;
 

@@ -16,8 +16,8 @@ struct Attribute {
   const char* bert_default;
 };
 constexpr Attribute kAttributes[] = {
-    {"bos_token", nullptr},   {"eos_token", nullptr},   {"unk_token", "[UNK]"},
-    {"sep_token", "[SEP]"},   {"pad_token", "[PAD]"},   {"cls_token", "[CLS]"},
+    {"bos_token", nullptr},   {"eos_token", nullptr}, {"unk_token", "[UNK]"},
+    {"sep_token", "[SEP]"},   {"pad_token", "[PAD]"}, {"cls_token", "[CLS]"},
     {"mask_token", "[MASK]"},
 };
 
@@ -27,7 +27,8 @@ std::string WithoutFast(std::string name) {
 }
 
 bool IsBertClass(const TokenizerConfigFiles& files) {
-  const Json* name = files.config == nullptr ? nullptr : files.config->FindNonNull("tokenizer_class");
+  const Json* name =
+      files.config == nullptr ? nullptr : files.config->FindNonNull("tokenizer_class");
   if (name != nullptr && name->is_string()) {
     const std::string known = WithoutFast(*name->as_string());
     return known == "BertTokenizer" || known == "DistilBertTokenizer" ||
@@ -85,8 +86,8 @@ absl::StatusOr<AddedToken> SpecialFrom(const Json& json, std::string_view name,
     BERTRAND_ASSIGN_OR_RETURN(token, ParseAddedToken(json, true));
     token.special = true;
   } else {
-    return InvalidArgument("`" + std::string(name) +
-                           "` must be a string or an object, but it is " + json.KindName());
+    return InvalidArgument("`" + std::string(name) + "` must be a string or an object, but it is " +
+                           json.KindName());
   }
   for (const auto& [id, other] : known) {
     if (other.content == token.content) {
@@ -157,7 +158,8 @@ absl::Status ReadLegacyTokens(const TokenizerConfigFiles& files, const Attribute
     BERTRAND_RETURN_IF_ERROR(ReadSpecialTokens(attributes, {}, &named));
     for (const auto& [text, value] : files.added_tokens->members()) {
       int32_t id;
-      BERTRAND_ASSIGN_OR_RETURN(id, ParseTokenId(value, "added_tokens.json: the id of \"" + text + "\""));
+      BERTRAND_ASSIGN_OR_RETURN(
+          id, ParseTokenId(value, "added_tokens.json: the id of \"" + text + "\""));
       AddedToken token;
       token.content = text;
       token.special = std::any_of(named.special_tokens.begin(), named.special_tokens.end(),

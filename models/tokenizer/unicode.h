@@ -25,9 +25,9 @@ enum CodePointFlag : uint8_t {
 
 struct CodePointRecord {
   uint8_t flags;
-  uint8_t combining_rank;    // 0 for starters, else the order of the canonical combining class
-  uint16_t lower;            // index of the lower-case sequence; 0: unchanged
-  uint16_t decomposition;    // index of the full canonical decomposition; 0: unchanged
+  uint8_t combining_rank;  // 0 for starters, else the order of the canonical combining class
+  uint16_t lower;          // index of the lower-case sequence; 0: unchanged
+  uint16_t decomposition;  // index of the full canonical decomposition; 0: unchanged
 };
 
 namespace unicode_tables {

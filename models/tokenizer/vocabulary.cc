@@ -71,7 +71,8 @@ absl::StatusOr<Vocabulary> ParseVocabText(std::string_view text) {
     const size_t end = std::min(text.find_first_of("\r\n", start), text.size());
     lines.push_back(text.substr(start, end - start));
     start = end + 1;
-    if (end < text.size() && text[end] == '\r' && start < text.size() && text[start] == '\n') ++start;
+    if (end < text.size() && text[end] == '\r' && start < text.size() && text[start] == '\n')
+      ++start;
   }
   if (static_cast<int64_t>(lines.size()) > kMaxTokenId) {
     return InvalidArgument(std::to_string(lines.size()) + " lines; at most " +

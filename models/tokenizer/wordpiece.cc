@@ -1,5 +1,8 @@
 #include "models/tokenizer/wordpiece.h"
 
+#include <algorithm>
+#include <bit>
+#include <cstring>
 #include <utility>
 
 #include "kernels/status.h"
@@ -9,9 +12,21 @@
 namespace bertrand {
 namespace {
 
-// Lists of tokens at all states together: a vocabulary of words has fewer than three a state. A file
-// made to have more would make us allocate out of proportion to its size.
+// Lists of tokens at all states together: a vocabulary of words has fewer than three a state. A
+// file made to have more would make us allocate out of proportion to its size.
 constexpr size_t kMaxOutputsPerState = 64;
+
+// The first `size` <= 16 bytes at `at`, of which 16 can be read, as two numbers.
+std::pair<uint64_t, uint64_t> LoadPadded(const char* at, size_t size) {
+  uint64_t low, high;
+  std::memcpy(&low, at, sizeof(low));
+  std::memcpy(&high, at + sizeof(low), sizeof(high));
+  const auto keep = [](uint64_t word, size_t bytes) {  // bytes < 8
+    return word & ((uint64_t{1} << (8 * bytes)) - 1);
+  };
+  if (size < 8) return {keep(low, size), 0};
+  return {low, size == 16 ? high : keep(high, size - 8)};
+}
 
 }  // namespace
 
@@ -25,7 +40,47 @@ absl::StatusOr<std::unique_ptr<WordPiece>> WordPiece::Create(Vocabulary vocabula
                                                              WordPieceOptions options) {
   std::unique_ptr<WordPiece> model(new WordPiece(std::move(vocabulary), std::move(options)));
   BERTRAND_RETURN_IF_ERROR(model->BuildAutomaton());
+  model->BuildWholeWords();
   return model;
+}
+
+size_t WordPiece::WholeWordPlace(uint64_t low, uint64_t high) const {
+  // Two odd constants of many bits; the upper bits of the product are the mixed ones.
+  const uint64_t mixed = (low ^ std::rotl(high * 0x9E3779B97F4A7C15u, 29)) * 0xD6E8FEB86659FD93u;
+  return static_cast<size_t>(mixed >> whole_words_shift_);
+}
+
+void WordPiece::BuildWholeWords() {
+  static_assert(std::endian::native == std::endian::little, "LoadPadded masks the upper bytes");
+  const size_t places = std::bit_ceil(2 * static_cast<size_t>(vocabulary_.num_tokens()) + 2);
+  whole_words_shift_ = 64 - std::countr_zero(places);
+  whole_words_.assign(places + kMaxProbes, WholeWord{});
+  for (int64_t id = 0; id < vocabulary_.size(); ++id) {
+    const std::string_view text = vocabulary_.Text(id);
+    if (text.empty() || text.size() > kWholeWordBytes) continue;
+    char padded[kWholeWordBytes] = {};
+    std::copy(text.begin(), text.end(), padded);
+    const auto [low, high] = LoadPadded(padded, text.size());
+    WholeWord* place = &whole_words_[WholeWordPlace(low, high)];
+    WholeWord* const end = place + kMaxProbes;
+    while (place != end && place->size != 0) ++place;
+    if (place == end) continue;
+    *place = {low, high, static_cast<int32_t>(id), static_cast<uint32_t>(text.size())};
+  }
+}
+
+size_t WordPiece::MatchPadded(std::string_view word, int32_t* ids, uint32_t* ends) const {
+  if (word.size() <= kWholeWordBytes) {
+    const auto [low, high] = LoadPadded(word.data(), word.size());
+    const WholeWord* place = &whole_words_[WholeWordPlace(low, high)];
+    for (size_t i = 0; i < kMaxProbes && place[i].size != 0; ++i) {
+      if (place[i].low != low || place[i].high != high || place[i].size != word.size()) continue;
+      ids[0] = place[i].id;
+      if (ends != nullptr) ends[0] = static_cast<uint32_t>(word.size());
+      return 1;
+    }
+  }
+  return Match(word, ids, ends);
 }
 
 uint32_t WordPiece::AddOutputs(const std::vector<Output>& outputs) {
@@ -48,7 +103,8 @@ absl::Status WordPiece::BuildAutomaton() {
     const std::string_view text = vocabulary_.Text(id);
     const auto value = static_cast<uint32_t>(id);
     // Longer entries than words can be never match.
-    if (text.empty() || CountCodePoints(text) > max_input_chars_ + CountCodePoints(prefix)) continue;
+    if (text.empty() || CountCodePoints(text) > max_input_chars_ + CountCodePoints(prefix))
+      continue;
     keys.push_back({text, kWordRoot - 1, value});
     if (text.size() > prefix.size() && text.starts_with(prefix)) {
       keys.push_back({text.substr(prefix.size()), kContinuationRoot - 1, value});
@@ -87,7 +143,8 @@ absl::Status WordPiece::BuildAutomaton() {
     }
     cell.second = AddOutputs(outputs);
     if (outputs_.size() > most) {
-      return InvalidArgument("vocab: entries repeat each other too often for the WordPiece automaton");
+      return InvalidArgument(
+          "vocab: entries repeat each other too often for the WordPiece automaton");
     }
   }
   states_.Seal();
@@ -137,9 +194,9 @@ absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(const Json& json) {
   BERTRAND_ASSIGN_OR_RETURN(options.unk_token, fields.String("unk_token"));
   BERTRAND_ASSIGN_OR_RETURN(options.continuing_subword_prefix,
                             fields.String("continuing_subword_prefix"));
-  BERTRAND_ASSIGN_OR_RETURN(options.max_input_chars_per_word,
-                            fields.Integer("max_input_chars_per_word", 100, 0,
-                                           std::numeric_limits<int64_t>::max()));
+  BERTRAND_ASSIGN_OR_RETURN(
+      options.max_input_chars_per_word,
+      fields.Integer("max_input_chars_per_word", 100, 0, std::numeric_limits<int64_t>::max()));
   const Json* entries = json.Find("vocab");
   if (entries == nullptr) return InvalidArgument("model: `vocab` is absent");
   Vocabulary vocabulary;

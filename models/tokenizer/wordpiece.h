@@ -16,6 +16,10 @@
 //                        byte: append tokens(z), z = fail(z); fail(v) = that child, or none.
 // A state without failure link ends in the unknown token. Linear time for any vocabulary and word.
 //
+// Before that, words of at most kWholeWordBytes are looked up whole in a hash table: most words of
+// ordinary text are entries, and one access costs less than a step a letter. An entry that finds no
+// place within kMaxProbes is left to the automaton, so a look-up is bounded for any vocabulary.
+//
 // Immutable after Create and thread-safe.
 
 #include <absl/status/statusor.h>
@@ -51,6 +55,9 @@ class WordPiece {
   // the one before ends). Returns how many; 0 when the word cannot be covered, so that it is one
   // unknown token.
   size_t Match(std::string_view word, int32_t* ids, uint32_t* ends) const;
+  // The same, faster; kWholeWordBytes bytes must be readable at word.data() whatever its size.
+  size_t MatchPadded(std::string_view word, int32_t* ids, uint32_t* ends) const;
+  static constexpr size_t kWholeWordBytes = 16;
 
   // The id of the unknown token; empty when the vocabulary does not have it.
   std::optional<int32_t> unk_id() const { return unk_id_; }
@@ -63,10 +70,18 @@ class WordPiece {
     int32_t id;
     uint32_t length;  // bytes of the word that it covers
   };
+  struct WholeWord {
+    uint64_t low = 0, high = 0;  // its bytes, zeros behind them
+    int32_t id = 0;
+    uint32_t size = 0;  // 0: a free place
+  };
   static constexpr uint32_t kWordRoot = 1, kContinuationRoot = 2;
+  static constexpr size_t kMaxProbes = 4;
 
   WordPiece(Vocabulary vocabulary, WordPieceOptions options);
   absl::Status BuildAutomaton();
+  void BuildWholeWords();
+  size_t WholeWordPlace(uint64_t low, uint64_t high) const;
   uint32_t AddOutputs(const std::vector<Output>& outputs);
   void AppendOutputs(uint32_t state, std::vector<Output>* outputs) const;
   template <bool kWantEnds>
@@ -76,10 +91,12 @@ class WordPiece {
   WordPieceOptions options_;
   std::optional<int32_t> unk_id_;
   uint64_t max_input_chars_;
-  // Cells: `first` is the failure link, `second` the index in outputs_ of a header, whose `id` is the
-  // number of outputs that follow it.
+  // Cells: `first` is the failure link, `second` the index in outputs_ of a header, whose `id` is
+  // the number of outputs that follow it.
   DoubleArray states_;
   std::vector<Output> outputs_;
+  std::vector<WholeWord> whole_words_;  // a power of two, and kMaxProbes more
+  int whole_words_shift_ = 63;
 };
 
 // From tokenizer.json's `model`.

@@ -2,9 +2,10 @@
 //
 //     tokenizer_benchmark FOLDER TEXT [ROUNDS]
 //
-// FOLDER is a checkpoint's, TEXT a file with a text a line. Prints one JSON object: MB/s of the first
-// pass (all words are new), of the best and the median of ROUNDS (9) further passes, the same with
-// spans, and the time to load. tokenizer_benchmark.py measures Hugging Face `tokenizers` in turn with it.
+// FOLDER is a checkpoint's, TEXT a file with a text a line. Prints one JSON object: MB/s of the
+// first pass (all words are new), of the best and the median of ROUNDS (9) further passes, the same
+// with spans, and the time to load. tokenizer_benchmark.py measures Hugging Face `tokenizers` in
+// turn with it.
 
 #include <algorithm>
 #include <cstdio>

@@ -68,8 +68,7 @@ bool EncodeOne(const Tokenizer& tokenizer, Encoding* encoding) {
   options.truncation = static_cast<TruncationMode>(mode);
   options.side = static_cast<TruncationSide>(side);
   const std::string_view second_view = second;
-  absl::Status status =
-      tokenizer.Encode(first, pair ? &second_view : nullptr, options, encoding);
+  absl::Status status = tokenizer.Encode(first, pair ? &second_view : nullptr, options, encoding);
   // The same without spans takes another way through the code.
   if (status.ok()) {
     const std::vector<int32_t> ids = encoding->ids;

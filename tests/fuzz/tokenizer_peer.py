@@ -131,6 +131,29 @@ def run_reference(tokenizer, cases):
     return answers
 
 
+def run_decode(program, tokenizer_path, cases):
+    """`cases`: (ids, skip_special_tokens)."""
+    data = b"".join(struct.pack("<BBI", 1, skip, len(ids)) + array("I", ids).tobytes() for ids, skip in cases)
+    out, at, texts = dump(program, tokenizer_path, data), 0, []
+    while at < len(out):
+        ok, size = struct.unpack_from("<BI", out, at)
+        texts.append(out[at + 5 : at + 5 + size].decode() if ok else None)
+        at += 5 + size
+    assert len(texts) == len(cases)
+    return texts
+
+
+def compare_decode(program, tokenizer_path, tokenizer, cases, show=5):
+    wrong = 0
+    for (ids, skip), got in zip(cases, run_decode(program, tokenizer_path, cases)):
+        want = tokenizer.decode(ids, skip_special_tokens=skip)
+        if want != got:
+            wrong += 1
+            if wrong <= show:
+                print(f"DIFFERENT decode {ids} skip={skip}\n  want {want!r}\n  got  {got!r}")
+    return wrong
+
+
 def compare(program, tokenizer_path, tokenizer, cases, *flags, show=5):
     """Number of cases whose answers differ; the first are printed."""
     result = {}

@@ -52,8 +52,7 @@ TEST(AddedTokensTest, WhiteSpaceAndWords) {
   EXPECT_THAT(Split(tokens, "a \t<l> b"), ElementsAre("a", "< \t<l>>", " b"));
   EXPECT_THAT(Split(tokens, "a <r>\u3000\nb"), ElementsAre("a ", "<<r>\u3000\n>", "b"));
   EXPECT_THAT(Split(tokens, "<r> <l>"), ElementsAre("<<r> >", "<<l>>"));
-  EXPECT_THAT(Split(tokens, "a<w> <w>, <w>\u0301"),
-              ElementsAre("a<w> ", "<<w>>", ", <w>\u0301"));
+  EXPECT_THAT(Split(tokens, "a<w> <w>, <w>\u0301"), ElementsAre("a<w> ", "<<w>>", ", <w>\u0301"));
 }
 
 TEST(AddedTokensTest, IdsFollowTheVocabulary) {

@@ -1,6 +1,6 @@
 // Every code point in several contexts: blocks of 256 are compared by a checksum of ids, spans and
-// special masks with what `tokenizers` gave (make_expected.py). tokenizer_fuzz.py --code-points shows
-// the difference in a block that fails. Then texts as long as they come.
+// special masks with what `tokenizers` gave (make_expected.py). tokenizer_fuzz.py --code-points
+// shows the difference in a block that fails. Then texts as long as they come.
 
 #include <gtest/gtest.h>
 
@@ -43,11 +43,16 @@ struct Options {
   const char* normalizer;
 };
 const Options kOptions[] = {
-    {"chars_uncased", R"("clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true)"},
-    {"chars_cased", R"("clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": false)"},
-    {"chars_strip_only", R"("clean_text": false, "handle_chinese_chars": false, "strip_accents": true, "lowercase": false)"},
-    {"chars_lower_accents", R"("clean_text": true, "handle_chinese_chars": false, "strip_accents": false, "lowercase": true)"},
-    {"chars_no_clean", R"("clean_text": false, "handle_chinese_chars": true, "strip_accents": true, "lowercase": true)"},
+    {"chars_uncased",
+     R"("clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true)"},
+    {"chars_cased",
+     R"("clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": false)"},
+    {"chars_strip_only",
+     R"("clean_text": false, "handle_chinese_chars": false, "strip_accents": true, "lowercase": false)"},
+    {"chars_lower_accents",
+     R"("clean_text": true, "handle_chinese_chars": false, "strip_accents": false, "lowercase": true)"},
+    {"chars_no_clean",
+     R"("clean_text": false, "handle_chinese_chars": true, "strip_accents": true, "lowercase": true)"},
 };
 
 // make_tokenizers.py's char_tokenizers.
@@ -66,8 +71,8 @@ std::string CharTokenizer(const char* normalizer) {
       if (c == '"' || c == '\\') escaped += '\\';
       escaped += c;
     }
-    vocabulary += (id == 0 ? "\"" : ", \"") + escaped + "\": " + std::to_string(id);
-    ++id;
+    vocabulary.append(id == 0 ? "\"" : ", \"").append(escaped).append("\": ");
+    vocabulary += std::to_string(id++);
   };
   for (const char* special : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}) add(special);
   std::istringstream codes(ReadData("characters.txt"));
@@ -82,7 +87,8 @@ std::string CharTokenizer(const char* normalizer) {
          R"(}, "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": null, "post_processor":
          {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}, "model": {"type":
          "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-         "max_input_chars_per_word": 100, "vocab": {)" + vocabulary + "}}}";
+         "max_input_chars_per_word": 100, "vocab": {)" +
+         vocabulary + "}}}";
 }
 
 // make_expected.py's texts_of_code_point.
@@ -140,9 +146,9 @@ TEST(LongTextsTest, TakeLinearTime) {
   ASSERT_TRUE(tokenizer.ok());
   constexpr size_t kBytes = 10'000'000;
   const std::pair<std::string, int64_t> cases[] = {
-      {"a", 1},      {" ", 0},          {".", kBytes},          {"\u0301", 0},
-      {"\u302e", 1}, {"\u4e00", -1},    {"\u00ad", 0},          {"[", kBytes},
-      {"[SE", -1},   {"a\u0301", 1},    {"\u302e\u0323", 1},    {"\uac01", 1},
+      {"a", 1},           {" ", 0},        {".", kBytes},       {"\u0301", 0},
+      {"\u302e", 1},      {"\u4e00", -1},  {"\u00ad", 0},       {"[", kBytes},
+      {"[SE", -1},        {"a\u0301", 1},  {"\u302e\u0323", 1}, {"\uac01", 1},
       {"a ", kBytes / 2}, {"\u00e9 ", -1},
   };
   Encoding encoding;

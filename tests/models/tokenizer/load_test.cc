@@ -30,7 +30,8 @@ std::string LoadError(const std::string& json, const std::string& config = "") {
 constexpr char kSmall[] = R"({"added_tokens": [{"id": 0, "content": "[UNK]", "special": true}],
  "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
  "strip_accents": null, "lowercase": true}, "pre_tokenizer": {"type": "BertPreTokenizer"},
- "post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+ "post_processor": {"type": "TemplateProcessing", "single":
+ [{"Sequence": {"id": "A", "type_id": 0}}],
  "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}],
  "special_tokens": {"[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}}},
  "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
@@ -43,7 +44,8 @@ TEST(LoadErrorsTest, NamesWhatIsNotSupported) {
        "tokenizer.json: model type \"Unigram\" is not supported by this version; WordPiece is"},
       {"BertNormalizer", "Precompiled", "normalizer type \"Precompiled\" is not supported"},
       {"BertPreTokenizer", "Metaspace", "pre_tokenizer type \"Metaspace\" is not supported"},
-      {"TemplateProcessing", "RobertaProcessing", "post_processor type \"RobertaProcessing\" is not"},
+      {"TemplateProcessing", "RobertaProcessing",
+       "post_processor type \"RobertaProcessing\" is not"},
       {"\"decoder\": {\"type\": \"WordPiece\"", "\"decoder\": {\"type\": \"CTC\"",
        "decoder type \"CTC\" is not supported"},
   };
@@ -103,10 +105,17 @@ TEST(LoadErrorsTest, DamagedFilesNeverCrash) {
     for (int j = 0; j < changes; ++j) {
       const size_t at = random() % damaged.size();
       switch (random() % 4) {
-        case 0: damaged[at] = static_cast<char>(random()); break;
-        case 1: damaged.erase(at, 1 + random() % 9); break;
-        case 2: damaged.insert(at, damaged.substr(random() % damaged.size(), random() % 20)); break;
-        default: damaged[at] = "0123456789{}[]\",:-"[random() % 18];
+        case 0:
+          damaged[at] = static_cast<char>(random());
+          break;
+        case 1:
+          damaged.erase(at, 1 + random() % 9);
+          break;
+        case 2:
+          damaged.insert(at, damaged.substr(random() % damaged.size(), random() % 20));
+          break;
+        default:
+          damaged[at] = "0123456789{}[]\",:-"[random() % 18];
       }
     }
     const auto tokenizer = Tokenizer::FromJson(damaged, "");
@@ -150,8 +159,9 @@ TEST(TokenizerTest, DecodeNamesTheFirstUnknownId) {
 }
 
 TEST(TokenizerTest, MissingUnknownTokenIsAnErrorOnlyWhenNeeded) {
-  const std::string json = Replaced(Replaced(kSmall, "{\"[UNK]\": 0, ", "{"), "\"id\": 0, \"content\": \"[UNK]\"",
-                                    "\"id\": 1, \"content\": \"a\"");
+  const std::string json =
+      Replaced(Replaced(kSmall, "{\"[UNK]\": 0, ", "{"), "\"id\": 0, \"content\": \"[UNK]\"",
+               "\"id\": 1, \"content\": \"a\"");
   const auto tokenizer = Tokenizer::FromJson(json, "");
   ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
   Encoding encoding;
@@ -170,7 +180,8 @@ TEST(TokenizerTest, IsThreadSafe) {
       EncodeOptions options;
       options.want_spans = true;
       for (int i = 0; i < 2000; ++i) {
-        ASSERT_TRUE((*tokenizer)->Encode("ab a \u00e9\u302e [UNK] ab", nullptr, options, &encoding).ok());
+        ASSERT_TRUE(
+            (*tokenizer)->Encode("ab a \u00e9\u302e [UNK] ab", nullptr, options, &encoding).ok());
         ASSERT_EQ(encoding.ids.size(), 7u);
       }
     });

@@ -1,5 +1,5 @@
-// Against what `tokenizers` and transformers answered (make_expected.py): each of the small tokenizers,
-// and checkpoint folders with and without tokenizer.json.
+// Against what `tokenizers` and transformers answered (make_expected.py): each of the small
+// tokenizers, and checkpoint folders with and without tokenizer.json.
 
 #include <gtest/gtest.h>
 
@@ -14,10 +14,10 @@
 namespace bertrand {
 namespace {
 
-const char* const kTokenizers[] = {"uncased", "cased", "added", "added_normalized",
-                                   "added_normalized_cased", "prefix", "no_prefix", "no_unk",
-                                   "whitespace", "whitespace_split", "sequences", "contiguous",
-                                   "bare"};
+const char* const kTokenizers[] = {
+    "uncased",   "cased",      "added",  "added_normalized", "added_normalized_cased",
+    "prefix",    "no_prefix",  "no_unk", "whitespace",       "whitespace_split",
+    "sequences", "contiguous", "bare"};
 
 EncodeOptions OptionsOf(const Json& json) {
   EncodeOptions options;
@@ -29,8 +29,8 @@ EncodeOptions OptionsOf(const Json& json) {
     options.truncation = mode == "only_first"    ? TruncationMode::kOnlyFirst
                          : mode == "only_second" ? TruncationMode::kOnlySecond
                                                  : TruncationMode::kLongestFirst;
-    options.side = *json.Find("side")->as_string() == "left" ? TruncationSide::kLeft
-                                                             : TruncationSide::kRight;
+    options.side =
+        *json.Find("side")->as_string() == "left" ? TruncationSide::kLeft : TruncationSide::kRight;
   }
   return options;
 }
@@ -86,7 +86,8 @@ void CheckEncode(const Tokenizer& tokenizer, const Json& json, Encoding* encodin
   EXPECT_EQ(Digits(encoding->sequence), *json.Find("sequence")->as_string());
   EXPECT_EQ(CodePointSpans(*encoding), Integers(*json.Find("spans")));
   for (size_t i = 0; i < encoding->spans.size(); ++i) {
-    ExpectBytesFit(encoding->sequence[i] == 1 ? second : std::string_view(text), encoding->spans[i]);
+    ExpectBytesFit(encoding->sequence[i] == 1 ? second : std::string_view(text),
+                   encoding->spans[i]);
   }
   EXPECT_LE(static_cast<int64_t>(encoding->ids.size()), options.max_tokens);
   // Without spans it is another way through the code.

@@ -47,8 +47,7 @@ TEST(TruncateTest, OneOnly) {
 TEST(TruncateTest, MessagesHaveTheNumbers) {
   const auto failed = Truncate(10, 0, false, 2, Limit(11, TruncationMode::kFail));
   EXPECT_EQ(failed.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(Message(failed.status()),
-            "the text has 12 tokens with special ones; the limit is 11");
+  EXPECT_EQ(Message(failed.status()), "the text has 12 tokens with special ones; the limit is 11");
   EXPECT_TRUE(Truncate(9, 0, false, 2, Limit(11, TruncationMode::kFail)).ok());
   EXPECT_FALSE(Truncate(9, 0, false, 2, Limit(1)).ok());
   EXPECT_FALSE(Truncate(9, 0, false, 0, Limit(-1)).ok());

@@ -10,9 +10,10 @@ namespace bertrand {
 namespace {
 
 TEST(FindInvalidUtf8Test, ValidTexts) {
-  for (const char* text : {"", "a", "ordinary text of more than eight bytes", "\xC2\x80", "\xDF\xBF",
-                           "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBF",
-                           "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF", "12345678\xC3\xA9 12345678"}) {
+  for (const char* text :
+       {"", "a", "ordinary text of more than eight bytes", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80",
+        "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF",
+        "12345678\xC3\xA9 12345678"}) {
     EXPECT_EQ(FindInvalidUtf8(text), std::nullopt) << text;
   }
   EXPECT_EQ(FindInvalidUtf8(std::string_view("a\0b", 3)), std::nullopt);
@@ -20,13 +21,13 @@ TEST(FindInvalidUtf8Test, ValidTexts) {
 
 TEST(FindInvalidUtf8Test, NamesTheFirstBadByte) {
   const std::pair<const char*, size_t> cases[] = {
-      {"\x80", 0},             // a continuation byte alone
-      {"a\xC3", 1},            // cut short
-      {"ab\xC0\x80", 2},       // overlong
-      {"\xC1\xBF", 0},         //
-      {"\xE0\x9F\xBF", 0},     // overlong
-      {"abc\xED\xA0\x80", 3},  // a surrogate
-      {"\xED\xBF\xBF", 0},     //
+      {"\x80", 0},              // a continuation byte alone
+      {"a\xC3", 1},             // cut short
+      {"ab\xC0\x80", 2},        // overlong
+      {"\xC1\xBF", 0},          //
+      {"\xE0\x9F\xBF", 0},      // overlong
+      {"abc\xED\xA0\x80", 3},   // a surrogate
+      {"\xED\xBF\xBF", 0},      //
       {"\xF0\x8F\xBF\xBF", 0},  // overlong
       {"\xF4\x90\x80\x80", 0},  // beyond U+10FFFF
       {"\xF5\x80\x80\x80", 0},  //
@@ -78,7 +79,8 @@ TEST(UnicodeTest, Decomposes) {
     ASSERT_LE(count, kMaxDecomposition) << static_cast<uint32_t>(c);
     // BertSplitter relies on it: a decomposition that begins with a mark has marks only.
     if (RecordOf(out[0]).combining_rank == 0) continue;
-    for (size_t i = 0; i < count; ++i) ASSERT_NE(RecordOf(out[i]).combining_rank, 0) << static_cast<uint32_t>(c);
+    for (size_t i = 0; i < count; ++i)
+      ASSERT_NE(RecordOf(out[i]).combining_rank, 0) << static_cast<uint32_t>(c);
   }
 }
 

@@ -16,7 +16,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-std::unique_ptr<WordPiece> Make(const std::vector<std::string>& tokens, WordPieceOptions options = {}) {
+std::unique_ptr<WordPiece> Make(const std::vector<std::string>& tokens,
+                                WordPieceOptions options = {}) {
   Vocabulary vocabulary;
   for (size_t i = 0; i < tokens.size(); ++i) {
     EXPECT_TRUE(vocabulary.Add(tokens[i], static_cast<int32_t>(i)).ok()) << tokens[i];
@@ -42,6 +43,15 @@ Pieces Match(const WordPiece& model, std::string_view word) {
   std::vector<int32_t> ids(word.size());
   ids.resize(model.Match(word, ids.data(), nullptr));
   EXPECT_EQ(ids, pieces.ids) << word;
+  // By way of the hash table, with something else behind the word.
+  const std::string padded = std::string(word) + std::string(WordPiece::kWholeWordBytes, 'a');
+  std::vector<uint32_t> ends(word.size());
+  ids.resize(word.size());
+  ids.resize(
+      model.MatchPadded(std::string_view(padded).substr(0, word.size()), ids.data(), ends.data()));
+  ends.resize(ids.size());
+  EXPECT_EQ(ids, pieces.ids) << word;
+  EXPECT_EQ(ends, pieces.ends) << word;
   return pieces;
 }
 
@@ -66,7 +76,8 @@ Pieces Naive(const WordPiece& model, std::string_view word) {
 }
 
 TEST(WordPieceTest, LongestFirst) {
-  const auto model = Make({"[UNK]", "un", "unaff", "##aff", "##able", "##ab", "able", "##l", "##e"});
+  const auto model =
+      Make({"[UNK]", "un", "unaff", "##aff", "##able", "##ab", "able", "##l", "##e"});
   EXPECT_THAT(Match(*model, "unaffable").ids, ElementsAre(2, 4));
   EXPECT_THAT(Match(*model, "unaffable").ends, ElementsAre(5, 9));
   EXPECT_THAT(Match(*model, "unaffabl").ids, ElementsAre(2, 5, 7));
