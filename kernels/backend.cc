@@ -171,6 +171,54 @@ absl::Status Backend::Normalize(Stream& stream, const NormalizeParams& params) c
   return DoNormalize(stream, params);
 }
 
+absl::Status Backend::Gather(Stream& stream, const GatherParams& params) const {
+  const DType dtype = activation_dtype();
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Gather", "x", params.x, dtype, 2));
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Gather", "y", params.y, dtype, 2));
+  BERTRAND_RETURN_IF_ERROR(Check("Gather", "rows", params.rows, DType::kInt32, {params.y.dim(0)}));
+  if (params.column < 0 || params.column + params.x.dim(1) > params.y.dim(1)) {
+    return InvalidArgument("Gather: columns " + std::to_string(params.column) + " to " +
+                           std::to_string(params.column + params.x.dim(1)) + " of y, which is " +
+                           params.y.ToString());
+  }
+  if (params.y.dim(0) == 0) return absl::OkStatus();
+  return DoGather(stream, params);
+}
+
+absl::Status Backend::Softmax(Stream& stream, const SoftmaxParams& params) const {
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Softmax", "x", params.x, activation_dtype(), 2));
+  if (params.x.num_elements() == 0) return absl::OkStatus();
+  return DoSoftmax(stream, params);
+}
+
+absl::Status Backend::TopK(Stream& stream, const TopKParams& params) const {
+  const DType dtype = activation_dtype();
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("TopK", "x", params.x, dtype, 2));
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("TopK", "values", params.values, dtype, 2));
+  const int64_t rows = params.x.dim(0), k = params.values.dim(1);
+  BERTRAND_RETURN_IF_ERROR(Check("TopK", "values", params.values, dtype, {rows, k}));
+  BERTRAND_RETURN_IF_ERROR(Check("TopK", "indices", params.indices, DType::kInt32, {rows, k}));
+  int64_t candidates = params.x.dim(1);
+  if (params.columns.rank() != 0) {
+    candidates = params.columns.dim(0);
+    BERTRAND_RETURN_IF_ERROR(Check("TopK", "columns", params.columns, DType::kInt32, {candidates}));
+  }
+  if (k < 1 || k > candidates) {
+    return InvalidArgument("TopK: " + std::to_string(k) + " of " + std::to_string(candidates) +
+                           " values, expected 1 or more, and not more than there are");
+  }
+  if (rows == 0) return absl::OkStatus();
+  return DoTopK(stream, params);
+}
+
+absl::Status Backend::SparsePool(Stream& stream, const SparsePoolParams& params) const {
+  const DType dtype = activation_dtype();
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("SparsePool", "x", params.x, dtype, 2));
+  BERTRAND_RETURN_IF_ERROR(Check("SparsePool", "y", params.y, dtype, {params.x.dim(1)}));
+  if (params.x.num_elements() == 0) return absl::OkStatus();
+  return DoSparsePool(stream, params);
+}
+
 namespace {
 
 // The GPU backend is not in this version; the message says what there would be to run it on.

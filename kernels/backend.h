@@ -136,6 +136,41 @@ struct NormalizeParams {
   TensorView x;
 };
 
+// y[r, column : column + H] = x[rows[r]]: the rows that a head looks at.
+// Shapes: x [T, H]; rows int32 [R]; y [R, W], column + H <= W. Other columns stay as they are.
+// Requires: rows in range.
+struct GatherParams {
+  TensorView x, rows;
+  int64_t column = 0;
+  TensorView y;
+};
+
+// x = softmax(x) row by row, in place.
+// Shapes: x [R, V].
+// Numerics: the maximum is taken away first; exponentials and sums in float.
+struct SoftmaxParams {
+  TensorView x;
+};
+
+// The k largest values of each row and where they stand, the largest first; of equal ones the one
+// that comes first. With `columns` (optional) only these stand for election, in their order.
+// Shapes: x [R, V]; columns int32 [C]; values [R, k]; indices int32 [R, k], columns of x.
+// Requires: 1 <= k <= C, or V without columns; columns in range.
+struct TopKParams {
+  TensorView x, columns;
+  TensorView values, indices;
+};
+
+// y = max(y, max over rows of f(x)), or y + the sum over rows, where f(x) = log1p(relu(x)) or that
+// through log1p once more (sentence_transformers' SpladePooling.py).
+// Shapes: x [R, V]; y [V], 0 before the first rows.
+struct SparsePoolParams {
+  TensorView x;
+  bool sum = false;
+  bool log_twice = false;
+  TensorView y;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -168,6 +203,11 @@ class Backend {
   // Converts activation_dtype() to float32 on the way.
   virtual absl::Status CopyToHost(Stream& stream, const TensorView& device,
                                   std::span<float> host) const = 0;
+  // int32 as they are.
+  virtual absl::Status CopyToHost(Stream& stream, const TensorView& device,
+                                  std::span<int32_t> host) const = 0;
+  // y = 0.
+  virtual absl::Status Clear(Stream& stream, const TensorView& y) const = 0;
   virtual absl::Status Synchronize(Stream& stream) const = 0;
 
   absl::Status Embedding(Stream& stream, const EmbeddingParams& params) const;
@@ -176,6 +216,10 @@ class Backend {
   absl::Status LayerNorm(Stream& stream, const LayerNormParams& params) const;
   absl::Status Pool(Stream& stream, const PoolParams& params) const;
   absl::Status Normalize(Stream& stream, const NormalizeParams& params) const;
+  absl::Status Gather(Stream& stream, const GatherParams& params) const;
+  absl::Status Softmax(Stream& stream, const SoftmaxParams& params) const;
+  absl::Status TopK(Stream& stream, const TopKParams& params) const;
+  absl::Status SparsePool(Stream& stream, const SparsePoolParams& params) const;
 
  private:
   virtual absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const = 0;
@@ -184,6 +228,10 @@ class Backend {
   virtual absl::Status DoLayerNorm(Stream& stream, const LayerNormParams& params) const = 0;
   virtual absl::Status DoPool(Stream& stream, const PoolParams& params) const = 0;
   virtual absl::Status DoNormalize(Stream& stream, const NormalizeParams& params) const = 0;
+  virtual absl::Status DoGather(Stream& stream, const GatherParams& params) const = 0;
+  virtual absl::Status DoSoftmax(Stream& stream, const SoftmaxParams& params) const = 0;
+  virtual absl::Status DoTopK(Stream& stream, const TopKParams& params) const = 0;
+  virtual absl::Status DoSparsePool(Stream& stream, const SparsePoolParams& params) const = 0;
 };
 
 // "cpu": Highway kernels over `pool`, which must outlive the backend (docs/cpu.md). "reference":

@@ -106,6 +106,22 @@ absl::Status HostBackend::CopyToHost(Stream&, const TensorView& device,
   return absl::OkStatus();
 }
 
+absl::Status HostBackend::CopyToHost(Stream&, const TensorView& device,
+                                     std::span<int32_t> host) const {
+  if (device.dtype() != DType::kInt32 ||
+      static_cast<int64_t>(host.size()) != device.num_elements()) {
+    return InvalidArgument("CopyToHost: source is " + device.ToString() + ", expected int32 with " +
+                           std::to_string(host.size()) + " elements");
+  }
+  if (!host.empty()) std::memcpy(host.data(), device.data(), host.size_bytes());
+  return absl::OkStatus();
+}
+
+absl::Status HostBackend::Clear(Stream&, const TensorView& y) const {
+  if (y.num_elements() != 0) std::memset(y.data(), 0, y.size_bytes());
+  return absl::OkStatus();
+}
+
 absl::Status HostBackend::Synchronize(Stream&) const { return absl::OkStatus(); }
 
 }  // namespace bertrand

@@ -31,6 +31,9 @@ class HostBackend : public Backend {
                             size_t size_bytes) const override;
   absl::Status CopyToHost(Stream& stream, const TensorView& device,
                           std::span<float> host) const override;
+  absl::Status CopyToHost(Stream& stream, const TensorView& device,
+                          std::span<int32_t> host) const override;
+  absl::Status Clear(Stream& stream, const TensorView& y) const override;
   absl::Status Synchronize(Stream& stream) const override;
 };
 

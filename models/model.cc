@@ -13,7 +13,9 @@
 #include "models/encoder/encoder.h"
 #include "models/runner.h"
 #include "models/task/embed.h"
+#include "models/task/heads.h"
 #include "models/task/sentence_text.h"
+#include "models/task/task_list.h"
 
 namespace bertrand {
 namespace {
@@ -46,7 +48,8 @@ class LoadedModel final : public Model {
   }
   absl::StatusOr<std::unique_ptr<ModelRunner>> NewRunner(int64_t max_tokens,
                                                          int64_t max_sequences) const override {
-    return PackedRunner::Create(*encoder_, *head_, backend_, max_tokens, max_sequences);
+    return PackedRunner::Create(*encoder_, *head_, backend_, max_tokens, max_sequences,
+                                heads_.get());
   }
 
  private:
@@ -64,6 +67,7 @@ class LoadedModel final : public Model {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<EmbedHead> head_;
+  std::unique_ptr<TaskHeads> heads_;
   // Of the checkpoint's own prompts, by their text; empty when include_prompt is true.
   std::map<std::string, PromptLength, std::less<>> prompt_lengths_;
   ModelDescription description_;
@@ -77,9 +81,23 @@ absl::StatusOr<std::unique_ptr<Model>> LoadedModel::Load(const std::string& fold
   BERTRAND_ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(inner));
   BERTRAND_ASSIGN_OR_RETURN(const WeightFiles files, WeightFiles::Open(inner));
   BERTRAND_ASSIGN_OR_RETURN(model->tokenizer_, Tokenizer::Load(inner));
-  std::string files_note;
   BERTRAND_ASSIGN_OR_RETURN(
-      model->encoder_, Encoder::Load(config.encoder, config.names, files, backend, &files_note));
+      model->heads_, TaskHeads::Load(config.heads, config.names, config.encoder, files, backend));
+  // What the heads have read is of use.
+  EncoderNames names = config.names;
+  for (const std::string& tensor : model->heads_->used_tensors()) {
+    names.ignored_suffixes.push_back(tensor);
+  }
+  std::string files_note;
+  BERTRAND_ASSIGN_OR_RETURN(model->encoder_,
+                            Encoder::Load(config.encoder, names, files, backend, &files_note));
+  model->heads_->set_encoder(model->encoder_.get());
+  model->heads_->set_sparse_pooling({model->modules_.sparse_sum, model->modules_.sparse_log_twice});
+  if (model->modules_.is_sparse && !model->heads_->has_masked_lm()) {
+    return InvalidArgument(folder +
+                           ": modules.json says MLMTransformer, and the checkpoint has no " +
+                           "weights of a masked-LM head");
+  }
   BERTRAND_ASSIGN_OR_RETURN(model->head_,
                             EmbedHead::Load(model->modules_, *model->encoder_, backend));
   model->Describe(config, std::move(files_note));
@@ -121,7 +139,16 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   ModelDescription& about = description_;
   about.family = config.family;
   about.architecture = config.architecture;
-  about.tasks = {Task::kEmbed, Task::kEmbedTokens};
+  about.tasks = ListTasks(config, modules_, *heads_);
+  if (heads_->has(LogitsHead::kClassifier) || heads_->has(LogitsHead::kTokenClassifier)) {
+    about.labels = config.heads.labels;
+  }
+  about.heads = config.heads.traits;
+  about.heads.orders_sentences = heads_->has(LogitsHead::kSentenceOrder);
+  if (heads_->has_beam()) {
+    about.heads.beam_starts = heads_->num_starts();
+    about.heads.beam_ends = heads_->num_ends();
+  }
   about.hidden_size = config.encoder.hidden_size;
   about.num_layers = config.encoder.num_layers;
   about.num_heads = config.encoder.num_heads;
@@ -131,8 +158,9 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.normalizes = head_->normalizes();
   about.compute_type = bertrand::Name(backend_.activation_dtype());
   about.device = backend_.name();
-  about.weight_bytes = encoder_->weight_bytes() + head_->weight_bytes();
-  about.num_parameters = encoder_->num_parameters() + head_->num_parameters();
+  about.weight_bytes = encoder_->weight_bytes() + head_->weight_bytes() + heads_->weight_bytes();
+  about.num_parameters =
+      encoder_->num_parameters() + head_->num_parameters() + heads_->num_parameters();
   about.load_notes = modules_.notes;
   if (!files_note.empty()) about.load_notes.push_back(std::move(files_note));
   if (tokenizer_->vocab_size() > config.encoder.vocab_size) {
@@ -187,7 +215,9 @@ absl::Status LoadedModel::Prepare(const TextInput& text, const PrepareOptions& o
     }
   }
   EncodeOptions encode = options.encode;
-  encode.max_tokens = std::min(encode.max_tokens, description_.max_tokens);
+  if (!options.beyond_limit) {
+    encode.max_tokens = std::min(encode.max_tokens, description_.max_tokens);
+  }
 
   const TextCleaning second_cleaning{.strip = options.as_sentence,
                                      .lower = options.as_sentence && modules_.do_lower_case};
@@ -305,9 +335,14 @@ absl::Status Model::CheckTask(Task task) const {
     tasks += (tasks.empty() ? "" : ", ") + std::string(bertrand::Name(known));
   }
   std::string message =
-      "no head for the task \"" + std::string(bertrand::Name(task)) + "\"; it has: " + tasks;
-  const std::string& note = description().heads.missing_note;
-  return FailedPrecondition(note.empty() ? message : message + "; " + note);
+      "has no head for the task \"" + std::string(bertrand::Name(task)) + "\"; it has: " + tasks;
+  if (task == Task::kRerank && HasTask(Task::kClassify)) {
+    return FailedPrecondition(message + "; it has " + std::to_string(description().labels.size()) +
+                              " labels, and relevance is one");
+  }
+  return FailedPrecondition(message +
+                            "; the checkpoint has no weights of such a head (transformers would "
+                            "make up random ones)");
 }
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& folder,

@@ -73,15 +73,13 @@ struct HeadTraits {
   ScoreFunction rerank = ScoreFunction::kSigmoid;    // CrossEncoder.get_default_activation_fn
   // Labels of an NLI model (pipelines/zero_shot_classification.py).
   int64_t entailment = 0, contradiction = 0;
+  bool orders_sentences = false;  // the pair head tells the order, not whether one follows
   // Questions come after their context (XLNet).
   bool context_first = false;
   // The answers' head is a beam search of this width; 0: LogitsHead::kAnswerSpan.
   int64_t beam_starts = 0, beam_ends = 0;
   // The length of a segment's memory that the checkpoint was made with; 0: not said.
   int64_t memory_tokens = 0;
-  // Why a task that the family knows is not among the tasks: "the checkpoint has no weights ...".
-  // Empty when there is nothing to say beyond the list.
-  std::string missing_note;
 };
 
 struct ModelDescription {

@@ -33,11 +33,9 @@ TensorView Slice(const TensorView& view, int64_t first, int64_t count) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(const Encoder& encoder,
-                                                                  const EmbedHead& head,
-                                                                  const Backend& backend,
-                                                                  int64_t max_tokens,
-                                                                  int64_t max_sequences) {
+absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(
+    const Encoder& encoder, const EmbedHead& head, const Backend& backend, int64_t max_tokens,
+    int64_t max_sequences, const TaskHeads* heads) {
   constexpr int64_t kTokensMax = std::numeric_limits<int32_t>::max() / 2;
   if (max_tokens < 1 || max_tokens > kTokensMax || max_sequences < 1) {
     return InvalidArgument("a runner for " + std::to_string(max_tokens) + " tokens in " +
@@ -53,6 +51,10 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(const Encoder&
   std::unique_ptr<PackedRunner> runner(new PackedRunner(encoder, head, backend, max_tokens,
                                                         max_sequences, std::move(encoder_workspace),
                                                         std::move(embed_workspace)));
+  if (heads != nullptr && heads->any()) {
+    BERTRAND_ASSIGN_OR_RETURN(runner->head_runner_,
+                              HeadRunner::Create(*heads, backend, max_tokens));
+  }
   BERTRAND_ASSIGN_OR_RETURN(runner->stream_, backend.CreateStream(max_tokens));
   const int64_t block_size =
       3 * Aligned(max_tokens) + Aligned(max_sequences + 1) + 3 * Aligned(max_sequences);
@@ -89,6 +91,10 @@ absl::Status PackedRunner::Forward(std::span<const SequenceWork> batch) {
   }
   absl::Status status = RunEncoder(batch);
   for (size_t i = 0; status.ok() && i < groups_.size(); ++i) status = RunGroup(groups_[i], batch);
+  if (status.ok() && head_runner_ != nullptr) {
+    status = head_runner_->Run(*stream_, batch, packed_.cu_seqlens_host,
+                               encoder_workspace_.hidden(packed_.num_tokens()));
+  }
   // In any case: copies to the outputs may be under way.
   const absl::Status synchronized = backend_.Synchronize(*stream_);
   return status.ok() ? synchronized : status;
@@ -130,8 +136,15 @@ absl::Status PackedRunner::Check(std::span<const SequenceWork> batch, int64_t* n
 }
 
 absl::Status PackedRunner::CheckOutputs(const SequenceWork& work, size_t index) const {
-  if ((work.embed == nullptr) == (work.tokens == nullptr)) {
-    return Internal(Where(index) + "expected one of two outputs");
+  const int num_outputs = (work.embed != nullptr) + (work.tokens != nullptr) +
+                          (work.logits != nullptr) + (work.mask != nullptr) +
+                          (work.sparse != nullptr) + (work.beam != nullptr);
+  if (num_outputs != 1) {
+    return Internal(Where(index) + std::to_string(num_outputs) + " outputs, expected one");
+  }
+  if (work.embed == nullptr && work.tokens == nullptr) {
+    if (head_runner_ == nullptr) return Internal(Where(index) + "the checkpoint has no heads");
+    return Annotate(head_runner_->Check(work), "sequence " + std::to_string(index));
   }
   size_t have = 0, want = 0;
   if (work.embed != nullptr) {
@@ -222,7 +235,7 @@ void PackedRunner::PackGroups(std::span<const SequenceWork> batch) {
 int64_t PackedRunner::LastLayer(std::span<const SequenceWork> batch) const {
   int64_t last = 0;
   for (const SequenceWork& work : batch) {
-    if (work.embed != nullptr) return encoder_.config().num_layers;
+    if (work.tokens == nullptr) return encoder_.config().num_layers;
     for (const int32_t layer : work.tokens->layers) last = std::max<int64_t>(last, layer);
   }
   return last;

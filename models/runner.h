@@ -22,6 +22,7 @@
 
 #include "kernels/backend.h"
 #include "models/encoder/encoder.h"
+#include "models/head_runner.h"
 #include "models/model.h"
 #include "models/task/embed.h"
 
@@ -29,11 +30,10 @@ namespace bertrand {
 
 class PackedRunner : public ModelRunner {
  public:
-  static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(const Encoder& encoder,
-                                                             const EmbedHead& head,
-                                                             const Backend& backend,
-                                                             int64_t max_tokens,
-                                                             int64_t max_sequences);
+  // `heads` may be null: then no output may want one.
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
+      const Encoder& encoder, const EmbedHead& head, const Backend& backend, int64_t max_tokens,
+      int64_t max_sequences, const TaskHeads* heads = nullptr);
 
   absl::Status Forward(std::span<const SequenceWork> batch) override;
 
@@ -70,6 +70,7 @@ class PackedRunner : public ModelRunner {
   const int64_t max_tokens_, max_sequences_;
   EncoderWorkspace encoder_workspace_;
   EmbedWorkspace embed_workspace_;
+  std::unique_ptr<HeadRunner> head_runner_;  // null: no heads
   std::unique_ptr<Stream> stream_;
 
   std::unique_ptr<Buffer> block_;

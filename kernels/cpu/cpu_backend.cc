@@ -10,6 +10,7 @@
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/row_kernels.h"
+#include "kernels/cpu/score_kernels.h"
 #include "kernels/host_backend.h"
 #include "kernels/status.h"
 
@@ -107,6 +108,10 @@ class CpuBackend final : public HostBackend {
   absl::Status DoLayerNorm(Stream& stream, const LayerNormParams& params) const override;
   absl::Status DoPool(Stream& stream, const PoolParams& params) const override;
   absl::Status DoNormalize(Stream& stream, const NormalizeParams& params) const override;
+  absl::Status DoGather(Stream& stream, const GatherParams& params) const override;
+  absl::Status DoSoftmax(Stream& stream, const SoftmaxParams& params) const override;
+  absl::Status DoTopK(Stream& stream, const TopKParams& params) const override;
+  absl::Status DoSparsePool(Stream& stream, const SparsePoolParams& params) const override;
 
   // Calls visit(row) for `rows` rows, several to a tile where a row of `elements` is short.
   template <typename Visit>
@@ -129,6 +134,7 @@ class CpuBackend final : public HostBackend {
   const LinearKernels& linear_ = ChooseLinearKernels();
   const AttentionKernels& attention_ = ChooseAttentionKernels();
   const RowKernels& rows_ = ChooseRowKernels();
+  const ScoreKernels& scores_ = ChooseScoreKernels();
   const std::unique_ptr<Buffer> scratch_;
 };
 
@@ -338,6 +344,55 @@ absl::Status CpuBackend::DoNormalize(Stream&, const NormalizeParams& params) con
   const size_t width = static_cast<size_t>(params.x.dim(1));
   ForEachRow(params.x.dim(0), static_cast<double>(width), [&](int64_t row) {
     rows_.normalize(params.x.as<float>() + static_cast<size_t>(row) * width, width);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoGather(Stream&, const GatherParams& params) const {
+  const size_t width = static_cast<size_t>(params.x.dim(1));
+  const size_t y_width = static_cast<size_t>(params.y.dim(1));
+  ForEachRow(params.y.dim(0), static_cast<double>(width), [&](int64_t r) {
+    const float* row =
+        params.x.as<float>() + static_cast<size_t>(params.rows.as<int32_t>()[r]) * width;
+    std::copy_n(row, width,
+                params.y.as<float>() + static_cast<size_t>(r) * y_width +
+                    static_cast<size_t>(params.column));
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoSoftmax(Stream&, const SoftmaxParams& params) const {
+  const size_t width = static_cast<size_t>(params.x.dim(1));
+  ForEachRow(params.x.dim(0), 4 * static_cast<double>(width), [&](int64_t row) {
+    scores_.softmax(params.x.as<float>() + static_cast<size_t>(row) * width, width);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoTopK(Stream&, const TopKParams& params) const {
+  const size_t width = static_cast<size_t>(params.x.dim(1));
+  const size_t k = static_cast<size_t>(params.values.dim(1));
+  const bool all = params.columns.rank() == 0;
+  const size_t candidates = all ? width : static_cast<size_t>(params.columns.dim(0));
+  ForEachRow(params.x.dim(0), 2 * static_cast<double>(candidates), [&](int64_t r) {
+    const size_t row = static_cast<size_t>(r);
+    SelectLargest(params.x.as<float>() + row * width, all ? nullptr : params.columns.as<int32_t>(),
+                  candidates, k, params.values.as<float>() + row * k,
+                  params.indices.as<int32_t>() + row * k);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoSparsePool(Stream&, const SparsePoolParams& params) const {
+  constexpr size_t kColumns = 512;
+  const size_t rows = static_cast<size_t>(params.x.dim(0));
+  const size_t width = static_cast<size_t>(params.x.dim(1));
+  const double elements = static_cast<double>(rows * kColumns);
+  ForEachRow(static_cast<int64_t>(CeilDivide(width, kColumns)), elements, [&](int64_t block) {
+    const size_t column = static_cast<size_t>(block) * kColumns;
+    scores_.sparse_pool(params.x.as<float>() + column, rows, width,
+                        std::min(kColumns, width - column), params.sum, params.log_twice,
+                        params.y.as<float>() + column);
   });
   return absl::OkStatus();
 }

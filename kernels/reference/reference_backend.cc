@@ -8,6 +8,7 @@
 #include "kernels/host_backend.h"
 #include "kernels/layer_norm/layer_norm_reference.h"
 #include "kernels/pooling/pooling_reference.h"
+#include "kernels/scores/scores_reference.h"
 #include "kernels/status.h"
 
 namespace bertrand {
@@ -71,6 +72,22 @@ class ReferenceBackend final : public HostBackend {
   }
   absl::Status DoNormalize(Stream&, const NormalizeParams& params) const override {
     NormalizeReference(params);
+    return absl::OkStatus();
+  }
+  absl::Status DoGather(Stream&, const GatherParams& params) const override {
+    GatherReference(params);
+    return absl::OkStatus();
+  }
+  absl::Status DoSoftmax(Stream&, const SoftmaxParams& params) const override {
+    SoftmaxReference(params);
+    return absl::OkStatus();
+  }
+  absl::Status DoTopK(Stream&, const TopKParams& params) const override {
+    TopKReference(params);
+    return absl::OkStatus();
+  }
+  absl::Status DoSparsePool(Stream&, const SparsePoolParams& params) const override {
+    SparsePoolReference(params);
     return absl::OkStatus();
   }
 };

@@ -275,13 +275,43 @@ absl::StatusOr<std::vector<ModuleEntry>> ReadModuleList(const std::string& folde
   return modules;
 }
 
+absl::Status ReadSplade(const std::string& folder, SentenceModules* result) {
+  const std::string path = JoinPath(folder, "config.json");
+  BERTRAND_ASSIGN_OR_RETURN(const Json config, ReadJson(path));
+  ConfigReader reader(config, path);
+  const std::string strategy = reader.String("pooling_strategy", "max");
+  const std::string activation = reader.String("activation_function", "relu");
+  if (strategy != "max" && strategy != "sum") {
+    reader.FailUnimplemented("pooling_strategy", "is \"" + strategy + "\", served are max and sum");
+  }
+  if (activation != "relu" && activation != "log1p_relu") {
+    reader.FailUnimplemented("activation_function",
+                             "is \"" + activation + "\", served are relu and log1p_relu");
+  }
+  result->sparse_sum = strategy == "sum";
+  result->sparse_log_twice = activation == "log1p_relu";
+  result->pooling = {PoolingMode::kMean};
+  return reader.status();
+}
+
 absl::Status AddModule(const ModuleEntry& entry, size_t index, const std::string& path,
                        SentenceModules* result) {
   const std::string where = path + ": module " + std::to_string(index) + " is " + entry.type;
-  if ((entry.type == "Transformer") != (index == 0)) {
-    return Unimplemented(where + ", expected the first module, and no other, to be Transformer");
+  const bool is_sparse = entry.type == "MLMTransformer";
+  if ((entry.type == "Transformer" || is_sparse) != (index == 0)) {
+    return Unimplemented(where + ", expected the first module, and no other, to be Transformer " +
+                         "or MLMTransformer");
   }
-  if (entry.type == "Transformer") return ReadTransformer(entry.folder, result);
+  if (index == 0) {
+    result->is_sparse = is_sparse;
+    return ReadTransformer(entry.folder, result);
+  }
+  if (result->is_sparse != (entry.type == "SpladePooling") || (result->is_sparse && index > 1)) {
+    return Unimplemented(where +
+                         ", expected SpladePooling after MLMTransformer, nothing else, and " +
+                         "nowhere else");
+  }
+  if (result->is_sparse) return ReadSplade(entry.folder, result);
   if (entry.type == "Dropout") return absl::OkStatus();
   if (entry.type == "Pooling") {
     if (!result->pooling.empty()) return Unimplemented(where + ", after another Pooling");
@@ -317,6 +347,7 @@ absl::StatusOr<SentenceModules> ReadSentenceModules(const std::string& folder) {
     result.notes.push_back(folder + " has no modules.json: mean pooling, not normalised");
     return result;
   }
+  result.has_list = true;
   BERTRAND_ASSIGN_OR_RETURN(const std::vector<ModuleEntry> entries, ReadModuleList(folder));
   for (size_t index = 0; index < entries.size(); ++index) {
     BERTRAND_RETURN_IF_ERROR(AddModule(entries[index], index, path, &result));

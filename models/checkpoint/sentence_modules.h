@@ -38,6 +38,12 @@ struct SentenceModules {
   // False: tokens of the prompt, [CLS] included, are left out of the pooling.
   bool include_prompt = true;
   std::vector<SentenceModule> modules;
+  bool has_list = false;  // modules.json is there
+  // A SparseEncoder: MLMTransformer and SpladePooling. Its embeddings, for who asks for them all
+  // the same, are the mean.
+  bool is_sparse = false;
+  bool sparse_sum = false;        // `pooling_strategy`: "sum" instead of "max"
+  bool sparse_log_twice = false;  // `activation_function`: "log1p_relu" instead of "relu"
 
   std::optional<int64_t> max_seq_length;
   bool do_lower_case = false;

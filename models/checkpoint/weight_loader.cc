@@ -120,6 +120,29 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Linear(
   return linear;
 }
 
+absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::LinearOf(const std::string& weight,
+                                                                     const std::string& bias,
+                                                                     int64_t out_features,
+                                                                     int64_t in_features) {
+  BERTRAND_RETURN_IF_ERROR(files_.Check(weight, {out_features, in_features}));
+  if (!bias.empty()) BERTRAND_RETURN_IF_ERROR(files_.Check(bias, {out_features}));
+  MarkUsed(weight);
+  if (!bias.empty()) MarkUsed(bias);
+  if (pass_ == Pass::kCheck) return std::unique_ptr<PackedLinear>();
+  const auto weight_size = static_cast<size_t>(out_features * in_features);
+  const size_t bias_size = bias.empty() ? 0 : static_cast<size_t>(out_features);
+  BERTRAND_ASSIGN_OR_RETURN(const std::span<float> values, Scratch(weight_size + bias_size));
+  BERTRAND_RETURN_IF_ERROR(files_.Read(weight, 0, values.first(weight_size)));
+  if (bias_size > 0) BERTRAND_RETURN_IF_ERROR(files_.Read(bias, 0, values.subspan(weight_size)));
+  num_parameters_ += values.size();
+  BERTRAND_ASSIGN_OR_RETURN(
+      std::unique_ptr<PackedLinear> linear,
+      backend_.PackLinear(values.first(weight_size), values.subspan(weight_size), out_features,
+                          in_features));
+  weight_bytes_ += linear->size_bytes();
+  return linear;
+}
+
 absl::StatusOr<std::span<float>> WeightLoader::Scratch(size_t size) {
   if (size > scratch_size_) {
     scratch_size_ = 0;

@@ -59,9 +59,19 @@ class WeightLoader {
                                                        int64_t out_features_each,
                                                        int64_t in_features, bool with_bias = true);
 
+  // A layer of tensors by their full names, without looking for another: the weight [out, in], and
+  // the bias [out] unless it is empty.
+  absl::StatusOr<std::unique_ptr<PackedLinear>> LinearOf(const std::string& weight,
+                                                         const std::string& bias,
+                                                         int64_t out_features, int64_t in_features);
+
   // Of the kLoad pass.
   uint64_t num_parameters() const { return num_parameters_; }
   uint64_t weight_bytes() const { return weight_bytes_; }
+
+  // Full names of the tensors that were asked for, and one that is known and not needed.
+  const std::set<std::string, std::less<>>& used_tensors() const { return used_; }
+  void MarkUsed(const std::string& tensor_name) { used_.insert(tensor_name); }
 
   // The tensors that nothing asked for, but for those that end with one of `ignored_suffixes`; as
   // one line for the log, empty when there are none.

@@ -7,6 +7,7 @@
 #include "kernels/status.h"
 #include "models/checkpoint/config_reader.h"
 #include "models/checkpoint/file.h"
+#include "models/config/heads.h"
 
 namespace bertrand {
 namespace {
@@ -184,6 +185,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::stri
   RefuseUnimplemented(reader);
   entry->read(reader, &model);
   CheckHeads(reader, &model.encoder);
+  model.heads = ReadHeadConfig(reader, model.family, model.architecture, model.encoder);
   BERTRAND_RETURN_IF_ERROR(reader.status());
   return model;
 }

@@ -15,6 +15,7 @@
 
 #include "models/checkpoint/json.h"
 #include "models/config/encoder_config.h"
+#include "models/config/head_config.h"
 #include "models/model.h"
 
 namespace bertrand {
@@ -24,6 +25,7 @@ struct ModelConfig {
   std::string architecture;  // the first of `architectures`; empty when config.json has none
   EncoderConfig encoder;
   EncoderNames names;
+  HeadConfig heads;
 };
 
 // `path` goes into messages.

@@ -39,6 +39,7 @@ class ClassifyRequest final : public InputsRequest {
                   const ClassifyOptions& options);
   int64_t OutputBytes(int64_t num_tokens) const override;
   absl::Status LayOut(std::span<SequenceWork> sequences) override;
+  absl::StatusOr<std::vector<float>> Scores(size_t index);
 
   const ClassifyOptions options_;
   const size_t num_labels_;

@@ -31,7 +31,7 @@ class EmbedRequest final : public InputsRequest {
   // Values of a vector.
   int64_t dimensions() const { return dimensions_; }
   // Whether the vectors come out with length 1.
-  bool normalizes() const;
+  bool normalizes() const { return options_.normalize.value_or(model().description().normalizes); }
   int64_t answer_bytes() const override;
 
   // The vectors, [num_inputs, dimensions], in the request's memory: callers may change them.

@@ -14,6 +14,18 @@
 
 namespace bertrand {
 
+// How a task's inputs are tokenised.
+struct InputRules {
+  PrepareOptions prepare;
+  // False: a pair whose second text is empty is a single text, as transformers' `tokenizer(a, "")`
+  // has it. True: it is a pair, as sentence-transformers has it.
+  bool empty_second_is_pair = false;
+  // The tokenizer alone: the text behind `prompt` as it is, no limit, no check against the model.
+  bool tokenizer_alone = false;
+  // No sequence goes to the model, which therefore does not limit it.
+  bool any_length = false;
+};
+
 class InputsRequest : public TaskRequest {
  public:
   size_t num_inputs() const override { return inputs_.size(); }
@@ -40,11 +52,18 @@ class InputsRequest : public TaskRequest {
     size_t num_sequences() const { return plan.empty() ? 1 : plan.size(); }
   };
 
-  InputsRequest(const Model& model, std::vector<TaskInput> inputs, const PrepareOptions& options);
+  InputsRequest(const Model& model, std::vector<TaskInput> inputs, const InputRules& rules);
 
-  // Long texts become windows instead of being cut. InvalidArgument names the option. Before
-  // Prepare.
-  absl::Status UseWindows(int64_t window_tokens, int64_t overlap_tokens, std::string_view field);
+  // Long texts become windows instead of being cut: of `window_tokens` (0: the model's limit),
+  // special tokens included. InvalidArgument names the field. Before Prepare.
+  struct WindowFields {
+    std::string_view window = "long_input.window_tokens";
+    std::string_view overlap = "long_input.overlap_tokens";
+  };
+  absl::Status UseWindows(int64_t window_tokens, int64_t overlap_tokens,
+                          const WindowFields& fields);
+  // Windows if they are asked for; a mode that cannot apply is refused with the reason.
+  absl::Status UseLongInput(const LongInputOptions& options);
   bool uses_windows() const { return window_tokens_ > 0; }
 
   // The input's place in the request, for messages: "inputs[3]".
@@ -61,20 +80,24 @@ class InputsRequest : public TaskRequest {
   std::span<const Prepared> all_prepared() const { return prepared_; }
   // The index in encoding(input) of a sequence's token.
   size_t SourceToken(size_t input, size_t window, size_t token) const;
-  const PrepareOptions& options() const { return options_; }
+  const InputRules& rules() const { return rules_; }
 
  private:
-  absl::Status PrepareText(size_t index, Prepared* prepared);
+  absl::Status PrepareOne(const TaskInput& input, Prepared* prepared) const;
+  absl::Status CheckLength(const Prepared& prepared) const;
 
   const Model& model_;
   const std::vector<TaskInput> inputs_;
-  PrepareOptions options_;
+  InputRules rules_;
   int64_t window_tokens_ = 0, overlap_tokens_ = 0;  // 0: no windows
   std::vector<Prepared> prepared_;
   std::vector<WindowSequences> windows_;  // of each input that has any
   std::vector<SequenceWork> sequences_;
   bool laid_out_ = false;
 };
+
+// At most one of the two may be set.
+absl::Status CheckPrompt(std::string_view prompt_name, std::string_view prompt);
 
 // Internal, naming the input, when a value is NaN or infinite: a broken checkpoint or kernel.
 absl::Status CheckFinite(std::span<const float> values, const std::string& input_name);

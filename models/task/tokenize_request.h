@@ -33,7 +33,7 @@ class TokenizeRequest final : public InputsRequest {
   absl::StatusOr<bool> NextStage() override { return false; }
 
  private:
-  TokenizeRequest(const Model& model, std::vector<TaskInput> inputs, const PrepareOptions& options);
+  TokenizeRequest(const Model& model, std::vector<TaskInput> inputs, const InputRules& rules);
   int64_t OutputBytes(int64_t) const override { return 0; }
   absl::Status LayOut(std::span<SequenceWork>) override { return absl::OkStatus(); }
 };

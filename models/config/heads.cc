@@ -1,0 +1,324 @@
+#include "models/config/heads.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace bertrand {
+namespace {
+
+constexpr int64_t kLabelsMax = 1 << 17;
+constexpr int64_t kWidthMax = 1 << 17;
+
+// What the class in `architectures` was made for. kUnknown: config.json does not say.
+enum class Purpose : uint8_t {
+  kUnknown,
+  kSequence,
+  kTokens,
+  kAnswers,
+  kMaskedLm,
+  kPreTraining,
+  kChoice,
+  kOther,
+};
+
+Purpose PurposeOf(std::string_view architecture) {
+  constexpr std::pair<std::string_view, Purpose> kSuffixes[] = {
+      {"ForSequenceClassification", Purpose::kSequence},
+      {"ForTokenClassification", Purpose::kTokens},
+      {"ForQuestionAnswering", Purpose::kAnswers},
+      {"ForQuestionAnsweringSimple", Purpose::kAnswers},
+      {"ForMaskedLM", Purpose::kMaskedLm},
+      {"ForPreTraining", Purpose::kPreTraining},
+      {"ForMultipleChoice", Purpose::kChoice},
+  };
+  if (architecture.empty()) return Purpose::kUnknown;
+  for (const auto& [suffix, purpose] : kSuffixes) {
+    if (architecture.ends_with(suffix)) return purpose;
+  }
+  return Purpose::kOther;
+}
+
+// ---- Labels
+
+std::string NameOfLabel(int64_t id) { return "LABEL_" + std::to_string(id); }
+
+// `id2label`, {"0": "NEG", "1": "POS"}; without it num_labels (2) of LABEL_0, LABEL_1, ...
+// (configuration_utils.py).
+std::vector<std::string> ReadLabels(ConfigReader& reader) {
+  std::vector<std::string> labels;
+  const Json* table = reader.Find("id2label");
+  if (table == nullptr) {
+    const int64_t count = reader.Int("num_labels", 2, 1, kLabelsMax);
+    for (int64_t id = 0; id < count; ++id) labels.push_back(NameOfLabel(id));
+    return labels;
+  }
+  labels.resize(table->members().size());
+  std::vector<bool> seen(labels.size());
+  for (const auto& [key, value] : table->members()) {
+    size_t id = 0;
+    const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
+    const std::string* text = value.as_string();
+    if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size() || id >= labels.size() ||
+        seen[id] || text == nullptr) {
+      reader.Fail("id2label", "has \"" + key + "\", expected the ids 0 to " +
+                                  std::to_string(labels.size() - 1) + ", each with a name");
+      return labels;
+    }
+    seen[id] = true;
+    labels[id] = *text;
+  }
+  if (labels.empty()) reader.Fail("id2label", "is empty, expected at least one label");
+  return labels;
+}
+
+bool StartsWithEntail(std::string_view label) {
+  constexpr std::string_view kStart = "entail";
+  return label.size() >= kStart.size() &&
+         std::equal(kStart.begin(), kStart.end(), label.begin(),
+                    [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); });
+}
+
+// pipelines/zero_shot_classification.py, entailment_id: the first of label2id, in the file's order,
+// that starts with "entail"; none: the last label.
+int64_t FindEntailment(const ConfigReader& reader, const std::vector<std::string>& labels) {
+  const auto last = static_cast<int64_t>(labels.size()) - 1;
+  if (const Json* table = reader.Find("label2id"); table != nullptr && table->is_object()) {
+    for (const auto& [label, id] : table->members()) {
+      if (!StartsWithEntail(label)) continue;
+      const std::optional<int64_t> value = id.as_int();
+      return value && *value >= 0 && *value <= last ? *value : last;
+    }
+    return last;
+  }
+  for (size_t id = 0; id < labels.size(); ++id) {
+    if (StartsWithEntail(labels[id])) return static_cast<int64_t>(id);
+  }
+  return last;
+}
+
+// ---- Scores
+
+// pipelines/text_classification.py, postprocess.
+ScoreFunction ReadClassifyFunction(ConfigReader& reader, size_t num_labels) {
+  const std::string problem = reader.String("problem_type", "");
+  if (problem == "regression") return ScoreFunction::kNone;
+  if (problem == "multi_label_classification" || num_labels == 1) return ScoreFunction::kSigmoid;
+  return ScoreFunction::kSoftmax;
+}
+
+std::string_view LastComponent(std::string_view path) {
+  const size_t dot = path.rfind('.');
+  return dot == std::string_view::npos ? path : path.substr(dot + 1);
+}
+
+// CrossEncoder.get_default_activation_fn: the file's, else a sigmoid for one label.
+void ReadCrossEncoder(ConfigReader& reader, HeadConfig* heads) {
+  ScoreFunction& function = heads->traits.rerank;
+  function = heads->labels.size() == 1 ? ScoreFunction::kSigmoid : ScoreFunction::kNone;
+  std::string name = reader.String("sbert_ce_default_activation_function", "");
+  if (const Json* own = reader.Find("sentence_transformers"); own != nullptr) {
+    const Json* value = own->FindNonNull("activation_fn");
+    const std::string* text = value == nullptr ? nullptr : value->as_string();
+    if (text != nullptr) name = *text;
+  }
+  // Another's code is not run; CrossEncoder falls back to the default too.
+  if (!name.starts_with("torch.")) return;
+  const std::string_view last = LastComponent(name);
+  if (last == "Sigmoid") {
+    function = ScoreFunction::kSigmoid;
+  } else if (last == "Identity") {
+    function = ScoreFunction::kNone;
+  } else {
+    reader.FailUnimplemented("sentence_transformers.activation_fn",
+                             "is \"" + name + "\", served are Identity and Sigmoid");
+  }
+}
+
+// ---- Names
+
+// What the families' heads are made of.
+struct Parts {
+  Purpose purpose;
+  int64_t num_labels = 0, hidden = 0, embedding = 0;
+  Activation activation{};
+  float eps = 0;
+};
+
+void AddLogits(HeadConfig* heads, LogitsHeadNames names) {
+  heads->logits.push_back(std::move(names));
+}
+
+// Layers that most families have: `classifier` on every token, `qa_outputs`.
+void AddTokenHeads(const Parts& parts, HeadConfig* heads) {
+  if (parts.purpose == Purpose::kTokens) {
+    AddLogits(heads,
+              {LogitsHead::kTokenClassifier, false, false, {{"classifier", parts.num_labels}}});
+  }
+  AddLogits(heads, {LogitsHead::kAnswerSpan, false, false, {{"qa_outputs", 2}}});
+}
+
+bool MayBeSequence(const Parts& parts) {
+  return parts.purpose == Purpose::kSequence || parts.purpose == Purpose::kUnknown;
+}
+
+void NameBert(const Parts& parts, ConfigReader&, HeadConfig* heads) {
+  if (MayBeSequence(parts)) {
+    AddLogits(heads, {LogitsHead::kClassifier, true, false, {{"classifier", parts.num_labels}}});
+  }
+  AddTokenHeads(parts, heads);
+  AddLogits(heads, {LogitsHead::kNextSentence, true, false, {{"cls.seq_relationship", 2}}});
+  heads->masked_lm.layers = {{"cls.predictions.transform.dense", parts.hidden, parts.activation,
+                              "cls.predictions.transform.LayerNorm", parts.eps}};
+  heads->masked_lm.decoder = "cls.predictions.decoder";
+  heads->masked_lm.bias_tensors = {"cls.predictions.bias", "cls.predictions.decoder.bias"};
+}
+
+// `classifier.dense` and `classifier.out_proj` on the first token.
+void AddTwoLayerClassifier(const Parts& parts, Activation activation, HeadConfig* heads) {
+  AddLogits(heads, {LogitsHead::kClassifier,
+                    false,
+                    false,
+                    {{"classifier.dense", parts.hidden, activation},
+                     {"classifier.out_proj", parts.num_labels}}});
+}
+
+void NameRoberta(const Parts& parts, ConfigReader&, HeadConfig* heads) {
+  AddTwoLayerClassifier(parts, Activation::kTanh, heads);
+  AddTokenHeads(parts, heads);
+  // modeling_roberta.py: gelu, whatever hidden_act says.
+  heads->masked_lm.layers = {
+      {"lm_head.dense", parts.hidden, Activation::kGeluErf, "lm_head.layer_norm", parts.eps}};
+  heads->masked_lm.decoder = "lm_head.decoder";
+  heads->masked_lm.bias_tensors = {"lm_head.bias", "lm_head.decoder.bias"};
+}
+
+void NameAlbert(const Parts& parts, ConfigReader&, HeadConfig* heads) {
+  if (MayBeSequence(parts)) {
+    AddLogits(heads, {LogitsHead::kClassifier, true, false, {{"classifier", parts.num_labels}}});
+  }
+  AddTokenHeads(parts, heads);
+  AddLogits(heads, {LogitsHead::kSentenceOrder, true, false, {{"sop_classifier.classifier", 2}}});
+  heads->masked_lm.layers = {
+      {"predictions.dense", parts.embedding, parts.activation, "predictions.LayerNorm", parts.eps}};
+  heads->masked_lm.decoder = "predictions.decoder";
+  heads->masked_lm.bias_tensors = {"predictions.bias", "predictions.decoder.bias"};
+}
+
+void NameDistilBert(const Parts& parts, ConfigReader&, HeadConfig* heads) {
+  if (parts.purpose != Purpose::kChoice) {
+    AddLogits(heads, {LogitsHead::kClassifier,
+                      false,
+                      false,
+                      {{"pre_classifier", parts.hidden, Activation::kRelu},
+                       {"classifier", parts.num_labels}}});
+  }
+  AddTokenHeads(parts, heads);
+  heads->masked_lm.layers = {
+      {"vocab_transform", parts.hidden, parts.activation, "vocab_layer_norm", 1e-12f}};
+  heads->masked_lm.decoder = "vocab_projector";
+  heads->masked_lm.bias_tensors = {"vocab_projector.bias"};
+}
+
+void NameElectra(const Parts& parts, ConfigReader&, HeadConfig* heads) {
+  AddTwoLayerClassifier(parts, Activation::kGeluErf, heads);
+  AddTokenHeads(parts, heads);
+  AddLogits(heads, {LogitsHead::kReplacedToken,
+                    false,
+                    false,
+                    {{"discriminator_predictions.dense", parts.hidden, parts.activation},
+                     {"discriminator_predictions.dense_prediction", 1}}});
+  // modeling_electra.py: gelu, whatever hidden_act says.
+  heads->masked_lm.layers = {{"generator_predictions.dense", parts.embedding, Activation::kGeluErf,
+                              "generator_predictions.LayerNorm", parts.eps}};
+  heads->masked_lm.decoder = "generator_lm_head";
+  heads->masked_lm.bias_tensors = {"generator_lm_head.bias"};
+}
+
+void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
+  heads->traits.context_first = true;
+  heads->traits.memory_tokens = reader.Int("mem_len", 0, 0, 1 << 20);
+  if (parts.purpose != Purpose::kChoice) {
+    LogitsHeadNames names{LogitsHead::kClassifier, false, true, {}};
+    const std::string type = reader.String("summary_type", "last");
+    if (type == "first") names.on_last_token = false;
+    if (type != "first" && type != "last" && type != "cls_index") {
+      reader.FailUnimplemented("summary_type",
+                               "is \"" + type + "\", served are last, first and cls_index");
+    }
+    const std::string activation = reader.String("summary_activation", "tanh");
+    if (!activation.empty() && activation != "tanh") {
+      reader.FailUnimplemented("summary_activation",
+                               "is \"" + activation + "\", served are tanh and none");
+    }
+    if (reader.Bool("summary_use_proj", true)) {
+      names.layers.push_back({"sequence_summary.summary", parts.hidden,
+                              activation.empty() ? Activation::kNone : Activation::kTanh});
+    } else {
+      reader.FailUnimplemented("summary_use_proj", "is false");
+    }
+    names.layers.push_back({"logits_proj", parts.num_labels});
+    AddLogits(heads, std::move(names));
+  }
+  AddTokenHeads(parts, heads);
+  BeamNames& beam = heads->beam;
+  beam.start = "start_logits.dense";
+  beam.end_dense = "end_logits.dense_0";
+  beam.end_norm = "end_logits.LayerNorm";
+  beam.end = "end_logits.dense_1";
+  beam.class_dense = "answer_class.dense_0";
+  beam.class_out = "answer_class.dense_1";
+  beam.norm_eps = parts.eps;
+  constexpr int64_t kBeamMax = 100;
+  beam.num_starts = reader.Int("start_n_top", 5, 1, kBeamMax);
+  beam.num_ends = reader.Int("end_n_top", 5, 1, kBeamMax);
+}
+
+}  // namespace
+
+HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string& architecture,
+                          const EncoderConfig& encoder) {
+  HeadConfig heads;
+  heads.labels = ReadLabels(reader);
+  heads.traits.entailment = FindEntailment(reader, heads.labels);
+  heads.traits.contradiction =
+      heads.traits.entailment == 0 ? static_cast<int64_t>(heads.labels.size()) - 1 : 0;
+  heads.traits.classify = ReadClassifyFunction(reader, heads.labels.size());
+  ReadCrossEncoder(reader, &heads);
+
+  Parts parts;
+  parts.purpose = PurposeOf(architecture);
+  parts.num_labels = static_cast<int64_t>(heads.labels.size());
+  parts.hidden = encoder.hidden_size;
+  parts.embedding = reader.Int("embedding_size", 128, 1, kWidthMax);
+  parts.activation = encoder.activation;
+  parts.eps = encoder.layer_norm_eps;
+  switch (family) {
+    case Family::kBert:
+      NameBert(parts, reader, &heads);
+      break;
+    case Family::kRoberta:
+      NameRoberta(parts, reader, &heads);
+      break;
+    case Family::kAlbert:
+      NameAlbert(parts, reader, &heads);
+      break;
+    case Family::kDistilBert:
+      NameDistilBert(parts, reader, &heads);
+      break;
+    case Family::kElectra:
+      NameElectra(parts, reader, &heads);
+      break;
+    case Family::kXlnet:
+      NameXlnet(parts, reader, &heads);
+      break;
+  }
+  heads.is_next_sentence = architecture.ends_with("ForNextSentencePrediction");
+  heads.masked_lm.tied = reader.Bool("tie_word_embeddings", true);
+  return heads;
+}
+
+}  // namespace bertrand

@@ -1,0 +1,15 @@
+#pragma once
+
+// config.json -> HeadConfig, beside families.h: the other place that knows families by name.
+
+#include "models/checkpoint/config_reader.h"
+#include "models/config/encoder_config.h"
+#include "models/config/head_config.h"
+
+namespace bertrand {
+
+// `architecture`: the first of config.json's, empty when there is none. Errors go into `reader`.
+HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string& architecture,
+                          const EncoderConfig& encoder);
+
+}  // namespace bertrand
