@@ -187,7 +187,7 @@ void Engine::WaitIdle() {
 
 // ---- Tokenizing
 
-void Engine::Start(std::shared_ptr<Job> job) {
+void Engine::Start(const std::shared_ptr<Job>& job) {
   job->engine_.store(this);
   {
     MutexLock lock(mutex_);
