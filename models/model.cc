@@ -310,6 +310,12 @@ absl::Status Model::CheckTask(Task task) const {
   return FailedPrecondition(note.empty() ? message : message + "; " + note);
 }
 
+absl::StatusOr<std::unique_ptr<SequenceMemory>> Model::NewMemory(int64_t) const {
+  return FailedPrecondition("this model has no memory: it cannot run a document as segments");
+}
+
+int64_t Model::MemoryBytes(int64_t) const { return 0; }
+
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& folder,
                                                    const Backend& backend,
                                                    const LoadOptions& options) {
