@@ -18,6 +18,9 @@
 namespace bertrand {
 namespace {
 
+// Type ids that tokenizers give to a pair: 0 and 1.
+constexpr int64_t kTokenizerTypes = 2;
+
 // Length of a prompt that is tokenised alone, as sentence-transformers measures it
 // (SentenceTransformer.py, _get_prompt_length).
 struct PromptLength {
@@ -223,7 +226,9 @@ absl::Status LoadedModel::CheckRanges(const Encoding& encoding) const {
                              ", the model embeds ids below " +
                              std::to_string(description_.vocab_size));
     }
-    if (encoding.type_ids[i] >= std::max<int64_t>(1, description_.num_token_types)) {
+    // A model without token types looks at none, whatever its tokenizer gives.
+    const int64_t num_types = description_.num_token_types;
+    if (num_types > 0 && encoding.type_ids[i] >= num_types) {
       return InvalidArgument("the text has token type " + std::to_string(encoding.type_ids[i]) +
                              ", the model has " + std::to_string(description_.num_token_types) +
                              ": it takes no pairs");
@@ -244,7 +249,9 @@ absl::Status LoadedModel::PrepareIds(std::span<const uint32_t> ids,
     return InvalidArgument("type_ids: " + std::to_string(type_ids.size()) +
                            " given, expected none or " + std::to_string(size));
   }
-  const int64_t num_types = std::max<int64_t>(1, description_.num_token_types);
+  // A model without token types looks at none; what its own tokenizer may give is in order.
+  const int64_t num_types =
+      description_.num_token_types > 0 ? description_.num_token_types : kTokenizerTypes;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= description_.vocab_size) {
       return InvalidArgument("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
