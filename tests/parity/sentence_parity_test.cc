@@ -14,7 +14,7 @@
 namespace bertrand {
 namespace {
 
-// As in bert_parity_test.cc.
+// As in encoder_parity_test.cc.
 constexpr float kTolerance = 3e-5f;
 
 struct Case {
