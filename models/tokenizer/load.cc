@@ -8,10 +8,12 @@
 
 #include "kernels/status.h"
 #include "models/checkpoint/json.h"
+#include "models/tokenizer/bpe.h"
 #include "models/tokenizer/json_fields.h"
 #include "models/tokenizer/pipeline.h"
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/tokenizer_config.h"
+#include "models/tokenizer/unigram.h"
 
 namespace bertrand {
 namespace {
@@ -50,22 +52,45 @@ absl::StatusOr<std::optional<Json>> ReadJson(const std::string& path) {
 
 const Json* OrNull(const std::optional<Json>& json) { return json.has_value() ? &*json : nullptr; }
 
-// tokenizer.json of before there were types: {"unk_token", "continuing_subword_prefix",
-// "max_input_chars_per_word", "vocab"}.
-bool IsUntypedWordPiece(const Json& model) {
-  return model.Find("type") == nullptr && model.Find("continuing_subword_prefix") != nullptr &&
-         model.Find("max_input_chars_per_word") != nullptr && model.Find("merges") == nullptr;
+// In a tokenizer.json of before there were types, a model is known by its fields.
+absl::StatusOr<std::string> TypeOfModel(const Json& model) {
+  const bool untyped = model.Find("type") == nullptr;
+  if (untyped && model.Find("merges") != nullptr) return std::string("BPE");
+  const Json* vocab = model.Find("vocab");
+  if (untyped && vocab != nullptr && vocab->is_array()) return std::string("Unigram");
+  if (untyped && model.Find("continuing_subword_prefix") != nullptr &&
+      model.Find("max_input_chars_per_word") != nullptr) {
+    return std::string("WordPiece");
+  }
+  return JsonFields(model, "model").String("type");
 }
 
-absl::StatusOr<std::unique_ptr<WordPiece>> ParseModel(const Json& json) {
+// Byte-level models take words from ByteLevel, and other models from anything else.
+absl::Status ParseModel(const Json& json, PipelineParts* parts) {
   const Json* model = json.Find("model");
   if (model == nullptr || !model->is_object()) return InvalidArgument("`model` must be an object");
-  if (!IsUntypedWordPiece(*model)) {
-    std::string type;
-    BERTRAND_ASSIGN_OR_RETURN(type, JsonFields(*model, "model").String("type"));
-    if (type != "WordPiece") return NotSupported("model", type, "WordPiece is");
+  std::string type;
+  BERTRAND_ASSIGN_OR_RETURN(type, TypeOfModel(*model));
+  const bool byte_level = parts->pre_tokenizer_traits.byte_level.has_value();
+  if (byte_level && type != "BPE") {
+    return Unimplemented("model: " + type + " behind the pre_tokenizer ByteLevel is not supported");
   }
-  return ParseWordPiece(*model);
+  if (type == "WordPiece") {
+    std::unique_ptr<WordPiece> word_piece;
+    BERTRAND_ASSIGN_OR_RETURN(word_piece, ParseWordPiece(*model));
+    parts->word_piece = word_piece.get();
+    parts->model = std::move(word_piece);
+  } else if (type == "BPE") {
+    BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseBpe(*model, byte_level));
+  } else if (type == "Unigram") {
+    if (parts->post_processor.trim_offsets) {
+      return Unimplemented("post_processor: `trim_offsets` with a Unigram model is not supported");
+    }
+    BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseUnigram(*model));
+  } else {
+    return NotSupported("model", type, "BPE, Unigram and WordPiece are");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status AddOwnTokens(const Json& json, PipelineParts* parts) {
@@ -86,12 +111,12 @@ absl::StatusOr<PipelineParts> ParseTokenizerJson(const Json& json) {
     return InvalidArgument(std::string("must be an object, but it is ") + json.KindName());
   }
   PipelineParts parts;
-  BERTRAND_ASSIGN_OR_RETURN(parts.model, ParseModel(json));
   BERTRAND_ASSIGN_OR_RETURN(parts.normalizer,
                             ParseNormalizer(json.Find("normalizer"), &parts.bert_normalizer));
   BERTRAND_ASSIGN_OR_RETURN(parts.pre_tokenizer, ParsePreTokenizer(json.Find("pre_tokenizer"),
-                                                                   &parts.bert_pre_tokenizer));
+                                                                   &parts.pre_tokenizer_traits));
   BERTRAND_ASSIGN_OR_RETURN(parts.post_processor, ParsePostProcessor(json.Find("post_processor")));
+  BERTRAND_RETURN_IF_ERROR(ParseModel(json, &parts));
   BERTRAND_ASSIGN_OR_RETURN(parts.decoder, ParseDecoder(json.Find("decoder")));
   BERTRAND_RETURN_IF_ERROR(AddOwnTokens(json, &parts));
   if (const Json* truncation = json.FindNonNull("truncation")) {
@@ -147,15 +172,14 @@ absl::StatusOr<PipelineParts> PartsFromVocabText(std::string_view text,
   BERTRAND_ASSIGN_OR_RETURN(vocabulary, ParseVocabText(text));
   WordPieceOptions options;
   options.unk_token = config.unk_token;
-  BERTRAND_ASSIGN_OR_RETURN(parts.model,
+  std::unique_ptr<WordPiece> word_piece;
+  BERTRAND_ASSIGN_OR_RETURN(word_piece,
                             WordPiece::Create(std::move(vocabulary), std::move(options)));
+  parts.word_piece = word_piece.get();
+  parts.model = std::move(word_piece);
   parts.bert_normalizer.emplace();  // ApplyConfig sets its options
-  bool is_bert;
-  Json pre_tokenizer;
-  BERTRAND_ASSIGN_OR_RETURN(pre_tokenizer,
-                            Json::Parse("{\"type\": \"BertPreTokenizer\"}", "vocab.txt"));
-  BERTRAND_ASSIGN_OR_RETURN(parts.pre_tokenizer, ParsePreTokenizer(&pre_tokenizer, &is_bert));
-  parts.bert_pre_tokenizer = true;
+  parts.pre_tokenizer = MakeBertPreTokenizer();
+  parts.pre_tokenizer_traits.is_bert = true;
   parts.decoder = MakeWordPieceDecoder("##", true);
   // The default of BERT's slow tokenizers, which goes over to the fast one that is made of them.
   parts.clean_up_tokenization_spaces = true;
