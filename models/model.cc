@@ -92,6 +92,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadedModel::Load(const std::string& fold
 // tokenizer's own limit; the position table bounds both.
 absl::Status LoadedModel::SetLimits(const std::string& folder) {
   int64_t limit = encoder_->config().max_tokens();
+  description_.max_ids = limit;
   if (modules_.max_seq_length) {
     limit = std::min(limit, *modules_.max_seq_length);
   } else if (const std::optional<int64_t> length = tokenizer_->model_max_length()) {
@@ -236,9 +237,9 @@ absl::Status LoadedModel::PrepareIds(std::span<const uint32_t> ids,
                                      std::span<const uint32_t> type_ids,
                                      PreparedInput* input) const {
   const auto size = static_cast<int64_t>(ids.size());
-  if (size < 1 || size > description_.max_tokens) {
+  if (size < 1 || size > description_.max_ids) {
     return InvalidArgument("ids: " + std::to_string(size) + " given, expected 1 to " +
-                           std::to_string(description_.max_tokens));
+                           std::to_string(description_.max_ids));
   }
   if (!type_ids.empty() && type_ids.size() != ids.size()) {
     return InvalidArgument("type_ids: " + std::to_string(type_ids.size()) +

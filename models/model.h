@@ -59,7 +59,10 @@ struct ModelDescription {
   std::vector<Task> tasks;   // the primary one first
   int64_t hidden_size = 0, num_layers = 0, num_heads = 0, vocab_size = 0;
   int64_t num_token_types = 0;
-  int64_t max_tokens = 0;  // of one input, special tokens included; 0: no limit
+  // Of one input, special tokens included; 0: no limit. Text is cut to max_tokens, which a
+  // checkpoint may set below what its encoder has positions for; ids that a client has made itself
+  // may have max_ids.
+  int64_t max_tokens = 0, max_ids = 0;
   int64_t embedding_dimensions = 0;
   bool normalizes = false;  // whether the checkpoint's embeddings end with Normalize
   std::vector<std::string> labels;
@@ -150,7 +153,7 @@ class Model {
   // prompt_name together, too long with kFail. Thread-safe, reuses the memory of `input`.
   virtual absl::Status Prepare(const TextInput& text, const PrepareOptions& options,
                                PreparedInput* input) const = 0;
-  // Ids given by the client, special tokens included: length (>= 1, the model's limit), ranges, and
+  // Ids given by the client, special tokens included: length (1 to max_ids), ranges, and
   // as many type ids as ids (or none: all 0).
   virtual absl::Status PrepareIds(std::span<const uint32_t> ids, std::span<const uint32_t> type_ids,
                                   PreparedInput* input) const = 0;
