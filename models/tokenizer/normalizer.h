@@ -126,6 +126,9 @@ void DecomposeCanonically(NormalizedText* text, NormalizedText* spare);
 void RemoveNonspacingMarks(NormalizedText* text, NormalizedText* spare);
 void LowerCase(NormalizedText* text, NormalizedText* spare);
 
+using NormalizerList = std::vector<std::unique_ptr<Normalizer>>;
+std::unique_ptr<Normalizer> MakeSequenceNormalizer(NormalizerList steps);
+
 // Null for `"normalizer": null`. Errors name types that are not supported. `bert`, when not null,
 // gets the options if the normalizer is a BertNormalizer.
 absl::StatusOr<std::unique_ptr<Normalizer>> ParseNormalizer(

@@ -211,6 +211,10 @@ constexpr NamedStep kSteps[] = {
 
 }  // namespace
 
+std::unique_ptr<Normalizer> MakeSequenceNormalizer(NormalizerList steps) {
+  return std::make_unique<SequenceNormalizer>(std::move(steps));
+}
+
 NormalizerOr ParseNormalizer(const Json* json, std::optional<BertNormalizerOptions>* bert) {
   if (json == nullptr || json->is_null()) return std::unique_ptr<Normalizer>();
   const JsonFields fields(*json, "normalizer");

@@ -120,6 +120,7 @@ namespace {
 absl::Status ParseTrimming(const JsonFields& fields, PostProcessor* result) {
   BERTRAND_ASSIGN_OR_RETURN(result->trim_offsets, fields.Bool("trim_offsets"));
   BERTRAND_ASSIGN_OR_RETURN(result->add_prefix_space, fields.Bool("add_prefix_space"));
+  result->has_options = true;
   return absl::OkStatus();
 }
 

@@ -32,6 +32,8 @@ struct PostProcessor {
   bool trim_offsets = false;
   // With trim_offsets: the text was given a space, so one at its beginning is no part of it.
   bool add_prefix_space = true;
+  // The two are options of its type, which a tokenizer's class may override.
+  bool has_options = false;
 
   const std::vector<TemplatePiece>& Pieces(bool is_pair) const { return is_pair ? pair : single; }
   int64_t NumSpecialTokens(bool is_pair) const;
