@@ -225,7 +225,7 @@ absl::Status FinishConversion(const TokenizerConfig& config, PipelineParts* part
   switch (config.kind) {
     case TokenizerKind::kRoberta:
       parts->post_processor = RobertaPostProcessor(*cls_id, *sep_id);
-      parts->post_processor.trim_offsets = true;
+      parts->post_processor.trim_offsets = config.trim_offsets;
       parts->post_processor.add_prefix_space = config.add_prefix_space;
       parts->post_processor.has_options = true;
       break;
