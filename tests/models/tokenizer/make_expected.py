@@ -166,6 +166,10 @@ def write_json(path, value):
     path.write_text(json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
+def write_hashes(name, tokenizer):
+    (DATA / f"{name}.crc").write_text("\n".join(f"{h:08x}" for h in code_point_hashes(tokenizer)) + "\n")
+
+
 def folders():
     """Checkpoint folders without tokenizer.json, or whose tokenizer_config.json overrides it:
     name -> {file: text}."""
@@ -238,6 +242,26 @@ def folders():
     }
 
 
+def code_point_tokenizers():
+    """Those of other models whose code points are hashed, too: name -> tokenizers.Tokenizer."""
+    from transformers import AutoTokenizer
+
+    yield "bpe_prefix", load(make_tokenizers.bpe_tokenizers()["bpe_prefix"])
+    yield "unigram_spaces", load(make_tokenizers.unigram_tokenizers()["unigram_spaces"])
+    for name in ("xlm_roberta_slow", "xlnet_slow"):
+        with tempfile.TemporaryDirectory() as folder:
+            write_folder(folder, folders()[name])
+            yield name, AutoTokenizer.from_pretrained(folder).backend_tokenizer
+
+
+def write_folder(folder, files):
+    for file, content in files.items():
+        content = content if isinstance(content, str) else json.dumps(content)
+        known = content.startswith("@")
+        data = (make_tokenizers.TRAINED / content[1:]).read_bytes() if known else content.encode()
+        (Path(folder) / file).write_bytes(data)
+
+
 def folder_cases():
     from transformers import AutoTokenizer
 
@@ -245,11 +269,7 @@ def folder_cases():
     result = {}
     for name, files in folders().items():
         with tempfile.TemporaryDirectory() as folder:
-            for file, content in files.items():
-                content = content if isinstance(content, str) else json.dumps(content)
-                known = content.startswith("@")
-                data = (make_tokenizers.TRAINED / content[1:]).read_bytes() if known else content.encode()
-                (Path(folder) / file).write_bytes(data)
+            write_folder(folder, files)
             t = AutoTokenizer.from_pretrained(folder)
         cases = []
         for text in texts:
@@ -275,8 +295,13 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--only-characters", action="store_true")
     parser.add_argument("--only-cases", action="store_true", help="not the code points")
+    parser.add_argument("--only-models", action="store_true", help="the code points of BPE and Unigram alone")
     args = parser.parse_args()
     DATA.mkdir(exist_ok=True)
+    if args.only_models:
+        for name, tokenizer in code_point_tokenizers():
+            write_hashes(name, tokenizer)
+        return
     if not args.only_cases:
         (DATA / "characters.txt").write_text("\n".join(f"{c:x}" for c in characters()) + "\n")
     if args.only_characters:
@@ -292,8 +317,9 @@ def main():
     if args.only_cases:
         return
     for name, text in make_tokenizers.char_tokenizers().items():
-        hashes = code_point_hashes(load(text))
-        (DATA / f"{name}.crc").write_text("\n".join(f"{h:08x}" for h in hashes) + "\n")
+        write_hashes(name, load(text))
+    for name, tokenizer in code_point_tokenizers():
+        write_hashes(name, tokenizer)
 
 
 if __name__ == "__main__":
