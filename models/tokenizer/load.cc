@@ -1,5 +1,6 @@
 // Tokenizer::Load and FromJson: the files of a checkpoint into the parts of a Pipeline.
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -8,10 +9,13 @@
 
 #include "kernels/status.h"
 #include "models/checkpoint/json.h"
+#include "models/tokenizer/bpe.h"
+#include "models/tokenizer/conversion.h"
 #include "models/tokenizer/json_fields.h"
 #include "models/tokenizer/pipeline.h"
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/tokenizer_config.h"
+#include "models/tokenizer/unigram.h"
 
 namespace bertrand {
 namespace {
@@ -50,22 +54,45 @@ absl::StatusOr<std::optional<Json>> ReadJson(const std::string& path) {
 
 const Json* OrNull(const std::optional<Json>& json) { return json.has_value() ? &*json : nullptr; }
 
-// tokenizer.json of before there were types: {"unk_token", "continuing_subword_prefix",
-// "max_input_chars_per_word", "vocab"}.
-bool IsUntypedWordPiece(const Json& model) {
-  return model.Find("type") == nullptr && model.Find("continuing_subword_prefix") != nullptr &&
-         model.Find("max_input_chars_per_word") != nullptr && model.Find("merges") == nullptr;
+// In a tokenizer.json of before there were types, a model is known by its fields.
+absl::StatusOr<std::string> TypeOfModel(const Json& model) {
+  const bool untyped = model.Find("type") == nullptr;
+  if (untyped && model.Find("merges") != nullptr) return std::string("BPE");
+  const Json* vocab = model.Find("vocab");
+  if (untyped && vocab != nullptr && vocab->is_array()) return std::string("Unigram");
+  if (untyped && model.Find("continuing_subword_prefix") != nullptr &&
+      model.Find("max_input_chars_per_word") != nullptr) {
+    return std::string("WordPiece");
+  }
+  return JsonFields(model, "model").String("type");
 }
 
-absl::StatusOr<std::unique_ptr<WordPiece>> ParseModel(const Json& json) {
+// Byte-level models take words from ByteLevel, and other models from anything else.
+absl::Status ParseModel(const Json& json, PipelineParts* parts) {
   const Json* model = json.Find("model");
   if (model == nullptr || !model->is_object()) return InvalidArgument("`model` must be an object");
-  if (!IsUntypedWordPiece(*model)) {
-    std::string type;
-    BERTRAND_ASSIGN_OR_RETURN(type, JsonFields(*model, "model").String("type"));
-    if (type != "WordPiece") return NotSupported("model", type, "WordPiece is");
+  std::string type;
+  BERTRAND_ASSIGN_OR_RETURN(type, TypeOfModel(*model));
+  const bool byte_level = parts->pre_tokenizer_traits.byte_level.has_value();
+  if (byte_level && type != "BPE") {
+    return Unimplemented("model: " + type + " behind the pre_tokenizer ByteLevel is not supported");
   }
-  return ParseWordPiece(*model);
+  if (type == "WordPiece") {
+    std::unique_ptr<WordPiece> word_piece;
+    BERTRAND_ASSIGN_OR_RETURN(word_piece, ParseWordPiece(*model));
+    parts->word_piece = word_piece.get();
+    parts->model = std::move(word_piece);
+  } else if (type == "BPE") {
+    BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseBpe(*model, byte_level));
+  } else if (type == "Unigram") {
+    if (parts->post_processor.trim_offsets) {
+      return Unimplemented("post_processor: `trim_offsets` with a Unigram model is not supported");
+    }
+    BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseUnigram(*model));
+  } else {
+    return NotSupported("model", type, "BPE, Unigram and WordPiece are");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status AddOwnTokens(const Json& json, PipelineParts* parts) {
@@ -86,12 +113,12 @@ absl::StatusOr<PipelineParts> ParseTokenizerJson(const Json& json) {
     return InvalidArgument(std::string("must be an object, but it is ") + json.KindName());
   }
   PipelineParts parts;
-  BERTRAND_ASSIGN_OR_RETURN(parts.model, ParseModel(json));
   BERTRAND_ASSIGN_OR_RETURN(parts.normalizer,
                             ParseNormalizer(json.Find("normalizer"), &parts.bert_normalizer));
   BERTRAND_ASSIGN_OR_RETURN(parts.pre_tokenizer, ParsePreTokenizer(json.Find("pre_tokenizer"),
-                                                                   &parts.bert_pre_tokenizer));
+                                                                   &parts.pre_tokenizer_traits));
   BERTRAND_ASSIGN_OR_RETURN(parts.post_processor, ParsePostProcessor(json.Find("post_processor")));
+  BERTRAND_RETURN_IF_ERROR(ParseModel(json, &parts));
   BERTRAND_ASSIGN_OR_RETURN(parts.decoder, ParseDecoder(json.Find("decoder")));
   BERTRAND_RETURN_IF_ERROR(AddOwnTokens(json, &parts));
   if (const Json* truncation = json.FindNonNull("truncation")) {
@@ -102,36 +129,26 @@ absl::StatusOr<PipelineParts> ParseTokenizerJson(const Json& json) {
   return parts;
 }
 
-// What transformers' tokenizer classes do after they have the `tokenizers` object.
-void ApplyConfig(const TokenizerConfig& config, PipelineParts* parts) {
-  parts->clean_up_tokenization_spaces =
-      config.clean_up_tokenization_spaces.value_or(parts->clean_up_tokenization_spaces);
-  parts->model_max_length = config.model_max_length;
-  parts->named_tokens = config.named_tokens;
-  if (config.truncation_side.has_value()) parts->truncation_side = *config.truncation_side;
-  if (config.is_bert && parts->bert_normalizer.has_value()) {
-    BertNormalizerOptions options = *parts->bert_normalizer;
-    options.lowercase = config.do_lower_case;
-    options.strip_accents = config.strip_accents.value_or(config.do_lower_case);
-    options.handle_chinese_chars = config.tokenize_chinese_chars;
-    parts->bert_normalizer = options;
-    parts->normalizer = std::make_unique<BertNormalizer>(options);
-  }
-  if (!config.adds_tokens) return;
+// The configuration's tokens.
+void AddConfiguredTokens(const TokenizerConfig& config, PipelineParts* parts) {
   AddedTokens& added = parts->added_tokens;
   const auto is_named = [&](const AddedToken& token) {
-    for (const AddedToken& special : config.special_tokens) {
-      if (special.content == token.content) return true;
-    }
-    return false;
+    return std::any_of(
+        config.special_tokens.begin(), config.special_tokens.end(),
+        [&](const SpecialAddedToken& special) { return special.token.content == token.content; });
   };
   // transformers means to leave out explicit tokens that are there already, but compares them with
-  // ids; so all are added again, and become special if they are named as special.
+  // ids; so all are added again, and become special if they are named as special. It compares
+  // special tokens with texts, which those that are objects never equal.
   std::vector<AddedToken> missing = config.explicit_tokens;
   const size_t num_explicit = missing.size();
-  for (const AddedToken& token : config.special_tokens) {
-    bool there = added.Find(token.content).has_value();
-    for (size_t i = 0; i < num_explicit; ++i) there |= missing[i].content == token.content;
+  for (const auto& [token, is_typed] : config.special_tokens) {
+    bool there = !is_typed && added.Find(token.content).has_value();
+    for (size_t i = 0; i < num_explicit; ++i) {
+      AddedToken same = missing[i];
+      same.special = token.special;
+      there |= is_typed ? same == token : same.content == token.content;
+    }
     if (!there) missing.push_back(token);
   }
   for (AddedToken& token : missing) {
@@ -140,51 +157,88 @@ void ApplyConfig(const TokenizerConfig& config, PipelineParts* parts) {
   }
 }
 
-// transformers' BertConverter, from vocab.txt.
-absl::StatusOr<PipelineParts> PartsFromVocabText(std::string_view text,
-                                                 const TokenizerConfig& config) {
-  PipelineParts parts;
-  Vocabulary vocabulary;
-  BERTRAND_ASSIGN_OR_RETURN(vocabulary, ParseVocabText(text));
-  WordPieceOptions options;
-  options.unk_token = config.unk_token;
-  BERTRAND_ASSIGN_OR_RETURN(parts.model,
-                            WordPiece::Create(std::move(vocabulary), std::move(options)));
-  parts.bert_normalizer.emplace();  // ApplyConfig sets its options
-  bool is_bert;
-  Json pre_tokenizer;
-  BERTRAND_ASSIGN_OR_RETURN(pre_tokenizer,
-                            Json::Parse("{\"type\": \"BertPreTokenizer\"}", "vocab.txt"));
-  BERTRAND_ASSIGN_OR_RETURN(parts.pre_tokenizer, ParsePreTokenizer(&pre_tokenizer, &is_bert));
-  parts.bert_pre_tokenizer = true;
-  parts.decoder = MakeWordPieceDecoder("##", true);
-  // The default of BERT's slow tokenizers, which goes over to the fast one that is made of them.
-  parts.clean_up_tokenization_spaces = true;
-  return parts;
+// What transformers' tokenizer classes do after they have the `tokenizers` object.
+void ApplyConfig(const TokenizerConfig& config, PipelineParts* parts) {
+  parts->clean_up_tokenization_spaces =
+      config.clean_up_tokenization_spaces.value_or(parts->clean_up_tokenization_spaces);
+  parts->model_max_length = config.model_max_length;
+  parts->named_tokens = config.named_tokens;
+  if (config.truncation_side.has_value()) parts->truncation_side = *config.truncation_side;
+  if (config.kind == TokenizerKind::kBert && parts->bert_normalizer.has_value()) {
+    BertNormalizerOptions options = *parts->bert_normalizer;
+    options.lowercase = config.do_lower_case;
+    options.strip_accents = config.strip_accents.value_or(config.do_lower_case);
+    options.handle_chinese_chars = config.tokenize_chinese_chars;
+    parts->bert_normalizer = options;
+    parts->normalizer = std::make_unique<BertNormalizer>(options);
+  }
+  std::optional<PreTokenizerTraits::ByteLevel>& byte_level = parts->pre_tokenizer_traits.byte_level;
+  if (config.overrides_prefix_space && byte_level.has_value() && byte_level->alone) {
+    byte_level->add_prefix_space = config.add_prefix_space;
+    parts->pre_tokenizer =
+        MakeByteLevelPreTokenizer(config.add_prefix_space, byte_level->use_regex);
+  }
+  if (config.kind == TokenizerKind::kRoberta && parts->post_processor.has_options) {
+    parts->post_processor.add_prefix_space = config.add_prefix_space;
+    parts->post_processor.trim_offsets = config.trim_offsets;
+  }
+  if (config.adds_tokens) AddConfiguredTokens(config, parts);
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabText(const std::string& path,
-                                                         std::string_view text,
-                                                         const TokenizerConfig& config) {
-  if (!config.is_bert) {
-    return NotFound(path +
-                    ": only BERT's tokenizers are made from vocab.txt; this checkpoint's is "
-                    "another, and it has no tokenizer.json");
-  }
-  absl::StatusOr<PipelineParts> parts = PartsFromVocabText(text, config);
-  if (!parts.ok()) return Annotate(parts.status(), path);
-  ApplyConfig(config, &*parts);
-  const auto id_of = [&](const std::string& token) {
-    const std::optional<int32_t> added = parts->added_tokens.Find(token);
-    return added.has_value() ? added : parts->model->vocabulary().Find(token);
+// A checkpoint without tokenizer.json.
+struct SlowFiles {
+  std::string name;  // for messages
+  absl::StatusOr<PipelineParts> parts;
+};
+
+absl::StatusOr<SlowFiles> ReadSlowFiles(const std::string& folder, const TokenizerConfig& config) {
+  const std::string base = folder + "/";
+  const auto refused = [&](const std::string& file, const std::string& whose) {
+    return NotFound(base + file + ": only " + whose +
+                    " tokenizers are made from it; this checkpoint's is another (" +
+                    (config.class_name.empty() ? "no tokenizer_class" : config.class_name) +
+                    "), and it has no tokenizer.json");
   };
-  const std::optional<int32_t> cls = id_of(config.cls_token), sep = id_of(config.sep_token);
-  if (!cls.has_value() || !sep.has_value()) {
-    return InvalidArgument(path + ": cls_token and sep_token must not be empty");
+  std::optional<std::string> first, second;
+  BERTRAND_ASSIGN_OR_RETURN(first, ReadFile(base + "vocab.json"));
+  BERTRAND_ASSIGN_OR_RETURN(second, ReadFile(base + "merges.txt"));
+  if (first.has_value() && second.has_value()) {
+    if (config.kind != TokenizerKind::kRoberta) return refused("vocab.json", "RoBERTa's");
+    return SlowFiles{folder, PartsFromMerges(*first, *second, config)};
   }
-  parts->post_processor = BertPostProcessor(*cls, *sep);
-  absl::StatusOr<std::unique_ptr<Tokenizer>> made = Pipeline::Create(*std::move(parts));
-  if (!made.ok()) return Annotate(made.status(), path);
+  for (const char* file : {"spiece.model", "sentencepiece.bpe.model"}) {
+    std::optional<std::string> bytes;
+    BERTRAND_ASSIGN_OR_RETURN(bytes, ReadFile(base + file));
+    if (!bytes.has_value()) continue;
+    if (config.kind == TokenizerKind::kGeneric || config.kind == TokenizerKind::kBert ||
+        config.kind == TokenizerKind::kRoberta) {
+      return refused(file, "ALBERT's, CamemBERT's, XLM-R's and XLNet's");
+    }
+    return SlowFiles{base + file, PartsFromSentencePiece(*bytes, config)};
+  }
+  std::optional<std::string> vocab;
+  BERTRAND_ASSIGN_OR_RETURN(vocab, ReadFile(base + "vocab.txt"));
+  if (!vocab.has_value()) {
+    return NotFound(folder +
+                    ": has neither tokenizer.json nor vocab.txt, vocab.json and merges.txt, "
+                    "spiece.model or sentencepiece.bpe.model");
+  }
+  if (config.kind != TokenizerKind::kBert) return refused("vocab.txt", "BERT's");
+  return SlowFiles{base + "vocab.txt", PartsFromVocabText(*vocab, config)};
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSlowFiles(const std::string& folder,
+                                                         const TokenizerConfig& config) {
+  absl::StatusOr<SlowFiles> files = ReadSlowFiles(folder, config);
+  if (!files.ok()) return files.status();
+  if (!files->parts.ok()) return Annotate(files->parts.status(), files->name);
+  PipelineParts& parts = *files->parts;
+  ApplyConfig(config, &parts);
+  if (absl::Status status = FinishConversion(config, &parts); !status.ok()) {
+    return Annotate(status, files->name);
+  }
+  absl::StatusOr<std::unique_ptr<Tokenizer>> made = Pipeline::Create(std::move(parts));
+  if (!made.ok()) return Annotate(made.status(), files->name);
   return made;
 }
 
@@ -214,18 +268,15 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& fo
   BERTRAND_ASSIGN_OR_RETURN(special, ReadJson(base + "special_tokens_map.json"));
   BERTRAND_ASSIGN_OR_RETURN(added, ReadJson(base + "added_tokens.json"));
   BERTRAND_ASSIGN_OR_RETURN(model, ReadJson(base + "config.json"));
-  const TokenizerConfigFiles files{OrNull(config), OrNull(special), OrNull(added), OrNull(model),
-                                   OrNull(json)};
+  const TokenizerConfigFiles files{OrNull(config), OrNull(special), OrNull(added),
+                                   OrNull(model),  OrNull(json),    true};
   absl::StatusOr<TokenizerConfig> parsed = ParseTokenizerConfig(files);
   if (!parsed.ok()) return Annotate(parsed.status(), folder);
   if (json.has_value()) {
     const std::string name = base + "tokenizer.json";
     return Make(MakeParts(*json, *parsed, name), name);
   }
-  std::optional<std::string> vocab;
-  BERTRAND_ASSIGN_OR_RETURN(vocab, ReadFile(base + "vocab.txt"));
-  if (vocab.has_value()) return LoadVocabText(base + "vocab.txt", *vocab, *parsed);
-  return NotFound(folder + ": has neither tokenizer.json nor vocab.txt");
+  return LoadSlowFiles(folder, *parsed);
 }
 
 absl::StatusOr<PipelineParts> PartsFromJson(std::string_view tokenizer_json,

@@ -15,7 +15,7 @@ template <typename Visit>
 void ForEachCodePoint(const NormalizedText& text, Visit visit) {
   size_t i = 0;
   while (i < text.text.size()) {
-    const SourceRange from = text.source[i];
+    const SourceRange from = text.tracked ? text.source[i] : SourceRange{};
     const char32_t c = NextCodePoint(text.text, &i);
     visit(c, from);
   }
@@ -25,9 +25,9 @@ void ForEachCodePoint(const NormalizedText& text, Visit visit) {
 template <typename Visit>
 void Rewrite(NormalizedText* text, NormalizedText* spare, Visit visit) {
   spare->Clear();
+  spare->tracked = text->tracked;
   ForEachCodePoint(*text, [&](char32_t c, SourceRange from) { visit(c, from, spare); });
-  std::swap(text->text, spare->text);
-  std::swap(text->source, spare->source);
+  text->Swap(spare);
 }
 
 }  // namespace
@@ -63,8 +63,12 @@ void CanonicalDecomposer::Flush() {
   next_source_ = 0;
 }
 
-void NormalizedText::Assign(std::string_view source_text, uint32_t base) {
+void NormalizedText::Assign(std::string_view source_text, uint32_t from, bool track) {
   text.assign(source_text);
+  base = from;
+  tracked = track;
+  source.clear();
+  if (!tracked) return;
   source.resize(source_text.size());
   size_t i = 0;
   while (i < source_text.size()) {
@@ -79,12 +83,26 @@ void NormalizedText::Append(char32_t c, SourceRange from) {
   char buffer[4];
   const size_t length = WriteUtf8(c, buffer);
   text.append(buffer, length);
-  source.insert(source.end(), length, from);
+  if (tracked) source.insert(source.end(), length, from);
+}
+
+void TextRewriter::Add(char32_t c, int64_t change) {
+  const std::string& old = text_.text;
+  SourceRange from{text_.base, text_.base};
+  if (text_.tracked) {
+    if (change > 0 || at_ >= old.size()) {
+      if (at_ > 0) from = text_.source[at_ - 1];
+    } else {
+      from = text_.source[at_];
+    }
+    for (; change <= 0 && at_ < old.size(); ++change) NextCodePoint(old, &at_);
+  }
+  spare_.Append(c, from);
 }
 
 void CleanText(NormalizedText* text, NormalizedText* spare) {
   Rewrite(text, spare, [](char32_t c, SourceRange from, NormalizedText* out) {
-    const uint8_t flags = RecordOf(c).flags;
+    const uint16_t flags = RecordOf(c).flags;
     if (flags & kCleanedAway) return;
     out->Append(flags & kSpace ? U' ' : c, from);
   });
@@ -101,12 +119,12 @@ void IsolateIdeographs(NormalizedText* text, NormalizedText* spare) {
 
 void DecomposeCanonically(NormalizedText* text, NormalizedText* spare) {
   spare->Clear();
+  spare->tracked = text->tracked;
   CanonicalDecomposer decomposer;
   decomposer.Start(spare);
   ForEachCodePoint(*text, [&](char32_t c, SourceRange from) { decomposer.Add(c, from); });
   decomposer.Flush();
-  std::swap(text->text, spare->text);
-  std::swap(text->source, spare->source);
+  text->Swap(spare);
 }
 
 void RemoveNonspacingMarks(NormalizedText* text, NormalizedText* spare) {
@@ -134,80 +152,6 @@ void BertNormalizer::Normalize(NormalizedText* text, NormalizedText* spare) cons
     RemoveNonspacingMarks(text, spare);
   }
   if (options_.lowercase) LowerCase(text, spare);
-}
-
-namespace {
-
-class NfdNormalizer final : public Normalizer {
- public:
-  void Normalize(NormalizedText* text, NormalizedText* spare) const override {
-    DecomposeCanonically(text, spare);
-  }
-};
-
-class LowercaseNormalizer final : public Normalizer {
- public:
-  void Normalize(NormalizedText* text, NormalizedText* spare) const override {
-    LowerCase(text, spare);
-  }
-};
-
-class SequenceNormalizer final : public Normalizer {
- public:
-  explicit SequenceNormalizer(std::vector<std::unique_ptr<Normalizer>> steps)
-      : steps_(std::move(steps)) {}
-  void Normalize(NormalizedText* text, NormalizedText* spare) const override {
-    for (const auto& step : steps_) step->Normalize(text, spare);
-  }
-
- private:
-  std::vector<std::unique_ptr<Normalizer>> steps_;
-};
-
-absl::StatusOr<BertNormalizerOptions> ParseBertOptions(const Json& json) {
-  const JsonFields fields(json, "normalizer");
-  BertNormalizerOptions options;
-  BERTRAND_ASSIGN_OR_RETURN(options.clean_text, fields.Bool("clean_text"));
-  BERTRAND_ASSIGN_OR_RETURN(options.handle_chinese_chars, fields.Bool("handle_chinese_chars"));
-  BERTRAND_ASSIGN_OR_RETURN(options.lowercase, fields.Bool("lowercase"));
-  options.strip_accents = options.lowercase;  // null: as the original BERT
-  if (json.FindNonNull("strip_accents") != nullptr) {
-    BERTRAND_ASSIGN_OR_RETURN(options.strip_accents, fields.Bool("strip_accents"));
-  }
-  return options;
-}
-
-absl::StatusOr<std::unique_ptr<Normalizer>> ParseSequence(const Json& json) {
-  const Json* list = json.Find("normalizers");
-  if (list == nullptr || !list->is_array()) {
-    return InvalidArgument("normalizer: `normalizers` must be an array");
-  }
-  std::vector<std::unique_ptr<Normalizer>> steps;
-  for (const Json& element : list->elements()) {
-    std::unique_ptr<Normalizer> step;
-    BERTRAND_ASSIGN_OR_RETURN(step, ParseNormalizer(&element, nullptr));
-    if (step != nullptr) steps.push_back(std::move(step));
-  }
-  return std::make_unique<SequenceNormalizer>(std::move(steps));
-}
-
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Normalizer>> ParseNormalizer(
-    const Json* json, std::optional<BertNormalizerOptions>* bert) {
-  if (json == nullptr || json->is_null()) return std::unique_ptr<Normalizer>();
-  std::string type;
-  BERTRAND_ASSIGN_OR_RETURN(type, JsonFields(*json, "normalizer").String("type"));
-  if (type == "BertNormalizer") {
-    BertNormalizerOptions options;
-    BERTRAND_ASSIGN_OR_RETURN(options, ParseBertOptions(*json));
-    if (bert != nullptr) *bert = options;
-    return std::make_unique<BertNormalizer>(options);
-  }
-  if (type == "Lowercase") return std::make_unique<LowercaseNormalizer>();
-  if (type == "NFD") return std::make_unique<NfdNormalizer>();
-  if (type == "Sequence") return ParseSequence(*json);
-  return NotSupported("normalizer", type, "BertNormalizer, Lowercase, NFD and Sequence are");
 }
 
 }  // namespace bertrand

@@ -27,15 +27,45 @@ struct SourceRange {
 
 struct NormalizedText {
   std::string text;
-  std::vector<SourceRange> source;  // one for each byte of `text`
+  std::vector<SourceRange> source;  // one for each byte of `text`; empty where not tracked
+  uint32_t base = 0;                // where the part that it was made of begins
+  bool tracked = true;
 
   // `source_text` as it is; its first byte is byte `base` of the sequence.
-  void Assign(std::string_view source_text, uint32_t base);
+  void Assign(std::string_view source_text, uint32_t base, bool tracked = true);
+  // Bytes [begin, end) of `text`, which are at least one. Not tracked: an empty range.
+  SourceRange SourceOf(size_t begin, size_t end) const {
+    return tracked ? SourceRange{source[begin].start, source[end - 1].end} : SourceRange{};
+  }
+  void Swap(NormalizedText* other) {
+    text.swap(other->text);
+    source.swap(other->source);
+  }
   void Clear() {
     text.clear();
     source.clear();
   }
   void Append(char32_t c, SourceRange from);
+};
+
+// Rewrites a text in the terms that `tokenizers` aligns texts in: the new code points in order,
+// each with a `change`: 0 replaces the next old code point and has its source; a positive one is an
+// addition, with the source of the old code point before; -n replaces one and removes the n that
+// follow. Nothing says that the new code point has to do with the one that it replaces.
+class TextRewriter {
+ public:
+  // *spare becomes the new text; Finish exchanges the two.
+  TextRewriter(NormalizedText* text, NormalizedText* spare) : text_(*text), spare_(*spare) {
+    spare_.Clear();
+    spare_.tracked = text_.tracked;
+  }
+  void Add(char32_t c, int64_t change);
+  void Finish() { text_.Swap(&spare_); }
+
+ private:
+  NormalizedText& text_;
+  NormalizedText& spare_;
+  size_t at_ = 0;  // the next old code point
 };
 
 // Canonical decomposition (NFD), one code point after the other. Reordering follows the library's
@@ -88,12 +118,16 @@ class BertNormalizer final : public Normalizer {
   BertNormalizerOptions options_;
 };
 
-// The steps, each from *text through *spare and back.
+// The steps, each from *text through *spare and back. ApplyForm: NFD, NFKD, NFC, NFKC.
+void ApplyForm(bool compatible, bool compose, NormalizedText* text, NormalizedText* spare);
 void CleanText(NormalizedText* text, NormalizedText* spare);
 void IsolateIdeographs(NormalizedText* text, NormalizedText* spare);
 void DecomposeCanonically(NormalizedText* text, NormalizedText* spare);
 void RemoveNonspacingMarks(NormalizedText* text, NormalizedText* spare);
 void LowerCase(NormalizedText* text, NormalizedText* spare);
+
+using NormalizerList = std::vector<std::unique_ptr<Normalizer>>;
+std::unique_ptr<Normalizer> MakeSequenceNormalizer(NormalizerList steps);
 
 // Null for `"normalizer": null`. Errors name types that are not supported. `bert`, when not null,
 // gets the options if the normalizer is a BertNormalizer.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/status.h"
+#include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/unicode.h"
 
 namespace bertrand {
@@ -13,8 +14,10 @@ struct Encoding::Scratch {
   TokenRun runs[2];
   BertSplitter::Word word;
   NormalizedText text, spare;
-  std::vector<WordRange> words;
-  std::vector<uint32_t> ends;
+  PreTokenized pre_tokenized;
+  ModelScratch model;
+  std::vector<SourceRange> sources;  // of one word's bytes
+  std::string first_word;
 };
 
 namespace {
@@ -52,6 +55,35 @@ void FillSpans(std::string_view text, const SourceRange* sources, size_t count, 
   }
 }
 
+char32_t FirstCodePoint(std::string_view text) {
+  size_t at = 0;
+  return NextCodePoint(text, &at);
+}
+
+// text[begin, end): for each byte the code point that it is of.
+void SourcesOf(std::string_view text, size_t begin, size_t end, std::vector<SourceRange>* sources) {
+  sources->clear();
+  while (begin < end) {
+    size_t next = begin;
+    NextCodePoint(text, &next);
+    const SourceRange range{static_cast<uint32_t>(begin), static_cast<uint32_t>(next)};
+    sources->insert(sources->end(), next - begin, range);
+    begin = next;
+  }
+}
+
+// Moves *byte of `text` by `count` code points.
+uint32_t Forward(std::string_view text, uint32_t byte, uint32_t count) {
+  size_t at = byte;
+  for (; count > 0 && at < text.size(); --count) NextCodePoint(text, &at);
+  return static_cast<uint32_t>(at);
+}
+uint32_t Backward(std::string_view text, uint32_t byte, uint32_t count) {
+  size_t at = byte;
+  for (; count > 0 && at > 0; --count) at = PreviousBoundary(text, at);
+  return static_cast<uint32_t>(at);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
@@ -71,71 +103,154 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
     }
   }
   // Added tokens that are looked for in normalised text need that text as a whole.
-  if (allow_short_way && made.bert_normalizer.has_value() && made.bert_pre_tokenizer &&
-      !made.added_tokens.has_normalized()) {
-    pipeline->short_way_.emplace(*made.bert_normalizer, *made.model);
+  const bool is_short = allow_short_way && !made.added_tokens.has_normalized();
+  if (is_short && made.bert_normalizer.has_value() && made.pre_tokenizer_traits.is_bert &&
+      made.word_piece != nullptr) {
+    pipeline->short_way_.emplace(*made.bert_normalizer, *made.word_piece);
+  }
+  const std::optional<PreTokenizerTraits::ByteLevel>& byte_level =
+      made.pre_tokenizer_traits.byte_level;
+  pipeline->reads_bytes_ = is_short && made.normalizer == nullptr && byte_level.has_value() &&
+                           byte_level->alone && byte_level->use_regex;
+  if (made.post_processor.trim_offsets) {
+    for (int64_t id = 0; id < pipeline->vocab_size(); ++id) {
+      pipeline->spaces_.push_back(SpacesAround(pipeline->TokenText(id)));
+    }
   }
   return pipeline;
 }
 
-void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRun* run) const {
-  const NormalizedText& text = scratch->text;
-  scratch->words.clear();
-  if (parts_.pre_tokenizer == nullptr) {
-    scratch->words.push_back(part);
-  } else {
-    parts_.pre_tokenizer->Split(text.text, part, &scratch->words);
+// White space as the library's process_offsets counts it: U+0120 stands for a space.
+Pipeline::Spaces Pipeline::SpacesAround(std::string_view text) {
+  constexpr char32_t kSpaceCharacter = 0x120;
+  const auto is_space = [](char32_t c) { return c == kSpaceCharacter || HasFlag(c, kSpace); };
+  Spaces spaces;
+  for (size_t at = 0; at < text.size() && is_space(NextCodePoint(text, &at));) ++spaces.leading;
+  for (size_t end = text.size(); end > 0;) {
+    end = PreviousBoundary(text, end);
+    if (!is_space(FirstCodePoint(text.substr(end)))) break;
+    ++spaces.trailing;
   }
-  const WordPiece& model = *parts_.model;
-  for (const WordRange& range : scratch->words) {
+  return spaces;
+}
+
+// trim_offsets for the tokens from `skip` on, as the library's process_offsets: in code points of
+// the source text, whatever stands there.
+void Pipeline::TrimSpans(const TokenRun& run, size_t skip, std::string_view text,
+                         std::span<TokenSpan> spans) const {
+  auto spaced = run.spaced().begin();
+  for (size_t i = 0; i < spans.size(); ++i) {
+    while (spaced != run.spaced().end() && spaced->index < skip + i) ++spaced;
+    Spaces spaces = spaces_[static_cast<size_t>(run.ids()[skip + i])];
+    if (spaced != run.spaced().end() && spaced->index == skip + i) {
+      spaces = {spaced->leading, spaced->trailing};
+    }
+    TokenSpan& span = spans[i];
+    const TokenSpan whole = span;
+    if (spaces.leading > 0) {
+      // The one space that was put there is not in the text.
+      const bool is_first = i == 0 || whole.start == 0;
+      if (is_first && parts_.post_processor.add_prefix_space && spaces.leading == 1) {
+        spaces.leading = 0;
+      }
+      span.start = std::min(span.start + spaces.leading, span.end);
+      span.start_byte = Forward(text, span.start_byte, span.start - whole.start);
+    }
+    if (spaces.trailing > 0 && span.end >= spaces.trailing) {
+      span.end = std::max(span.end - spaces.trailing, span.start);
+      span.end_byte = Backward(text, span.end_byte, whole.end - span.end);
+    }
+  }
+}
+
+// Cuts text[part] of the normalised text into words, and those into tokens.
+void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRun* run) const {
+  PreTokenized& words = scratch->pre_tokenized;
+  words.Start(scratch->text, part);
+  if (parts_.pre_tokenizer != nullptr) parts_.pre_tokenizer->Apply(&words);
+  const NormalizedText& text = words.text();
+  scratch->model.readable_end = text.text.data() + text.text.size();
+  for (const WordRange& range : words.words()) {
     const std::string_view word =
         std::string_view(text.text).substr(range.begin, range.end - range.begin);
-    size_t count = 0;
-    if (CountCodePoints(word) <= model.max_input_chars()) {
-      run->Reserve(word.size());
-      if (scratch->ends.size() < word.size()) scratch->ends.resize(2 * word.size());
-      count = model.Match(word, run->next_id(), scratch->ends.data());
+    const SourceRange* source = run->want_sources() ? &text.source[range.begin] : nullptr;
+    if (!parts_.model->AddWord(word, source, &scratch->model, run)) {
+      scratch->word.missing_unk = true;
     }
-    if (count == 0) {
-      if (!model.unk_id().has_value()) {
-        scratch->word.missing_unk = true;
-        continue;
-      }
-      run->Add(*model.unk_id(), {text.source[range.begin].start, text.source[range.end - 1].end});
-      run->EndWord();
-      continue;
-    }
-    size_t start = range.begin;
-    for (size_t i = 0; run->want_sources() && i < count; ++i) {
-      const size_t end = range.begin + scratch->ends[i];
-      run->AddSource({text.source[start].start, text.source[end - 1].end}, run->size() + i);
-      start = end;
-    }
-    run->Advance(count);
     run->EndWord();
   }
+}
+
+// An added token was found: text[match.begin, match.end), from `range` of the source.
+void Pipeline::AddToken(const AddedMatch& match, std::string_view text, SourceRange range,
+                        TokenRun* run) const {
+  if (run->want_sources() && parts_.post_processor.trim_offsets) {
+    const Spaces spaces = SpacesAround(text.substr(match.begin, match.end - match.begin));
+    run->MarkSpaced(spaces.leading, spaces.trailing);
+  }
+  run->Add(match.id, range);
+  run->EndWord();
 }
 
 void Pipeline::TokenizeStepByStep(std::string_view text, size_t begin, size_t end,
                                   Encoding::Scratch* scratch, TokenRun* run) const {
   NormalizedText& normalized = scratch->text;
-  normalized.Assign(text.substr(begin, end - begin), static_cast<uint32_t>(begin));
+  normalized.Assign(text.substr(begin, end - begin), static_cast<uint32_t>(begin),
+                    run->want_sources() || parts_.pre_tokenizer_traits.needs_sources);
   if (parts_.normalizer != nullptr) parts_.normalizer->Normalize(&normalized, &scratch->spare);
   parts_.added_tokens.Split(true, normalized.text, [&](const AddedMatch& match) {
     if (match.id < 0) {
       TokenizeWords({match.begin, match.end}, scratch, run);
     } else {
-      run->Add(match.id,
-               {normalized.source[match.begin].start, normalized.source[match.end - 1].end});
-      run->EndWord();
+      AddToken(match, normalized.text, normalized.SourceOf(match.begin, match.end), run);
     }
   });
+}
+
+// ByteLevel alone before a byte-level model: words are cut from the source text as it is. What a
+// word's bytes come from is the code points that they are of.
+void Pipeline::TokenizeBytes(std::string_view text, size_t begin, size_t end,
+                             Encoding::Scratch* scratch, TokenRun* run) const {
+  const PreTokenizerTraits::ByteLevel& options = *parts_.pre_tokenizer_traits.byte_level;
+  std::vector<SourceRange>& sources = scratch->sources;
+  scratch->model.readable_end = text.data() + text.size();
+  const auto add = [&](std::string_view word) {
+    const SourceRange* source = run->want_sources() ? sources.data() : nullptr;
+    if (!parts_.model->AddWord(word, source, &scratch->model, run)) {
+      scratch->word.missing_unk = true;
+    }
+    run->EndWord();
+  };
+  size_t at = begin;
+  if (options.add_prefix_space && text[begin] != ' ') {
+    // The first word with a space before it, which is of the first code point.
+    if (HasFlag(FirstCodePoint(text.substr(begin)), kSpace)) {
+      return TokenizeStepByStep(text, begin, end, scratch, run);
+    }
+    at = EndOfSpacedWord(text, begin, end);
+    scratch->first_word.assign(1, ' ').append(text, begin, at - begin);
+    if (run->want_sources()) {
+      SourcesOf(text, begin, at, &sources);
+      sources.insert(sources.begin(), SourceRange(sources.front()));
+    }
+    const char* const readable_end = std::exchange(scratch->model.readable_end, nullptr);
+    add(scratch->first_word);
+    scratch->model.readable_end = readable_end;
+  }
+  while (at < end) {
+    const size_t next = NextByteLevelWord(text, at, end);
+    if (run->want_sources()) SourcesOf(text, at, next, &sources);
+    add(text.substr(at, next - at));
+    at = next;
+  }
 }
 
 void Pipeline::TokenizePart(std::string_view text, size_t begin, size_t end,
                             Encoding::Scratch* scratch, TokenRun* run) const {
   if (short_way_.has_value()) {
     short_way_->Tokenize(text, begin, end, &scratch->word, run);
+  } else if (reads_bytes_) {
+    TokenizeBytes(text, begin, end, scratch, run);
   } else {
     TokenizeStepByStep(text, begin, end, scratch, run);
   }
@@ -154,12 +269,13 @@ absl::Status Pipeline::Tokenize(std::string_view text, Encoding::Scratch* scratc
     if (match.id < 0) {
       TokenizePart(text, match.begin, match.end, scratch, run);
     } else {
-      run->Add(match.id, {static_cast<uint32_t>(match.begin), static_cast<uint32_t>(match.end)});
-      run->EndWord();
+      AddToken(match, text, {static_cast<uint32_t>(match.begin), static_cast<uint32_t>(match.end)},
+               run);
     }
   });
   if (scratch->word.missing_unk) {
-    return InvalidArgument("a word needs the unknown token \"" + parts_.model->options().unk_token +
+    return InvalidArgument("a word needs the unknown token \"" +
+                           std::string(parts_.model->unk_token()) +
                            "\", which the vocabulary does not have");
   }
   return absl::OkStatus();
@@ -218,7 +334,9 @@ void Pipeline::Assemble(const KeptTokens& kept, const std::string_view* texts, b
     std::fill_n(encoding->special.begin() + at, count, is_special ? 1 : 0);
     std::fill_n(encoding->sequence.begin() + at, count, static_cast<int8_t>(piece.sequence));
     if (options.want_spans && !is_special) {
-      FillSpans(texts[piece.sequence], run.sources() + skip, count, encoding->spans.data() + at);
+      TokenSpan* const spans = encoding->spans.data() + at;
+      FillSpans(texts[piece.sequence], run.sources() + skip, count, spans);
+      if (!spaces_.empty()) TrimSpans(run, skip, texts[piece.sequence], {spans, count});
     }
     if (options.want_words && !is_special) {
       std::copy_n(run.words() + skip, count, encoding->words.begin() + at);
@@ -229,8 +347,7 @@ void Pipeline::Assemble(const KeptTokens& kept, const std::string_view* texts, b
 
 absl::StatusOr<std::string> Pipeline::Decode(std::span<const uint32_t> ids,
                                              bool skip_special_tokens) const {
-  std::string text;
-  bool is_first = true;
+  std::vector<std::string> pieces;
   for (const uint32_t id : ids) {
     if (id >= vocab_size()) {
       return InvalidArgument("token id " + std::to_string(id) + " is not in the vocabulary of " +
@@ -238,9 +355,11 @@ absl::StatusOr<std::string> Pipeline::Decode(std::span<const uint32_t> ids,
     }
     if (parts_.added_tokens.Get(id) == nullptr && !parts_.model->vocabulary().Has(id)) continue;
     if (skip_special_tokens && IsSpecial(id)) continue;
-    parts_.decoder->Append(TokenText(id), is_first, &text);
-    is_first = false;
+    pieces.emplace_back(TokenText(id));
   }
+  parts_.decoder->Decode(&pieces);
+  std::string text;
+  for (const std::string& piece : pieces) text += piece;
   return parts_.clean_up_tokenization_spaces ? CleanUpTokenization(std::move(text)) : text;
 }
 
@@ -250,8 +369,10 @@ std::optional<int32_t> Pipeline::NamedTokenId(NamedToken name) const {
 }
 
 std::string Pipeline::JoinTokens(std::span<const std::string_view> tokens) const {
+  std::vector<std::string> pieces(tokens.begin(), tokens.end());
+  parts_.decoder->Decode(&pieces);
   std::string text;
-  for (size_t i = 0; i < tokens.size(); ++i) parts_.decoder->Append(tokens[i], i == 0, &text);
+  for (const std::string& piece : pieces) text += piece;
   return text;
 }
 

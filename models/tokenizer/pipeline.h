@@ -18,6 +18,7 @@
 #include "models/tokenizer/normalizer.h"
 #include "models/tokenizer/post_processor.h"
 #include "models/tokenizer/pre_tokenizer.h"
+#include "models/tokenizer/token_model.h"
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/wordpiece.h"
 
@@ -28,10 +29,11 @@ struct PipelineParts {
   // Set when the normaliser is a BertNormalizer, and when the pre-tokenizer is BertPreTokenizer:
   // together they take the short way through BertSplitter.
   std::optional<BertNormalizerOptions> bert_normalizer;
-  bool bert_pre_tokenizer = false;
+  PreTokenizerTraits pre_tokenizer_traits;
   std::unique_ptr<PreTokenizer> pre_tokenizer;  // may be null
-  std::unique_ptr<WordPiece> model;
-  AddedTokens added_tokens;  // its Build is called by Pipeline::Create
+  std::unique_ptr<TokenModel> model;
+  const WordPiece* word_piece = nullptr;  // the model, where it is one
+  AddedTokens added_tokens;               // its Build is called by Pipeline::Create
   PostProcessor post_processor;
   std::unique_ptr<Decoder> decoder;
   bool clean_up_tokenization_spaces = false;
@@ -46,7 +48,8 @@ absl::StatusOr<PipelineParts> PartsFromJson(std::string_view tokenizer_json,
 
 class Pipeline final : public Tokenizer {
  public:
-  // `allow_short_way` false: each part runs by itself, as a test of BertSplitter needs it.
+  // `allow_short_way` false: each part runs by itself, as tests of BertSplitter and of byte-level
+  // words that are read from the source text need it.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(PipelineParts parts,
                                                            bool allow_short_way = true);
 
@@ -63,9 +66,7 @@ class Pipeline final : public Tokenizer {
   }
   std::optional<int32_t> NamedTokenId(NamedToken name) const override;
   std::string JoinTokens(std::span<const std::string_view> tokens) const override;
-  bool has_subword_prefix() const override {
-    return !parts_.model->options().continuing_subword_prefix.empty();
-  }
+  bool has_subword_prefix() const override { return parts_.model->has_subword_prefix(); }
   TruncationSide truncation_side() const override { return parts_.truncation_side; }
   std::optional<int64_t> model_max_length() const override { return parts_.model_max_length; }
 
@@ -78,11 +79,24 @@ class Pipeline final : public Tokenizer {
   void TokenizeStepByStep(std::string_view text, size_t begin, size_t end,
                           Encoding::Scratch* scratch, TokenRun* run) const;
   void TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRun* run) const;
+  void TokenizeBytes(std::string_view text, size_t begin, size_t end, Encoding::Scratch* scratch,
+                     TokenRun* run) const;
+  void AddToken(const AddedMatch& match, std::string_view text, SourceRange range,
+                TokenRun* run) const;
+  void TrimSpans(const TokenRun& run, size_t skip, std::string_view text,
+                 std::span<TokenSpan> spans) const;
   void Assemble(const KeptTokens& kept, const std::string_view* texts, bool is_pair,
                 const EncodeOptions& options, Encoding* encoding) const;
 
   PipelineParts parts_;
   std::optional<BertSplitter> short_way_;
+  bool reads_bytes_ = false;  // byte-level words are read from the source text
+  // How many code points of white space a token begins and ends with, by id; for trim_offsets.
+  struct Spaces {
+    uint32_t leading = 0, trailing = 0;
+  };
+  static Spaces SpacesAround(std::string_view text);
+  std::vector<Spaces> spaces_;
 };
 
 }  // namespace bertrand

@@ -104,23 +104,86 @@ PostProcessor BertPostProcessor(int32_t cls_id, int32_t sep_id) {
   return result;
 }
 
+PostProcessor RobertaPostProcessor(int32_t cls_id, int32_t sep_id) {
+  PostProcessor result;
+  result.single = {{-1, {cls_id}, 0}, {0, {}, 0}, {-1, {sep_id}, 0}};
+  result.pair = result.single;
+  result.pair.push_back({-1, {sep_id}, 0});
+  result.pair.push_back({1, {}, 0});
+  result.pair.push_back({-1, {sep_id}, 0});
+  return result;
+}
+
+namespace {
+
+// The two fields of ByteLevel and RobertaProcessing.
+absl::Status ParseTrimming(const JsonFields& fields, PostProcessor* result) {
+  BERTRAND_ASSIGN_OR_RETURN(result->trim_offsets, fields.Bool("trim_offsets"));
+  BERTRAND_ASSIGN_OR_RETURN(result->add_prefix_space, fields.Bool("add_prefix_space"));
+  result->has_options = true;
+  return absl::OkStatus();
+}
+
+// A Sequence: what trims, and what adds special tokens, each at most once.
+absl::StatusOr<PostProcessor> ParseSequence(const Json& json) {
+  const Json* list = json.Find("processors");
+  if (list == nullptr || !list->is_array()) {
+    return InvalidArgument("post_processor: `processors` must be an array");
+  }
+  PostProcessor result;
+  bool has_template = false;
+  for (const Json& element : list->elements()) {
+    PostProcessor step;
+    BERTRAND_ASSIGN_OR_RETURN(step, ParsePostProcessor(&element));
+    std::string type;
+    BERTRAND_ASSIGN_OR_RETURN(type, JsonFields(element, "post_processor").String("type"));
+    const bool is_template = type != "ByteLevel";
+    if ((is_template && has_template) || (step.trim_offsets && result.trim_offsets)) {
+      return Unimplemented("post_processor: a Sequence with two of " + type + "'s kind");
+    }
+    if (is_template) {
+      has_template = true;
+      result.single = std::move(step.single);
+      result.pair = std::move(step.pair);
+    }
+    if (step.trim_offsets) {
+      result.trim_offsets = true;
+      result.add_prefix_space = step.add_prefix_space;
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
 absl::StatusOr<PostProcessor> ParsePostProcessor(const Json* json) {
   if (json == nullptr || json->is_null()) return PostProcessor();
   std::string type;
   BERTRAND_ASSIGN_OR_RETURN(type, JsonFields(*json, "post_processor").String("type"));
-  if (type == "BertProcessing") {
+  if (type == "BertProcessing" || type == "RobertaProcessing") {
     int32_t cls_id, sep_id;
     BERTRAND_ASSIGN_OR_RETURN(cls_id, TokenPair(*json, "cls"));
     BERTRAND_ASSIGN_OR_RETURN(sep_id, TokenPair(*json, "sep"));
-    return BertPostProcessor(cls_id, sep_id);
+    if (type == "BertProcessing") return BertPostProcessor(cls_id, sep_id);
+    PostProcessor result = RobertaPostProcessor(cls_id, sep_id);
+    BERTRAND_RETURN_IF_ERROR(ParseTrimming(JsonFields(*json, "post_processor"), &result));
+    return result;
   }
+  if (type == "ByteLevel") {
+    PostProcessor result;
+    BERTRAND_RETURN_IF_ERROR(ParseTrimming(JsonFields(*json, "post_processor"), &result));
+    return result;
+  }
+  if (type == "Sequence") return ParseSequence(*json);
   if (type == "TemplateProcessing") {
     PostProcessor result;
     BERTRAND_ASSIGN_OR_RETURN(result.single, ParseTemplate(*json, "single", 1));
     BERTRAND_ASSIGN_OR_RETURN(result.pair, ParseTemplate(*json, "pair", 2));
     return result;
   }
-  return NotSupported("post_processor", type, "BertProcessing and TemplateProcessing are");
+  return NotSupported("post_processor", type,
+                      "BertProcessing, ByteLevel, RobertaProcessing, Sequence and "
+                      "TemplateProcessing are");
 }
 
 absl::StatusOr<KeptTokens> Truncate(size_t num_first, size_t num_second, bool is_pair,

@@ -28,6 +28,12 @@ struct PostProcessor {
   // Without post-processor: the texts one behind the other, types 0 and 1.
   std::vector<TemplatePiece> single{{0, {}, 0}};
   std::vector<TemplatePiece> pair{{0, {}, 0}, {1, {}, 1}};
+  // Spans leave out the white space that their tokens begin and end with (byte-level models).
+  bool trim_offsets = false;
+  // With trim_offsets: the text was given a space, so one at its beginning is no part of it.
+  bool add_prefix_space = true;
+  // The two are options of its type, which a tokenizer's class may override.
+  bool has_options = false;
 
   const std::vector<TemplatePiece>& Pieces(bool is_pair) const { return is_pair ? pair : single; }
   int64_t NumSpecialTokens(bool is_pair) const;
@@ -38,6 +44,8 @@ absl::StatusOr<PostProcessor> ParsePostProcessor(const Json* json);
 
 // [CLS] A [SEP], [CLS] A [SEP] B [SEP].
 PostProcessor BertPostProcessor(int32_t cls_id, int32_t sep_id);
+// <s> A </s>, <s> A </s> </s> B </s>, all of type 0.
+PostProcessor RobertaPostProcessor(int32_t cls_id, int32_t sep_id);
 
 // How many tokens of each text are kept.
 struct KeptTokens {

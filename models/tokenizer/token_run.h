@@ -13,12 +13,19 @@
 
 namespace bertrand {
 
+// An added token whose text begins or ends with white space, in code points.
+struct SpacedToken {
+  size_t index;  // in the run
+  uint32_t leading, trailing;
+};
+
 class TokenRun {
  public:
   void Clear(bool want_sources, bool want_words) {
     size_ = 0;
     num_with_words_ = 0;
     num_words_ = 0;
+    spaced_.clear();
     want_sources_ = want_sources;
     want_words_ = want_words;
   }
@@ -44,6 +51,12 @@ class TokenRun {
     ++size_;
   }
 
+  // The token that is added next is an added one, whose text has white space around it.
+  void MarkSpaced(uint32_t leading, uint32_t trailing) {
+    spaced_.push_back({size_, leading, trailing});
+  }
+  const std::vector<SpacedToken>& spaced() const { return spaced_; }
+
   // To be called at the end of each of the pre-tokenizer's words: the tokens since the last call,
   // if any, are of one word.
   void EndWord() {
@@ -64,6 +77,7 @@ class TokenRun {
   bool want_sources_ = false, want_words_ = false;
   std::vector<int32_t> ids_, words_;
   std::vector<SourceRange> sources_;
+  std::vector<SpacedToken> spaced_;
 };
 
 }  // namespace bertrand

@@ -55,7 +55,7 @@ struct Encoding {
   // text from 0 (an added token found in the text is a word, too); -1 for tokens that the
   // post-processor added. Empty unless wanted.
   std::vector<int32_t> words;
-  int64_t num_truncated = 0;     // tokens dropped by truncation
+  int64_t num_truncated = 0;  // tokens dropped by truncation
 
   // Opaque memory that the tokenizer reuses from call to call.
   struct Scratch;

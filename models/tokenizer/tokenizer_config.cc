@@ -1,8 +1,10 @@
 #include "models/tokenizer/tokenizer_config.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <map>
+#include <span>
 
 #include "kernels/status.h"
 #include "models/tokenizer/json_fields.h"
@@ -10,45 +12,101 @@
 namespace bertrand {
 namespace {
 
-// transformers' SPECIAL_TOKENS_ATTRIBUTES, in its order, with the defaults of BERT's tokenizers.
-struct Attribute {
-  const char* name;
-  const char* bert_default;
-  std::optional<NamedToken> part;
+// transformers' SPECIAL_TOKENS_ATTRIBUTES, in its order.
+constexpr int kNumAttributes = 7;
+constexpr const char* kAttributes[kNumAttributes] = {
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+
+constexpr std::optional<NamedToken> kAttributeParts[kNumAttributes] = {
+    std::nullopt,           std::nullopt,         NamedToken::kUnknown,
+    NamedToken::kSeparator, NamedToken::kPadding, NamedToken::kClassification,
+    NamedToken::kMask};
+
+// The defaults of a kind's classes.
+struct KindDefaults {
+  TokenizerKind kind;
+  std::array<const char*, kNumAttributes> tokens;  // null: none
+  std::array<const char*, 3> additional;
 };
-constexpr Attribute kAttributes[] = {
-    {"bos_token", nullptr, std::nullopt},
-    {"eos_token", nullptr, std::nullopt},
-    {"unk_token", "[UNK]", NamedToken::kUnknown},
-    {"sep_token", "[SEP]", NamedToken::kSeparator},
-    {"pad_token", "[PAD]", NamedToken::kPadding},
-    {"cls_token", "[CLS]", NamedToken::kClassification},
-    {"mask_token", "[MASK]", NamedToken::kMask},
+constexpr KindDefaults kDefaults[] = {
+    {TokenizerKind::kBert, {nullptr, nullptr, "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"}, {}},
+    {TokenizerKind::kRoberta, {"<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>"}, {}},
+    {TokenizerKind::kXlmRoberta, {"<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>"}, {}},
+    {TokenizerKind::kCamembert,
+     {"<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>"},
+     {"<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"}},
+    {TokenizerKind::kAlbert, {"[CLS]", "[SEP]", "<unk>", "[SEP]", "<pad>", "[CLS]", "[MASK]"}, {}},
+    {TokenizerKind::kXlnet,
+     {"<s>", "</s>", "<unk>", "<sep>", "<pad>", "<cls>", "<mask>"},
+     {"<eop>", "<eod>"}},
 };
 
-std::string WithoutFast(std::string name) {
-  if (name.ends_with("Fast")) name.resize(name.size() - 4);
-  return name;
+const KindDefaults* DefaultsOf(TokenizerKind kind) {
+  for (const KindDefaults& defaults : kDefaults) {
+    if (defaults.kind == kind) return &defaults;
+  }
+  return nullptr;
 }
 
-bool IsBertClass(const TokenizerConfigFiles& files) {
-  const Json* name =
-      files.config == nullptr ? nullptr : files.config->FindNonNull("tokenizer_class");
-  if (name != nullptr && name->is_string()) {
-    const std::string known = WithoutFast(*name->as_string());
-    return known == "BertTokenizer" || known == "DistilBertTokenizer" ||
-           known == "ElectraTokenizer" || known == "MobileBertTokenizer" ||
-           known == "ConvBertTokenizer";
+struct NamedKind {
+  const char* name;
+  TokenizerKind kind;
+};
+// By `tokenizer_class`, without "Fast", and by `model_type`.
+constexpr NamedKind kKindsByClass[] = {
+    {"BertTokenizer", TokenizerKind::kBert},
+    {"DistilBertTokenizer", TokenizerKind::kBert},
+    {"ElectraTokenizer", TokenizerKind::kBert},
+    {"MobileBertTokenizer", TokenizerKind::kBert},
+    {"ConvBertTokenizer", TokenizerKind::kBert},
+    {"RobertaTokenizer", TokenizerKind::kRoberta},
+    {"XLMRobertaTokenizer", TokenizerKind::kXlmRoberta},
+    {"CamembertTokenizer", TokenizerKind::kCamembert},
+    {"AlbertTokenizer", TokenizerKind::kAlbert},
+    {"XLNetTokenizer", TokenizerKind::kXlnet},
+};
+constexpr NamedKind kKindsByModel[] = {
+    {"bert", TokenizerKind::kBert},
+    {"distilbert", TokenizerKind::kBert},
+    {"electra", TokenizerKind::kBert},
+    {"mobilebert", TokenizerKind::kBert},
+    {"convbert", TokenizerKind::kBert},
+    {"roberta", TokenizerKind::kRoberta},
+    {"xlm-roberta", TokenizerKind::kXlmRoberta},
+    {"xlm-roberta-xl", TokenizerKind::kXlmRoberta},
+    {"camembert", TokenizerKind::kCamembert},
+    {"albert", TokenizerKind::kAlbert},
+    {"xlnet", TokenizerKind::kXlnet},
+};
+
+TokenizerKind KindByName(std::span<const NamedKind> kinds, std::string_view name) {
+  for (const NamedKind& kind : kinds) {
+    if (name == kind.name) return kind.kind;
   }
-  const Json* type =
-      files.model_config == nullptr ? nullptr : files.model_config->FindNonNull("model_type");
-  if (type != nullptr && type->is_string()) {
-    const std::string& known = *type->as_string();
-    return known == "bert" || known == "distilbert" || known == "electra" ||
-           known == "mobilebert" || known == "convbert";
+  return TokenizerKind::kGeneric;
+}
+
+const std::string* StringIn(const Json* json, std::string_view key) {
+  const Json* value = json == nullptr ? nullptr : json->FindNonNull(key);
+  return value == nullptr ? nullptr : value->as_string();
+}
+
+// As AutoTokenizer finds the class.
+void ReadKind(const TokenizerConfigFiles& files, TokenizerConfig* config) {
+  const std::string* name = StringIn(files.config, "tokenizer_class");
+  if (name == nullptr) name = StringIn(files.model_config, "tokenizer_class");
+  if (name != nullptr) {
+    config->class_name = *name;
+    std::string_view known = *name;
+    if (known.ends_with("Fast")) known.remove_suffix(4);
+    config->kind = KindByName(kKindsByClass, known);
+  } else if (const std::string* type = StringIn(files.model_config, "model_type")) {
+    config->class_name = *type;
+    config->kind = KindByName(kKindsByModel, *type);
+  } else if (files.tokenizer_json == nullptr) {
+    // Without a name, what has vocab.txt alone is a BERT.
+    config->kind = TokenizerKind::kBert;
   }
-  // Without a name, what has vocab.txt alone is a BERT.
-  return files.tokenizer_json == nullptr;
 }
 
 AddedToken SpecialToken(std::string_view content) {
@@ -103,40 +161,74 @@ absl::StatusOr<AddedToken> SpecialFrom(const Json& json, std::string_view name,
   return token;
 }
 
-absl::Status ReadSpecialTokens(const Attributes& attributes,
+// What a class makes of a special token that it is given as text. Those that are made of slow
+// tokenizers have the slow class's idea of it.
+AddedToken SpecialOfKind(const TokenizerConfig& config, bool is_slow, std::string_view attribute,
+                         std::string_view content, bool* is_typed) {
+  AddedToken token = SpecialToken(content);
+  const bool is_mask = attribute == "mask_token";
+  const bool wraps_all = is_slow && config.kind == TokenizerKind::kRoberta;
+  *is_typed = wraps_all || (is_mask && config.kind != TokenizerKind::kBert &&
+                            config.kind != TokenizerKind::kGeneric);
+  if (!*is_typed) return token;
+  token.lstrip = is_mask;
+  const bool fast_is_normalized =
+      config.kind == TokenizerKind::kXlmRoberta || config.kind == TokenizerKind::kXlnet;
+  token.normalized = is_mask ? fast_is_normalized && !is_slow : true;
+  return token;
+}
+
+absl::Status ReadSpecialTokens(const Attributes& attributes, bool is_slow,
                                const std::map<int64_t, AddedToken>& known,
                                TokenizerConfig* config) {
-  const auto add = [config](AddedToken token) {
-    for (const AddedToken& other : config->special_tokens) {
-      if (other.content == token.content) return;
+  const auto add = [config](AddedToken token, bool is_typed) {
+    for (const SpecialAddedToken& other : config->special_tokens) {
+      if (other.token.content == token.content) return;
     }
-    config->special_tokens.push_back(std::move(token));
+    config->special_tokens.push_back({std::move(token), is_typed});
   };
-  for (const Attribute& attribute : kAttributes) {
-    const Json* json = attributes.Find(attribute.name);
+  const KindDefaults* defaults = DefaultsOf(config->kind);
+  for (int i = 0; i < kNumAttributes; ++i) {
+    const std::string_view name = kAttributes[i];
+    const Json* json = attributes.Find(name);
+    if (json != nullptr && json->is_null()) continue;
+    const char* const by_default = defaults == nullptr ? nullptr : defaults->tokens[i];
+    if (json == nullptr && by_default == nullptr) continue;
     AddedToken token;
-    if (json != nullptr && !json->is_null()) {
-      BERTRAND_ASSIGN_OR_RETURN(token, SpecialFrom(*json, attribute.name, known));
-    } else if (json == nullptr && config->is_bert && attribute.bert_default != nullptr) {
-      token = SpecialToken(attribute.bert_default);
+    bool is_typed = true;
+    const std::string* text = json == nullptr ? nullptr : json->as_string();
+    const bool is_known =
+        text != nullptr && std::any_of(known.begin(), known.end(), [&](const auto& other) {
+          return other.second.content == *text;
+        });
+    if (json == nullptr || (text != nullptr && !is_known)) {
+      token =
+          SpecialOfKind(*config, is_slow, name, text == nullptr ? by_default : *text, &is_typed);
     } else {
-      continue;
+      BERTRAND_ASSIGN_OR_RETURN(token, SpecialFrom(*json, name, known));
     }
-    const std::string_view name = attribute.name;
     if (name == "unk_token") config->unk_token = token.content;
     if (name == "cls_token") config->cls_token = token.content;
     if (name == "sep_token") config->sep_token = token.content;
-    if (attribute.part) config->named_tokens[*attribute.part] = token.content;
-    add(std::move(token));
+    if (const std::optional<NamedToken> part = kAttributeParts[i]) {
+      config->named_tokens[*part] = token.content;
+    }
+    add(std::move(token), is_typed);
   }
+  bool has_additional = false;
   for (const Json* source : attributes.sources()) {
     const Json* list = source->FindNonNull("additional_special_tokens");
     if (list == nullptr || !list->is_array()) continue;
+    has_additional = true;
     for (const Json& element : list->elements()) {
       AddedToken token;
       BERTRAND_ASSIGN_OR_RETURN(token, SpecialFrom(element, "additional_special_tokens", known));
-      add(std::move(token));
+      add(std::move(token), element.is_object());
     }
+  }
+  if (has_additional || defaults == nullptr) return absl::OkStatus();
+  for (const char* content : defaults->additional) {
+    if (content != nullptr) add(SpecialToken(content), false);
   }
   return absl::OkStatus();
 }
@@ -161,15 +253,17 @@ absl::Status ReadLegacyTokens(const TokenizerConfigFiles& files, const Attribute
                               std::map<int64_t, AddedToken>* tokens) {
   if (files.added_tokens != nullptr) {
     TokenizerConfig named;
-    BERTRAND_RETURN_IF_ERROR(ReadSpecialTokens(attributes, {}, &named));
-    for (const auto& [text, value] : files.added_tokens->members()) {
+    BERTRAND_RETURN_IF_ERROR(ReadSpecialTokens(attributes, false, {}, &named));
+    for (const auto& member : files.added_tokens->members()) {
+      const std::string& text = member.first;
       int32_t id;
       BERTRAND_ASSIGN_OR_RETURN(
-          id, ParseTokenId(value, "added_tokens.json: the id of \"" + text + "\""));
+          id, ParseTokenId(member.second, "added_tokens.json: the id of \"" + text + "\""));
       AddedToken token;
       token.content = text;
-      token.special = std::any_of(named.special_tokens.begin(), named.special_tokens.end(),
-                                  [&](const AddedToken& other) { return other.content == text; });
+      token.special =
+          std::any_of(named.special_tokens.begin(), named.special_tokens.end(),
+                      [&](const SpecialAddedToken& other) { return other.token.content == text; });
       token.normalized = !token.special;
       (*tokens)[id] = token;
     }
@@ -189,7 +283,11 @@ absl::Status ReadLegacyTokens(const TokenizerConfigFiles& files, const Attribute
 
 absl::Status ReadOptions(const Json& json, TokenizerConfig* config) {
   const JsonFields fields(json, "tokenizer_config.json");
-  BERTRAND_ASSIGN_OR_RETURN(config->do_lower_case, fields.Bool("do_lower_case", true));
+  BERTRAND_ASSIGN_OR_RETURN(config->do_lower_case,
+                            fields.Bool("do_lower_case", config->do_lower_case));
+  BERTRAND_ASSIGN_OR_RETURN(config->keep_accents, fields.Bool("keep_accents", false));
+  BERTRAND_ASSIGN_OR_RETURN(config->add_prefix_space, fields.Bool("add_prefix_space", false));
+  BERTRAND_ASSIGN_OR_RETURN(config->trim_offsets, fields.Bool("trim_offsets", true));
   BERTRAND_ASSIGN_OR_RETURN(config->tokenize_chinese_chars,
                             fields.Bool("tokenize_chinese_chars", true));
   if (json.FindNonNull("clean_up_tokenization_spaces") != nullptr) {
@@ -235,9 +333,11 @@ absl::StatusOr<AddedToken> ParseAddedToken(const Json& json, bool special_if_abs
 
 absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerConfigFiles& files) {
   TokenizerConfig config;
-  config.is_bert = IsBertClass(files);
+  ReadKind(files, &config);
+  config.do_lower_case = config.kind != TokenizerKind::kXlnet;
+  config.overrides_prefix_space = files.is_folder || files.config != nullptr;
   config.adds_tokens = files.config != nullptr || files.special_tokens_map != nullptr ||
-                       files.added_tokens != nullptr || config.is_bert;
+                       files.added_tokens != nullptr || config.kind != TokenizerKind::kGeneric;
   if (files.config != nullptr) {
     if (!files.config->is_object()) {
       return InvalidArgument(std::string("tokenizer_config.json must be an object, but it is ") +
@@ -254,7 +354,8 @@ absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerConfigFiles&
   } else {
     BERTRAND_RETURN_IF_ERROR(ReadLegacyTokens(files, attributes, &tokens));
   }
-  BERTRAND_RETURN_IF_ERROR(ReadSpecialTokens(attributes, tokens, &config));
+  BERTRAND_RETURN_IF_ERROR(
+      ReadSpecialTokens(attributes, files.tokenizer_json == nullptr, tokens, &config));
   for (auto& [id, token] : tokens) config.explicit_tokens.push_back(std::move(token));
   return config;
 }

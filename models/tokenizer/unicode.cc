@@ -1,6 +1,8 @@
 #include "models/tokenizer/unicode.h"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <optional>
 
 #include "models/tokenizer/tokenizer.h"
@@ -34,6 +36,28 @@ size_t SequenceLength(const unsigned char* at, size_t available) {
   return length;
 }
 
+// Hangul syllables, by arithmetic.
+constexpr char32_t kSyllable = 0xAC00, kLead = 0x1100, kVowel = 0x1161, kTail = 0x11A7;
+constexpr char32_t kLeads = 19, kVowels = 21, kTails = 28;
+
+size_t DecomposeSyllable(char32_t c, char32_t* out) {
+  const char32_t syllable = c - kSyllable;
+  out[0] = kLead + syllable / (kVowels * kTails);
+  out[1] = kVowel + syllable % (kVowels * kTails) / kTails;
+  out[2] = kTail + syllable % kTails;
+  return out[2] == kTail ? 2 : 3;
+}
+
+size_t CopySequence(char32_t c, uint16_t index, char32_t* out) {
+  if (index == 0) {
+    out[0] = c;
+    return 1;
+  }
+  const std::u32string_view sequence = SequenceAt(index);
+  std::copy(sequence.begin(), sequence.end(), out);
+  return sequence.size();
+}
+
 }  // namespace
 
 std::optional<size_t> FindInvalidUtf8(std::string_view text) {
@@ -54,22 +78,30 @@ std::optional<size_t> FindInvalidUtf8(std::string_view text) {
 
 size_t Decompose(char32_t c, char32_t* out) {
   const CodePointRecord& record = RecordOf(c);
-  if (record.flags & kHangulSyllable) {
-    constexpr char32_t kFirst = 0xAC00, kLead = 0x1100, kVowel = 0x1161, kTail = 0x11A7;
-    constexpr char32_t kTails = 28, kPerLead = 21 * kTails;
-    const char32_t syllable = c - kFirst;
-    out[0] = kLead + syllable / kPerLead;
-    out[1] = kVowel + syllable % kPerLead / kTails;
-    out[2] = kTail + syllable % kTails;
-    return out[2] == kTail ? 2 : 3;
+  if (record.flags & kHangulSyllable) return DecomposeSyllable(c, out);
+  return CopySequence(c, record.decomposition, out);
+}
+
+size_t DecomposeCompatibly(char32_t c, char32_t* out) {
+  const CodePointRecord& record = RecordOf(c);
+  if (record.flags & kHangulSyllable) return DecomposeSyllable(c, out);
+  return CopySequence(c, record.compatibility, out);
+}
+
+char32_t Compose(char32_t first, char32_t second) {
+  if (first - kLead < kLeads && second - kVowel < kVowels) {
+    return kSyllable + ((first - kLead) * kVowels + (second - kVowel)) * kTails;
   }
-  if (record.decomposition == 0) {
-    out[0] = c;
-    return 1;
+  if (first - kSyllable < kLeads * kVowels * kTails && (first - kSyllable) % kTails == 0 &&
+      second - kTail - 1 < kTails - 1) {
+    return first + (second - kTail);
   }
-  const std::u32string_view sequence = SequenceAt(record.decomposition);
-  for (size_t i = 0; i < sequence.size(); ++i) out[i] = sequence[i];
-  return sequence.size();
+  using Row = const char32_t[3];
+  const Row* const begin = std::begin(unicode_tables::kCompositions);
+  const Row* const end = std::end(unicode_tables::kCompositions);
+  const Row* const found = std::partition_point(
+      begin, end, [&](Row& row) { return row[0] != first ? row[0] < first : row[1] < second; });
+  return found != end && (*found)[0] == first && (*found)[1] == second ? (*found)[2] : 0;
 }
 
 size_t WriteUtf8(char32_t c, char* out) {
@@ -98,6 +130,18 @@ size_t WriteUtf8(char32_t c, char* out) {
 void AppendUtf8(char32_t c, std::string* out) {
   char buffer[4];
   out->append(buffer, WriteUtf8(c, buffer));
+}
+
+bool IsUtf8Prefix(std::string_view bytes) {
+  // A lead byte admits any continuation that some second byte admits, so a few tries decide.
+  for (const char second : {'\x80', '\x90', '\xA0'}) {
+    std::string whole(bytes);
+    if (whole.size() == 1) whole += second;
+    while (whole.size() < 4) whole += '\x80';
+    const auto* at = reinterpret_cast<const unsigned char*>(whole.data());
+    if (SequenceLength(at, whole.size()) > bytes.size()) return true;
+  }
+  return false;
 }
 
 size_t CountCodePoints(std::string_view text) {

@@ -13,7 +13,7 @@
 namespace bertrand {
 
 // Flags of a code point, in the generator's order.
-enum CodePointFlag : uint8_t {
+enum CodePointFlag : uint16_t {
   kCleanedAway = 1,      // BertNormalizer's clean_text removes it
   kSpace = 2,            // char::is_whitespace, and `\s` of a regular expression
   kPunctuation = 4,      // BertPreTokenizer makes it a word of its own
@@ -21,13 +21,42 @@ enum CodePointFlag : uint8_t {
   kNonspacingMark = 16,  // strip_accents removes it after decomposition
   kWord = 32,            // `\w` of a regular expression
   kHangulSyllable = 64,  // decomposes by arithmetic
+  kLetter = 128,         // `\p{L}` of a regular expression
+  kNumber = 256,         // `\p{N}` of a regular expression
+  kNumeric = 512,        // char::is_numeric, which is of another Unicode version
+  kMark = 1024,          // the StripAccents normaliser removes it
+};
+
+// Grapheme_Cluster_Break of Unicode's annex 29, as far as it shows in `tokenizers`.
+enum GraphemeClass : uint8_t {
+  kGraphemeOther,
+  kGraphemeControl,
+  kGraphemeExtend,
+  kGraphemeZwj,
+  kGraphemeSpacingMark,
+  kGraphemePrepend,
+  kGraphemeLead,
+  kGraphemeVowel,
+  kGraphemeTail,
+  kGraphemeLv,
+  kGraphemeLvt,
+  kGraphemePicture,
+  kGraphemeCr,
+  kGraphemeLf,
+  kGraphemeClassMask = 15,
+  // Flags beside the class: Indic_Conjunct_Break.
+  kConjunctConsonant = 16,
+  kConjunctLinker = 32,
+  kConjunctExtend = 64,
 };
 
 struct CodePointRecord {
-  uint8_t flags;
+  uint16_t flags;
   uint8_t combining_rank;  // 0 for starters, else the order of the canonical combining class
   uint16_t lower;          // index of the lower-case sequence; 0: unchanged
   uint16_t decomposition;  // index of the full canonical decomposition; 0: unchanged
+  uint16_t compatibility;  // index of the full compatibility decomposition; 0: unchanged
+  uint8_t grapheme;        // GraphemeClass and its flags
 };
 
 namespace unicode_tables {
@@ -53,9 +82,14 @@ inline std::u32string_view SequenceAt(uint16_t index) {
   return {at + 1, at[0]};
 }
 
-// The full canonical decomposition of `c` into `out`, which has room for kMaxDecomposition.
-inline constexpr size_t kMaxDecomposition = 8;
+// The full canonical or compatibility decomposition of `c` into `out`, which has room for
+// kMaxDecomposition.
+inline constexpr size_t kMaxDecomposition = 18;
 size_t Decompose(char32_t c, char32_t* out);
+size_t DecomposeCompatibly(char32_t c, char32_t* out);
+
+// The primary composite of two code points, or 0.
+char32_t Compose(char32_t first, char32_t second);
 
 // Reads the code point at *position of valid UTF-8 and moves *position behind it.
 inline char32_t NextCodePoint(std::string_view text, size_t* position) {
@@ -88,6 +122,9 @@ inline size_t PreviousBoundary(std::string_view text, size_t end) {
 // Writes 1 to 4 bytes and returns how many.
 size_t WriteUtf8(char32_t c, char* out);
 void AppendUtf8(char32_t c, std::string* out);
+
+// Whether bytes, at least one, can be continued to be one code point.
+bool IsUtf8Prefix(std::string_view bytes);
 
 // Code points in valid UTF-8.
 size_t CountCodePoints(std::string_view text);

@@ -40,8 +40,10 @@ class Vocabulary {
   }
   // The largest id + 1.
   int64_t size() const { return static_cast<int64_t>(by_id_.size()); }
-  // The number of tokens, which is what `tokenizers` calls the vocabulary's size.
-  int64_t num_tokens() const { return static_cast<int64_t>(ids_.size()); }
+  // The number of tokens, which is what `tokenizers` calls the vocabulary's size; it counts those
+  // of a Unigram model that are there twice.
+  int64_t num_tokens() const { return static_cast<int64_t>(ids_.size()) + num_repeated_; }
+  void CountRepeated() { ++num_repeated_; }
 
  private:
   std::string_view Own(std::string_view token);
@@ -49,6 +51,7 @@ class Vocabulary {
   std::deque<std::string> texts_;  // a deque: its strings never move
   std::vector<std::string_view> by_id_;
   std::unordered_map<std::string_view, int32_t> ids_;
+  int64_t num_repeated_ = 0;
 };
 
 // From an object token -> id.

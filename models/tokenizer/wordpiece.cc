@@ -1,8 +1,6 @@
 #include "models/tokenizer/wordpiece.h"
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 #include <utility>
 
 #include "kernels/status.h"
@@ -15,18 +13,6 @@ namespace {
 // Lists of tokens at all states together: a vocabulary of words has fewer than three a state. A
 // file made to have more would make us allocate out of proportion to its size.
 constexpr size_t kMaxOutputsPerState = 64;
-
-// The first `size` <= 16 bytes at `at`, of which 16 can be read, as two numbers.
-std::pair<uint64_t, uint64_t> LoadPadded(const char* at, size_t size) {
-  uint64_t low, high;
-  std::memcpy(&low, at, sizeof(low));
-  std::memcpy(&high, at + sizeof(low), sizeof(high));
-  const auto keep = [](uint64_t word, size_t bytes) {  // bytes < 8
-    return word & ((uint64_t{1} << (8 * bytes)) - 1);
-  };
-  if (size < 8) return {keep(low, size), 0};
-  return {low, size == 16 ? high : keep(high, size - 8)};
-}
 
 }  // namespace
 
@@ -44,43 +30,20 @@ absl::StatusOr<std::unique_ptr<WordPiece>> WordPiece::Create(Vocabulary vocabula
   return model;
 }
 
-size_t WordPiece::WholeWordPlace(uint64_t low, uint64_t high) const {
-  // Two odd constants of many bits; the upper bits of the product are the mixed ones.
-  const uint64_t mixed = (low ^ std::rotl(high * 0x9E3779B97F4A7C15u, 29)) * 0xD6E8FEB86659FD93u;
-  return static_cast<size_t>(mixed >> whole_words_shift_);
-}
-
 void WordPiece::BuildWholeWords() {
-  static_assert(std::endian::native == std::endian::little, "LoadPadded masks the upper bytes");
-  const size_t places = std::bit_ceil(2 * static_cast<size_t>(vocabulary_.num_tokens()) + 2);
-  whole_words_shift_ = 64 - std::countr_zero(places);
-  whole_words_.assign(places + kMaxProbes, WholeWord{});
+  whole_words_.Reserve(static_cast<size_t>(vocabulary_.num_tokens()));
   for (int64_t id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view text = vocabulary_.Text(id);
-    if (text.empty() || text.size() > kWholeWordBytes) continue;
-    char padded[kWholeWordBytes] = {};
-    std::copy(text.begin(), text.end(), padded);
-    const auto [low, high] = LoadPadded(padded, text.size());
-    WholeWord* place = &whole_words_[WholeWordPlace(low, high)];
-    WholeWord* const end = place + kMaxProbes;
-    while (place != end && place->size != 0) ++place;
-    if (place == end) continue;
-    *place = {low, high, static_cast<int32_t>(id), static_cast<uint32_t>(text.size())};
+    if (!text.empty()) whole_words_.Add(text, static_cast<int32_t>(id));
   }
 }
 
 size_t WordPiece::MatchPadded(std::string_view word, int32_t* ids, uint32_t* ends) const {
-  if (word.size() <= kWholeWordBytes) {
-    const auto [low, high] = LoadPadded(word.data(), word.size());
-    const WholeWord* place = &whole_words_[WholeWordPlace(low, high)];
-    for (size_t i = 0; i < kMaxProbes && place[i].size != 0; ++i) {
-      if (place[i].low != low || place[i].high != high || place[i].size != word.size()) continue;
-      ids[0] = place[i].id;
-      if (ends != nullptr) ends[0] = static_cast<uint32_t>(word.size());
-      return 1;
-    }
-  }
-  return Match(word, ids, ends);
+  const int32_t id = whole_words_.FindPadded(word);
+  if (id < 0) return Match(word, ids, ends);
+  ids[0] = id;
+  if (ends != nullptr) ends[0] = static_cast<uint32_t>(word.size());
+  return 1;
 }
 
 uint32_t WordPiece::AddOutputs(const std::vector<Output>& outputs) {
@@ -186,6 +149,31 @@ size_t WordPiece::MatchImpl(std::string_view word, int32_t* ids, uint32_t* ends)
 
 size_t WordPiece::Match(std::string_view word, int32_t* ids, uint32_t* ends) const {
   return ends == nullptr ? MatchImpl<false>(word, ids, ends) : MatchImpl<true>(word, ids, ends);
+}
+
+bool WordPiece::AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
+                        TokenRun* run) const {
+  size_t count = 0;
+  if (CountCodePoints(word) <= max_input_chars_) {
+    run->Reserve(word.size());
+    if (scratch->ends.size() < word.size()) scratch->ends.resize(2 * word.size());
+    count = Match(word, run->next_id(), scratch->ends.data());
+  }
+  if (count == 0) {
+    if (!unk_id_.has_value()) return false;
+    run->Add(*unk_id_, source == nullptr
+                           ? SourceRange{}
+                           : SourceRange{source[0].start, source[word.size() - 1].end});
+    return true;
+  }
+  uint32_t start = 0;
+  for (size_t i = 0; source != nullptr && i < count; ++i) {
+    const uint32_t end = scratch->ends[i];
+    run->AddSource({source[start].start, source[end - 1].end}, run->size() + i);
+    start = end;
+  }
+  run->Advance(count);
+  return true;
 }
 
 absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(const Json& json) {

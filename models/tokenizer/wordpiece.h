@@ -16,9 +16,8 @@
 //                        byte: append tokens(z), z = fail(z); fail(v) = that child, or none.
 // A state without failure link ends in the unknown token. Linear time for any vocabulary and word.
 //
-// Before that, words of at most kWholeWordBytes are looked up whole in a hash table: most words of
-// ordinary text are entries, and one access costs less than a step a letter. An entry that finds no
-// place within kMaxProbes is left to the automaton, so a look-up is bounded for any vocabulary.
+// Before that, short words are looked up whole: most words of ordinary text are entries, and one
+// access costs less than a step a letter.
 //
 // Immutable after Create and thread-safe.
 
@@ -35,7 +34,9 @@
 
 #include "models/checkpoint/json.h"
 #include "models/tokenizer/double_array.h"
+#include "models/tokenizer/token_model.h"
 #include "models/tokenizer/vocabulary.h"
+#include "models/tokenizer/word_table.h"
 
 namespace bertrand {
 
@@ -45,7 +46,7 @@ struct WordPieceOptions {
   int64_t max_input_chars_per_word = 100;
 };
 
-class WordPiece {
+class WordPiece final : public TokenModel {
  public:
   static absl::StatusOr<std::unique_ptr<WordPiece>> Create(Vocabulary vocabulary,
                                                            WordPieceOptions options);
@@ -57,31 +58,29 @@ class WordPiece {
   size_t Match(std::string_view word, int32_t* ids, uint32_t* ends) const;
   // The same, faster; kWholeWordBytes bytes must be readable at word.data() whatever its size.
   size_t MatchPadded(std::string_view word, int32_t* ids, uint32_t* ends) const;
-  static constexpr size_t kWholeWordBytes = 16;
+  static constexpr size_t kWholeWordBytes = WordTable::kMaxBytes;
+
+  bool AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
+               TokenRun* run) const override;
 
   // The id of the unknown token; empty when the vocabulary does not have it.
   std::optional<int32_t> unk_id() const { return unk_id_; }
   uint64_t max_input_chars() const { return max_input_chars_; }
   const WordPieceOptions& options() const { return options_; }
-  const Vocabulary& vocabulary() const { return vocabulary_; }
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
+  bool has_subword_prefix() const override { return !options_.continuing_subword_prefix.empty(); }
+  std::string_view unk_token() const override { return options_.unk_token; }
 
  private:
   struct Output {
     int32_t id;
     uint32_t length;  // bytes of the word that it covers
   };
-  struct WholeWord {
-    uint64_t low = 0, high = 0;  // its bytes, zeros behind them
-    int32_t id = 0;
-    uint32_t size = 0;  // 0: a free place
-  };
   static constexpr uint32_t kWordRoot = 1, kContinuationRoot = 2;
-  static constexpr size_t kMaxProbes = 4;
 
   WordPiece(Vocabulary vocabulary, WordPieceOptions options);
   absl::Status BuildAutomaton();
   void BuildWholeWords();
-  size_t WholeWordPlace(uint64_t low, uint64_t high) const;
   uint32_t AddOutputs(const std::vector<Output>& outputs);
   void AppendOutputs(uint32_t state, std::vector<Output>* outputs) const;
   template <bool kWantEnds>
@@ -95,8 +94,7 @@ class WordPiece {
   // the number of outputs that follow it.
   DoubleArray states_;
   std::vector<Output> outputs_;
-  std::vector<WholeWord> whole_words_;  // a power of two, and kMaxProbes more
-  int whole_words_shift_ = 63;
+  WordTable whole_words_;
 };
 
 // From tokenizer.json's `model`.

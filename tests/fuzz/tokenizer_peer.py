@@ -147,7 +147,10 @@ def run_decode(program, tokenizer_path, cases):
 def compare_decode(program, tokenizer_path, tokenizer, cases, show=5):
     wrong = 0
     for (ids, skip), got in zip(cases, run_decode(program, tokenizer_path, cases)):
-        want = tokenizer.decode(ids, skip_special_tokens=skip)
+        try:
+            want = tokenizer.decode(ids, skip_special_tokens=skip)
+        except BaseException:  # a panic in the library: nothing to compare with
+            continue
         if want != got:
             wrong += 1
             if wrong <= show:

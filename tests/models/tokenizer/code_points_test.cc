@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "models/tokenizer/pipeline.h"
@@ -116,6 +118,18 @@ uint32_t BlockChecksum(const Tokenizer& tokenizer, char32_t start, Encoding* enc
   return crc.value();
 }
 
+void ExpectHashes(const Tokenizer& tokenizer, const std::string& name, const std::string& what) {
+  std::istringstream expected(ReadData(name + ".crc"));
+  Encoding encoding;
+  for (char32_t start = 0; start < 0x110000; start += 256) {
+    uint32_t checksum;
+    ASSERT_TRUE(expected >> std::hex >> checksum);
+    if (start >= 0xD800 && start < 0xE000) continue;
+    EXPECT_EQ(BlockChecksum(tokenizer, start, &encoding), checksum)
+        << "U+" << std::hex << static_cast<uint32_t>(start) << " and the 255 that follow; " << what;
+  }
+}
+
 class CodePointsTest : public testing::TestWithParam<Options> {};
 
 TEST_P(CodePointsTest, EqualTokenizers) {
@@ -124,21 +138,42 @@ TEST_P(CodePointsTest, EqualTokenizers) {
     ASSERT_TRUE(parts.ok()) << Message(parts.status());
     const auto tokenizer = Pipeline::Create(*std::move(parts), short_way);
     ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
-    std::istringstream expected(ReadData(std::string(GetParam().name) + ".crc"));
-    Encoding encoding;
-    for (char32_t start = 0; start < 0x110000; start += 256) {
-      uint32_t checksum;
-      ASSERT_TRUE(expected >> std::hex >> checksum);
-      if (start >= 0xD800 && start < 0xE000) continue;
-      EXPECT_EQ(BlockChecksum(**tokenizer, start, &encoding), checksum)
-          << "U+" << std::hex << static_cast<uint32_t>(start) << " and the 255 that follow; "
-          << (short_way ? "BertSplitter" : "step by step");
-    }
+    ExpectHashes(**tokenizer, GetParam().name, short_way ? "BertSplitter" : "step by step");
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CodePointsTest, testing::ValuesIn(kOptions),
                          [](const auto& info) { return std::string(info.param.name); });
+
+TEST(ModelCodePointsTest, EqualTokenizers) {
+  for (const char* name : {"bpe_prefix", "unigram_spaces"}) {
+    for (const bool short_way : {true, false}) {
+      auto parts = PartsFromJson(ReadData("tokenizers/" + std::string(name) + ".json"), "");
+      ASSERT_TRUE(parts.ok()) << Message(parts.status());
+      const auto tokenizer = Pipeline::Create(*std::move(parts), short_way);
+      ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+      ExpectHashes(**tokenizer, name, name);
+    }
+  }
+}
+
+// SentencePiece's own charsmap, nmt_nfkc, alone and behind XLNet's normalisers.
+TEST(SentencePieceCodePointsTest, EqualTokenizers) {
+  const std::tuple<const char*, const char*, const char*> cases[] = {
+      {"xlm_roberta_slow", "sentencepiece.bpe.model", "xlm-roberta"},
+      {"xlnet_slow", "spiece.model", "xlnet"},
+  };
+  for (const auto& [name, file, model_type] : cases) {
+    const std::string folder = testing::TempDir() + "/code_points_" + name;
+    std::filesystem::create_directories(folder);
+    std::ofstream(folder + "/" + file, std::ios::binary) << ReadData("trained/unigram.model");
+    std::ofstream(folder + "/config.json") << R"({"model_type": ")" << model_type << "\"}";
+    const auto tokenizer = Tokenizer::Load(folder);
+    ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+    ExpectHashes(**tokenizer, name, name);
+    std::filesystem::remove_all(folder);
+  }
+}
 
 // Ten megabytes of one thing. Quadratic work anywhere would never end.
 TEST(LongTextsTest, TakeLinearTime) {
@@ -167,6 +202,25 @@ TEST(LongTextsTest, TakeLinearTime) {
       if (want_spans && !encoding.spans.empty()) {
         EXPECT_LE(encoding.spans.back().end_byte, text.size());
       }
+    }
+  }
+}
+
+// The same of the other models; their words are as long as the text.
+TEST(LongTextsTest, TakeLinearTimeInOtherModels) {
+  constexpr size_t kBytes = 10'000'000;
+  Encoding encoding;
+  for (const char* name : {"bpe_prefix", "bpe_no_regex", "unigram", "unigram_unsplit"}) {
+    const auto tokenizer =
+        Tokenizer::FromJson(ReadData("tokenizers/" + std::string(name) + ".json"), "");
+    ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+    for (const char* unit : {"a", " ", "\u0301", "the", "1,", "\u4e2d", "<mask> ", "[SE", "'"}) {
+      SCOPED_TRACE(std::string(name) + " " + unit);
+      std::string text;
+      while (text.size() < kBytes) text += unit;
+      EncodeOptions options;
+      ASSERT_TRUE((*tokenizer)->Encode(text, nullptr, options, &encoding).ok());
+      EXPECT_LE(encoding.ids.size(), 3 * text.size());
     }
   }
 }

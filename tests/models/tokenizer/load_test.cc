@@ -40,12 +40,22 @@ constexpr char kSmall[] = R"({"added_tokens": [{"id": 0, "content": "[UNK]", "sp
 
 TEST(LoadErrorsTest, NamesWhatIsNotSupported) {
   const std::tuple<const char*, const char*, const char*> cases[] = {
-      {"\"type\": \"WordPiece\", \"unk", "\"type\": \"Unigram\", \"unk",
-       "tokenizer.json: model type \"Unigram\" is not supported by this version; WordPiece is"},
-      {"BertNormalizer", "Precompiled", "normalizer type \"Precompiled\" is not supported"},
-      {"BertPreTokenizer", "Metaspace", "pre_tokenizer type \"Metaspace\" is not supported"},
-      {"TemplateProcessing", "RobertaProcessing",
-       "post_processor type \"RobertaProcessing\" is not"},
+      {"\"type\": \"WordPiece\", \"unk", "\"type\": \"WordLevel\", \"unk",
+       "tokenizer.json: model type \"WordLevel\" is not supported by this version; BPE, Unigram "
+       "and"},
+      {"BertNormalizer", "ByteLevel", "normalizer type \"ByteLevel\" is not supported"},
+      {"{\"type\": \"BertPreTokenizer\"}",
+       R"({"type": "Split", "pattern": {"Regex": "a|b"}, "behavior": "Isolated"})",
+       "regular expression of type \"a|b\" is not supported"},
+      {"BertPreTokenizer", "UnicodeScripts", "pre_tokenizer type \"UnicodeScripts\" is not"},
+      {"{\"type\": \"BertPreTokenizer\"}",
+       R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true})",
+       "WordPiece behind the pre_tokenizer ByteLevel is not supported"},
+      {"{\"type\": \"BertPreTokenizer\"}",
+       R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "add_prefix_space": true},
+          {"type": "WhitespaceSplit"}]})",
+       "ByteLevel is supported as the last of a Sequence only"},
+      {"TemplateProcessing", "FutureProcessing", "post_processor type \"FutureProcessing\" is not"},
       {"\"decoder\": {\"type\": \"WordPiece\"", "\"decoder\": {\"type\": \"CTC\"",
        "decoder type \"CTC\" is not supported"},
   };

@@ -73,6 +73,14 @@ def load(text):
     return tokenizer
 
 
+def words_of(e):
+    text, last = [], -1
+    for word in e.word_ids:
+        text.append("-" if word is None else "=" if word == last else "+" if word == last + 1 else f"({word})")
+        last = last if word is None else word
+    return "".join(text)
+
+
 def answer(e):
     # Columns of one digit a token are strings.
     return {
@@ -81,6 +89,8 @@ def answer(e):
         "special": "".join(map(str, e.special_tokens_mask)),
         "sequence": "".join("-" if s is None else str(s) for s in e.sequence_ids),
         "spans": [x for pair in e.offsets for x in pair],
+        # Most words follow the one before: + for the next, = for the same, - for none, else itself.
+        "words": words_of(e),
     }
 
 
@@ -91,6 +101,7 @@ TEXTS = [
     "[CLS] in [SEP]text[MASK] [mask][SE[[SEP]]", "x<l> \t<l>y  <r>  z<w> <w>w <m>\u2003<m> , <m>,", "new tok New Tok NEW TOK newtok cat concat cat.",
     "\u00dcn\u00ef \u00fcn\u00efx u\u0308ni\u0308 Fox  FOX foxy <M> <m><l> <L> dog dogs the dog", "a b don't ... ...... ## ##xyz abc## #", "\u2260\u226e\u037e\u1fef x\u2260y",
     "12345 3.14 U.S.A. $5.00+10%", "\ufffd\x00\ufeffa\ufffe\U000e0001b", "\u302e\u0301a \U0001d15e\U0001d165\u0323b", "\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea", "@@a a@@b abab @@",
+    "the the  and an ethane aaaa aaaaaaa q\u4e2d q q\u4e2d\u4e2d \u00e9 \u00e9e abcabcabc aabc 1,234", "<mask> x <mask>  <mask>y </s> <s>the  ``quoted'' ", " \n we're  they'LL\tI'm\u00a0it's  \u3000 ",
 ]
 
 
@@ -129,7 +140,8 @@ def small_cases(tokenizer, truncation):
     r = random.Random(7)
     for i, text in enumerate(TEXTS):
         ids = add(text)
-        add(text, special=False)
+        if tokenizer.num_special_tokens_to_add(False):
+            add(text, special=False)
         if i % 3 == 0:
             add(text, TEXTS[-1 - i], special=i % 2 == 0)
         ids = ids + [r.randrange(vocabulary_size) for _ in range(6)]
@@ -154,6 +166,10 @@ def write_json(path, value):
     path.write_text(json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
+def write_hashes(name, tokenizer):
+    (DATA / f"{name}.crc").write_text("\n".join(f"{h:08x}" for h in code_point_hashes(tokenizer)) + "\n")
+
+
 def folders():
     """Checkpoint folders without tokenizer.json, or whose tokenizer_config.json overrides it:
     name -> {file: text}."""
@@ -162,7 +178,31 @@ def folders():
     tokenizer = make_tokenizers.small_tokenizers()
     extra = {"content": "<extra>", "single_word": False, "lstrip": True, "rstrip": False, "normalized": False, "special": True}
     bert = {"model_type": "bert"}
+    trained = {"vocab.json": "@vocab.json", "merges.txt": "@merges.txt"}
+    model = {"sentencepiece.bpe.model": "@unigram.model"}
+    piece = {"spiece.model": "@unigram.model"}
+    lean = {"spiece.model": "@lean.model"}
+    mask = {"__type": "AddedToken", "content": "<mask>", "single_word": False, "lstrip": False, "rstrip": True, "normalized": False, "special": True}
+    bpe = make_tokenizers.bpe_tokenizers()
+    unigram = make_tokenizers.unigram_tokenizers()
+    own = {
+        "roberta_slow": {**trained, "config.json": {"model_type": "roberta"}},
+        "roberta_slow_prefix": {**trained, "tokenizer_config.json": {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": True, "trim_offsets": False, "mask_token": mask}},
+        "roberta_slow_added": {**trained, "tokenizer_config.json": {"tokenizer_class": "RobertaTokenizerFast", "additional_special_tokens": ["<one>"]}, "added_tokens.json": {"<two>": 900}},
+        "roberta_json": {"tokenizer.json": bpe["bpe_prefix"], "config.json": {"model_type": "roberta"}},
+        "roberta_json_prefix": {"tokenizer.json": bpe["bpe"], "tokenizer_config.json": {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": True}},
+        "bpe_generic": {"tokenizer.json": bpe["bpe_prefix"], "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 1000000000000000019884624838656}},
+        "bpe_generic_sequence": {"tokenizer.json": bpe["bpe_sequence"], "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": True}},
+        "xlm_roberta_slow": {**model, "config.json": {"model_type": "xlm-roberta"}},
+        "xlm_roberta_json": {"tokenizer.json": unigram["unigram_first"], "tokenizer_config.json": {"tokenizer_class": "XLMRobertaTokenizerFast"}},
+        "camembert_slow": {**model, "tokenizer_config.json": {"tokenizer_class": "CamembertTokenizer"}},
+        "albert_slow": {**piece, "config.json": {"model_type": "albert"}},
+        "albert_slow_cased": {**lean, "tokenizer_config.json": {"tokenizer_class": "AlbertTokenizer", "do_lower_case": False, "keep_accents": True}},
+        "xlnet_slow": {**piece, "tokenizer_config.json": {"tokenizer_class": "XLNetTokenizer"}},
+        "xlnet_slow_lower": {**lean, "tokenizer_config.json": {"tokenizer_class": "XLNetTokenizer", "do_lower_case": True}},
+    }
     return {
+        **own,
         "vocab_only": {"vocab.txt": lines, "config.json": bert},
         "vocab_no_newline": {"vocab.txt": lines[:-1], "config.json": bert, "tokenizer_config.json": {}},
         "vocab_crlf_repeated": {"vocab.txt": (lines + "the\nnew\n\n[UNK]\n").replace("\n", "\r\n"), "config.json": bert},
@@ -202,16 +242,34 @@ def folders():
     }
 
 
+def code_point_tokenizers():
+    """Those of other models whose code points are hashed, too: name -> tokenizers.Tokenizer."""
+    from transformers import AutoTokenizer
+
+    yield "bpe_prefix", load(make_tokenizers.bpe_tokenizers()["bpe_prefix"])
+    yield "unigram_spaces", load(make_tokenizers.unigram_tokenizers()["unigram_spaces"])
+    for name in ("xlm_roberta_slow", "xlnet_slow"):
+        with tempfile.TemporaryDirectory() as folder:
+            write_folder(folder, folders()[name])
+            yield name, AutoTokenizer.from_pretrained(folder).backend_tokenizer
+
+
+def write_folder(folder, files):
+    for file, content in files.items():
+        content = content if isinstance(content, str) else json.dumps(content)
+        known = content.startswith("@")
+        data = (make_tokenizers.TRAINED / content[1:]).read_bytes() if known else content.encode()
+        (Path(folder) / file).write_bytes(data)
+
+
 def folder_cases():
     from transformers import AutoTokenizer
 
-    texts = TEXTS[3:12] + TEXTS[18:22] + ["<extra> x<extra>  Plain PLAIN plain <one>the <two>Three Four three four <cls><sep> x <new><mask><M> cat"]
+    texts = TEXTS[3:12] + TEXTS[18:22] + ["<extra> x<extra>  Plain PLAIN plain <one>the <two>Three Four three four <cls><sep> x <new><mask><M> cat", "``the\u3000\uff21 1,234, \ufb01\u0301 x\u0301'' <mask> [MASK] ", " two  spaces </s> <sep>"]
     result = {}
     for name, files in folders().items():
         with tempfile.TemporaryDirectory() as folder:
-            for file, content in files.items():
-                content = content if isinstance(content, str) else json.dumps(content)
-                (Path(folder) / file).write_bytes(content.encode())
+            write_folder(folder, files)
             t = AutoTokenizer.from_pretrained(folder)
         cases = []
         for text in texts:
@@ -225,7 +283,7 @@ def folder_cases():
         size = len(t)
         result[name] = {
             "files": {f: c if isinstance(c, str) else json.dumps(c) for f, c in files.items() if f != "tokenizer.json"},
-            "tokenizer": next((n for n, j in make_tokenizers.small_tokenizers().items() if j == files.get("tokenizer.json")), "uncased_left" if "tokenizer.json" in files else ""),
+            "tokenizer": next((n for n, j in {**make_tokenizers.small_tokenizers(), **make_tokenizers.model_tokenizers()}.items() if j == files.get("tokenizer.json")), "uncased_left" if "tokenizer.json" in files else ""),
             "cases": cases, "cut": {"text": texts[0], "pair": texts[3], "ids": cut["input_ids"], "types": cut.get("token_type_ids")},
             "special_ids": sorted(i for i, x in t.added_tokens_decoder.items() if x.special), "tokens": {x.content: i for i, x in t.added_tokens_decoder.items()},
             "model_max_length": t.model_max_length if t.model_max_length < 2**31 else None, "len": size,
@@ -237,24 +295,31 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--only-characters", action="store_true")
     parser.add_argument("--only-cases", action="store_true", help="not the code points")
+    parser.add_argument("--only-models", action="store_true", help="the code points of BPE and Unigram alone")
     args = parser.parse_args()
     DATA.mkdir(exist_ok=True)
-    (DATA / "characters.txt").write_text("\n".join(f"{c:x}" for c in characters()) + "\n")
+    if args.only_models:
+        for name, tokenizer in code_point_tokenizers():
+            write_hashes(name, tokenizer)
+        return
+    if not args.only_cases:
+        (DATA / "characters.txt").write_text("\n".join(f"{c:x}" for c in characters()) + "\n")
     if args.only_characters:
         return
     shutil.rmtree(DATA / "tokenizers", ignore_errors=True)
     (DATA / "tokenizers").mkdir()
     expected = {}
-    for name, text in make_tokenizers.small_tokenizers().items():
+    for name, text in {**make_tokenizers.small_tokenizers(), **make_tokenizers.model_tokenizers()}.items():
         (DATA / "tokenizers" / f"{name}.json").write_text(text + "\n")
-        expected[name] = small_cases(load(text), name in ("uncased", "prefix", "no_prefix", "whitespace_split"))
+        expected[name] = small_cases(load(text), name in ("uncased", "prefix", "no_prefix", "whitespace_split", "bpe_prefix"))
     write_json(DATA / "expected.json", expected)
     write_json(DATA / "folders.json", folder_cases())
     if args.only_cases:
         return
     for name, text in make_tokenizers.char_tokenizers().items():
-        hashes = code_point_hashes(load(text))
-        (DATA / f"{name}.crc").write_text("\n".join(f"{h:08x}" for h in hashes) + "\n")
+        write_hashes(name, load(text))
+    for name, tokenizer in code_point_tokenizers():
+        write_hashes(name, tokenizer)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+#pragma once
+
+// The BPE model: a word's symbols (bytes, or code points) are merged pair by pair, always the pair
+// whose merge comes first in the list, of equal ones the leftmost.
+//
+// Two ways lead to the same tokens:
+//
+// Merging as it is defined, with a heap of candidates: n log n. It follows `tokenizers` (word.rs)
+// through every oddity: unknown symbols, byte fallback, merges that are listed twice, and stale
+// candidates that still count when the same token would come of them.
+//
+// Backtracking over longest matches, without merging: linear. Call a token proper if merging its
+// own bytes gives that token alone, and two proper tokens compatible if merging the bytes of both
+// gives those two. A sequence of proper tokens is what merging gives for their bytes if and only if
+// each adjacent pair is compatible: merges across a boundary depend on nothing beyond the two
+// tokens that meet there, since what would have crossed it first was there while only they were
+// being built (van Antwerpen and Neubeck, "So many tokens, so little time", GitHub 2024). So: take
+// the longest proper token that fits and is compatible with the one before; if none does, mark the
+// position as a dead end, give up the token before, and take the next shorter one there. A position
+// becomes a dead end once, so the whole is linear in the word.
+//
+// Whether two tokens are compatible is seen by undoing their merges, later ones first, along the
+// boundary: were one of the pairs that meet there in the list before the merge that is undone next,
+// it would have been merged instead.
+//
+// This holds for lists as training makes them: every merge makes a token of its own, after those
+// that it is made of. The list is checked for that while loading; for any other, and for words with
+// symbols that are not in the vocabulary, words are merged.
+//
+// Before all that a word is looked up whole: most words are one proper token.
+//
+// Immutable after Create and thread-safe.
+
+#include <absl/status/statusor.h>
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/checkpoint/json.h"
+#include "models/tokenizer/double_array.h"
+#include "models/tokenizer/token_model.h"
+#include "models/tokenizer/word_table.h"
+
+namespace bertrand {
+
+struct BpeOptions {
+  bool byte_level = false;  // words are bytes, and the vocabulary is written in byte_level.h's way
+  std::optional<std::string> unk_token;
+  std::string continuing_subword_prefix, end_of_word_suffix;
+  bool fuse_unk = false;
+  bool byte_fallback = false;
+  bool ignore_merges = false;
+};
+
+class Bpe final : public TokenModel {
+ public:
+  using MergeList = std::vector<std::pair<std::string, std::string>>;
+  static absl::StatusOr<std::unique_ptr<Bpe>> Create(Vocabulary vocabulary, const MergeList& merges,
+                                                     BpeOptions options);
+
+  bool AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
+               TokenRun* run) const override;
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
+  bool has_subword_prefix() const override { return !options_.continuing_subword_prefix.empty(); }
+  std::string_view unk_token() const override {
+    return options_.unk_token.has_value() ? std::string_view(*options_.unk_token) : "";
+  }
+
+  // Whether words are matched rather than merged; for tests, which can also turn it off.
+  bool backtracks() const { return backtracks_; }
+  void DisableBacktracking() { backtracks_ = false; }
+
+ private:
+  struct Merge {
+    uint64_t pair = kNoPair;
+    uint32_t rank = 0;
+    int32_t id = 0;
+  };
+  // How a token comes about, by id.
+  struct Origin {
+    uint32_t rank = 0;  // 0: a symbol; else that of its merge, plus one
+    int32_t left = -1, right = -1;
+    int32_t shorter = -1;  // the longest proper token that is a proper prefix of it
+    uint32_t length = 0;   // bytes
+  };
+  static constexpr uint64_t kNoPair = ~uint64_t{0};
+
+  Bpe(Vocabulary vocabulary, BpeOptions options);
+  absl::Status BuildMerges(const MergeList& merges);
+  void BuildSymbols();
+  void BuildOrigins(const MergeList& merges);
+  void BuildMatcher();
+  std::optional<std::string> BytesOf(int64_t id) const;
+  int32_t WholeWord(std::string_view word, const ModelScratch& scratch) const;
+  const Merge* FindMerge(int32_t left, int32_t right) const;
+  bool IsCompatible(int32_t left, int32_t right) const;
+  int32_t LongestMatch(std::string_view text) const;
+
+  bool AddSymbols(std::string_view word, ModelScratch* scratch) const;
+  bool AddFallback(std::string_view symbol, ModelScratch* scratch) const;
+  void MergeAll(ModelScratch* scratch) const;
+  void AddPath(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
+               TokenRun* run) const;
+  void AddMerged(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
+                 TokenRun* run) const;
+  bool Backtrack(std::string_view word, ModelScratch* scratch) const;
+
+  Vocabulary vocabulary_;
+  BpeOptions options_;
+  std::optional<int32_t> unk_id_;
+  std::vector<Merge> merges_;  // open addressing, a power of two
+  uint64_t merges_mask_ = 0;
+  std::array<int32_t, 256> byte_ids_;      // of byte-level symbols; -1: not in the vocabulary
+  std::array<int32_t, 256> fallback_ids_;  // of "<0x00>"
+  std::vector<Origin> origins_;
+  DoubleArray proper_;  // `first`: 1 + the id of the proper token that ends here, or 0
+  WordTable words_;
+  bool backtracks_ = false;
+};
+
+// From tokenizer.json's `model`.
+absl::StatusOr<std::unique_ptr<Bpe>> ParseBpe(const Json& json, bool byte_level);
+
+}  // namespace bertrand

@@ -1,0 +1,135 @@
+#include "models/tokenizer/byte_level.h"
+
+#include <array>
+
+#include "models/tokenizer/unicode.h"
+
+namespace bertrand {
+namespace {
+
+constexpr char32_t kFirstExtra = 0x100;
+
+constexpr bool StandsForItself(unsigned byte) {
+  return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+}
+
+struct Alphabet {
+  std::array<char32_t, 256> character{};
+  std::array<int16_t, 0x180> byte{};
+};
+
+constexpr Alphabet MakeAlphabet() {
+  Alphabet alphabet;
+  for (int16_t& byte : alphabet.byte) byte = -1;
+  char32_t extra = kFirstExtra;
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    const char32_t c = StandsForItself(byte) ? byte : extra++;
+    alphabet.character[byte] = c;
+    alphabet.byte[c] = static_cast<int16_t>(byte);
+  }
+  return alphabet;
+}
+constexpr Alphabet kAlphabet = MakeAlphabet();
+
+enum class Class : uint8_t { kLetter, kNumber, kSpace, kOther };
+
+Class ClassOf(uint16_t flags) {
+  if (flags & kLetter) return Class::kLetter;
+  if (flags & kNumber) return Class::kNumber;
+  return flags & kSpace ? Class::kSpace : Class::kOther;
+}
+
+constexpr std::array<Class, 128> MakeAsciiClasses() {
+  std::array<Class, 128> classes{};
+  for (unsigned c = 0; c < 128; ++c) {
+    const bool letter = (c | 32) >= 'a' && (c | 32) <= 'z';
+    const bool space = c == ' ' || (c >= 9 && c <= 13);
+    const bool digit = c >= '0' && c <= '9';
+    classes[c] = letter  ? Class::kLetter
+                 : digit ? Class::kNumber
+                 : space ? Class::kSpace
+                         : Class::kOther;
+  }
+  return classes;
+}
+constexpr std::array<Class, 128> kAsciiClasses = MakeAsciiClasses();
+
+// The class of the code point at text[at]; *next is behind it.
+Class ClassAt(std::string_view text, size_t at, size_t* next) {
+  const auto byte = static_cast<unsigned char>(text[at]);
+  if (byte < 0x80) {
+    *next = at + 1;
+    return kAsciiClasses[byte];
+  }
+  *next = at;
+  return ClassOf(RecordOf(NextCodePoint(text, next)).flags);
+}
+
+// The bytes of 's 't 'm 'd 're 've 'll at text[at], or 0.
+size_t ContractionLength(std::string_view text, size_t at, size_t end) {
+  if (text[at] != '\'' || at + 1 >= end) return 0;
+  const char first = text[at + 1];
+  if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
+  if (at + 2 >= end) return 0;
+  const char second = text[at + 2];
+  return ((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l') ? 3
+                                                                                              : 0;
+}
+
+size_t EndOfRun(std::string_view text, size_t at, size_t end, Class wanted) {
+  size_t next;
+  while (at < end && ClassAt(text, at, &next) == wanted) at = next;
+  return at;
+}
+
+}  // namespace
+
+size_t NextByteLevelWord(std::string_view text, size_t at, size_t end) {
+  if (const size_t length = ContractionLength(text, at, end)) return at + length;
+  size_t next;
+  Class first = ClassAt(text, at, &next);
+  if (text[at] == ' ' && next < end) {
+    size_t behind;
+    const Class after = ClassAt(text, next, &behind);
+    if (after != Class::kSpace) {
+      first = after;
+      next = behind;
+    }
+  }
+  if (first != Class::kSpace) return EndOfRun(text, next, end, first);
+  // White space leaves its last code point to what follows, unless it is the only one.
+  size_t last = at;
+  while (next < end) {
+    size_t behind;
+    if (ClassAt(text, next, &behind) != Class::kSpace) return last > at ? last : next;
+    last = next;
+    next = behind;
+  }
+  return end;
+}
+
+size_t EndOfSpacedWord(std::string_view text, size_t at, size_t end) {
+  size_t next;
+  const Class first = ClassAt(text, at, &next);
+  return EndOfRun(text, next, end, first);
+}
+
+char32_t ByteLevelCharacter(unsigned char byte) { return kAlphabet.character[byte]; }
+
+std::optional<unsigned char> ByteOfCharacter(char32_t c) {
+  if (c >= kAlphabet.byte.size() || kAlphabet.byte[c] < 0) return std::nullopt;
+  return static_cast<unsigned char>(kAlphabet.byte[c]);
+}
+
+std::optional<std::string> ByteLevelBytes(std::string_view token) {
+  std::string bytes;
+  size_t at = 0;
+  while (at < token.size()) {
+    const std::optional<unsigned char> byte = ByteOfCharacter(NextCodePoint(token, &at));
+    if (!byte.has_value()) return std::nullopt;
+    bytes += static_cast<char>(*byte);
+  }
+  return bytes;
+}
+
+}  // namespace bertrand

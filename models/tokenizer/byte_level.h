@@ -1,0 +1,33 @@
+#pragma once
+
+// GPT-2's byte level: the characters that stand for bytes in a vocabulary, and the regular
+// expression that cuts a text into words. Inside Bertrand words stay bytes; only vocabularies are
+// written in those characters.
+//
+// All functions are pure and thread-safe.
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace bertrand {
+
+inline constexpr std::string_view kByteLevelRegex =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+// The end of the word that begins at text[at], at < end: the expression matches everywhere, so that
+// words follow each other without gaps. Linear in the word and the white space behind it.
+size_t NextByteLevelWord(std::string_view text, size_t at, size_t end);
+
+// The end of the word that a space before text[at], which is no white space, would begin.
+size_t EndOfSpacedWord(std::string_view text, size_t at, size_t end);
+
+// The character that stands for a byte: U+0021 to U+0143.
+char32_t ByteLevelCharacter(unsigned char byte);
+// The byte that a character stands for.
+std::optional<unsigned char> ByteOfCharacter(char32_t c);
+// The bytes that a vocabulary's entry stands for; empty when one of its characters stands for none.
+std::optional<std::string> ByteLevelBytes(std::string_view token);
+
+}  // namespace bertrand

@@ -1,0 +1,66 @@
+#pragma once
+
+// Words to tokens: the `model` of tokenizer.json. WordPiece, Bpe and Unigram are such models.
+//
+// Immutable once made and thread-safe; a ModelScratch belongs to one call and is reused.
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "models/tokenizer/normalizer.h"
+#include "models/tokenizer/token_run.h"
+#include "models/tokenizer/vocabulary.h"
+
+namespace bertrand {
+
+// Memory of the models.
+struct ModelScratch {
+  static constexpr uint32_t kNone = ~uint32_t{0};
+
+  // Up to here bytes can be read behind any word; null: not beyond the word.
+  const char* readable_end = nullptr;
+  std::vector<uint32_t> ends;
+  // Of Bpe.
+  struct Symbol {
+    int32_t id;
+    uint32_t previous, next;  // kNone at the ends
+    uint32_t length;          // as `tokenizers` counts it; 0: merged into the one before
+  };
+  struct Merge {
+    uint32_t rank, position;
+    int32_t id;
+  };
+  std::vector<Symbol> symbols;
+  std::vector<Merge> merges;
+  std::vector<int32_t> path;
+  std::vector<uint64_t> dead_ends;
+  // Of Unigram.
+  struct Node {
+    double score;
+    uint32_t start;
+    int32_t id;
+  };
+  std::vector<Node> nodes;
+  std::vector<Node> pieces;
+};
+
+class TokenModel {
+ public:
+  virtual ~TokenModel() = default;
+
+  // Adds the tokens of `word`, which is not empty, to *run. `source` has the source of each of its
+  // bytes; null where run->want_sources() is false. Returns false when that takes an unknown token
+  // which the vocabulary does not have.
+  virtual bool AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
+                       TokenRun* run) const = 0;
+
+  virtual const Vocabulary& vocabulary() const = 0;
+  // What an unknown token is called, for messages.
+  virtual std::string_view unk_token() const = 0;
+  // Whether pieces inside a word are marked by a prefix, as WordPiece's are by "##".
+  virtual bool has_subword_prefix() const { return false; }
+};
+
+}  // namespace bertrand
