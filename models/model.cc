@@ -18,6 +18,9 @@
 namespace bertrand {
 namespace {
 
+// Type ids that tokenizers give to a pair: 0 and 1.
+constexpr int64_t kTokenizerTypes = 2;
+
 // Length of a prompt that is tokenised alone, as sentence-transformers measures it
 // (SentenceTransformer.py, _get_prompt_length).
 struct PromptLength {
@@ -92,6 +95,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadedModel::Load(const std::string& fold
 // tokenizer's own limit; the position table bounds both.
 absl::Status LoadedModel::SetLimits(const std::string& folder) {
   int64_t limit = encoder_->config().max_tokens();
+  description_.max_ids = limit;
   if (modules_.max_seq_length) {
     limit = std::min(limit, *modules_.max_seq_length);
   } else if (const std::optional<int64_t> length = tokenizer_->model_max_length()) {
@@ -223,7 +227,9 @@ absl::Status LoadedModel::CheckRanges(const Encoding& encoding) const {
                              ", the model embeds ids below " +
                              std::to_string(description_.vocab_size));
     }
-    if (encoding.type_ids[i] >= std::max<int64_t>(1, description_.num_token_types)) {
+    // A model without token types looks at none, whatever its tokenizer gives.
+    const int64_t num_types = description_.num_token_types;
+    if (num_types > 0 && encoding.type_ids[i] >= num_types) {
       return InvalidArgument("the text has token type " + std::to_string(encoding.type_ids[i]) +
                              ", the model has " + std::to_string(description_.num_token_types) +
                              ": it takes no pairs");
@@ -236,15 +242,17 @@ absl::Status LoadedModel::PrepareIds(std::span<const uint32_t> ids,
                                      std::span<const uint32_t> type_ids,
                                      PreparedInput* input) const {
   const auto size = static_cast<int64_t>(ids.size());
-  if (size < 1 || size > description_.max_tokens) {
+  if (size < 1 || size > description_.max_ids) {
     return InvalidArgument("ids: " + std::to_string(size) + " given, expected 1 to " +
-                           std::to_string(description_.max_tokens));
+                           std::to_string(description_.max_ids));
   }
   if (!type_ids.empty() && type_ids.size() != ids.size()) {
     return InvalidArgument("type_ids: " + std::to_string(type_ids.size()) +
                            " given, expected none or " + std::to_string(size));
   }
-  const int64_t num_types = std::max<int64_t>(1, description_.num_token_types);
+  // A model without token types looks at none; what its own tokenizer may give is in order.
+  const int64_t num_types =
+      description_.num_token_types > 0 ? description_.num_token_types : kTokenizerTypes;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= description_.vocab_size) {
       return InvalidArgument("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
@@ -309,6 +317,12 @@ absl::Status Model::CheckTask(Task task) const {
   const std::string& note = description().heads.missing_note;
   return FailedPrecondition(note.empty() ? message : message + "; " + note);
 }
+
+absl::StatusOr<std::unique_ptr<SequenceMemory>> Model::NewMemory(int64_t) const {
+  return FailedPrecondition("this model has no memory: it cannot run a document as segments");
+}
+
+int64_t Model::MemoryBytes(int64_t) const { return 0; }
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& folder,
                                                    const Backend& backend,

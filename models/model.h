@@ -90,9 +90,13 @@ struct ModelDescription {
   std::vector<Task> tasks;   // the primary one first
   int64_t hidden_size = 0, num_layers = 0, num_heads = 0, vocab_size = 0;
   int64_t num_token_types = 0;
-  int64_t max_tokens = 0;  // of one input, special tokens included; 0: no limit
+  // Of one input, special tokens included; 0: no limit. Text is cut to max_tokens, which a
+  // checkpoint may set below what its encoder has positions for; ids that a client has made itself
+  // may have max_ids.
+  int64_t max_tokens = 0, max_ids = 0;
   int64_t embedding_dimensions = 0;
   bool normalizes = false;  // whether the checkpoint's embeddings end with Normalize
+  bool has_memory = false;  // whether Model::NewMemory gives one: LongInput.MODE_RECURRENCE
   std::vector<std::string> labels;
   HeadTraits heads;
   std::string compute_type;  // "float32"
@@ -176,7 +180,18 @@ struct BeamOutput {
   float* no_answer_logit = nullptr;
 };
 
-// One sequence of a batch. Spans must stay until Forward has returned. Exactly one output is set.
+// What the layers keep of the tokens before a sequence, when a document runs as segments:
+// transformers' `mems`, of one document, on the device. Model::NewMemory makes it, empty; whoever
+// runs the document owns it, for one thread at a time, and it must not outlive the model.
+class SequenceMemory {
+ public:
+  virtual ~SequenceMemory() = default;
+  virtual int64_t max_tokens() const = 0;
+  virtual int64_t num_tokens() const = 0;  // at the moment; at most max_tokens
+};
+
+// One sequence of a batch. Spans must stay until Forward has returned. Exactly one output is set,
+// or none with a memory: a segment that is read on the way to later ones.
 struct SequenceWork {
   std::span<const int32_t> ids;
   std::span<const int32_t> type_ids;
@@ -186,6 +201,10 @@ struct SequenceWork {
   const MaskOutput* mask = nullptr;
   const SparseOutput* sparse = nullptr;
   const BeamOutput* beam = nullptr;
+  // Of the segments before this one, of one document: every token attends to it, and Forward
+  // replaces it by the last max_tokens of what it was and this sequence (modeling_xlnet.py:
+  // cache_mem). Null: none. Not twice in one batch; of no more use after a Forward that failed.
+  SequenceMemory* memory = nullptr;
 };
 
 class ModelRunner {
@@ -193,7 +212,8 @@ class ModelRunner {
   virtual ~ModelRunner() = default;
   // Packs the sequences, runs the encoder, writes every output, and returns when all is on the
   // host. Allocates nothing beyond what NewRunner made. Requires: ids and type_ids in range, at
-  // most max_tokens tokens and max_sequences sequences, none empty. Sequences of one batch may want
+  // most max_tokens tokens and max_sequences sequences, none empty; a sequence with a memory has at
+  // most max_tokens together with the memory's max_tokens. Sequences of one batch may want
   // different outputs. A vector depends on its sequence alone, whatever else is in the batch.
   virtual absl::Status Forward(std::span<const SequenceWork> batch) = 0;
 };
@@ -224,7 +244,7 @@ class Model {
   // prompt_name together, too long with kFail. Thread-safe, reuses the memory of `input`.
   virtual absl::Status Prepare(const TextInput& text, const PrepareOptions& options,
                                PreparedInput* input) const = 0;
-  // Ids given by the client, special tokens included: length (>= 1, the model's limit), ranges, and
+  // Ids given by the client, special tokens included: length (1 to max_ids), ranges, and
   // as many type ids as ids (or none: all 0).
   virtual absl::Status PrepareIds(std::span<const uint32_t> ids, std::span<const uint32_t> type_ids,
                                   PreparedInput* input) const = 0;
@@ -232,6 +252,12 @@ class Model {
   // The vector's length for a pooling; InvalidArgument when the model cannot pool so (kPooler
   // without a pooler).
   virtual absl::StatusOr<int64_t> EmbedDimensions(std::optional<PoolingChoice> pooling) const = 0;
+
+  // Device memory for one document's recurrence: 1 to kMemoryTokensMax tokens, MemoryBytes of them
+  // in size. FailedPrecondition unless description().has_memory.
+  static constexpr int64_t kMemoryTokensMax = 65536;
+  virtual absl::StatusOr<std::unique_ptr<SequenceMemory>> NewMemory(int64_t max_tokens) const;
+  virtual int64_t MemoryBytes(int64_t max_tokens) const;
 
   virtual absl::StatusOr<std::unique_ptr<ModelRunner>> NewRunner(int64_t max_tokens,
                                                                  int64_t max_sequences) const = 0;

@@ -62,13 +62,18 @@ absl::Status CheckFinite(const Job& job) {
   return absl::OkStatus();
 }
 
+// transformers' `tokenizer(a, "")` is a single text; `tokenizer("", b)` is a pair.
+const std::string_view* SecondText(const SourceInput& source) {
+  const bool pair = source.kind == SourceInput::Kind::kPair && !source.second.empty();
+  return pair ? &source.second : nullptr;
+}
+
 // Without what Model::Prepare adds: its limit above all.
 absl::Status TokenizeAlone(const Job& job, const SourceInput& source, Encoding* encoding) {
-  const bool pair = source.kind == SourceInput::Kind::kPair;
   std::string first(job.prepare.prompt);
   first.append(source.first);
-  return job.model->model->tokenizer().Encode(first, pair ? &source.second : nullptr,
-                                              job.prepare.encode, encoding);
+  return job.model->model->tokenizer().Encode(first, SecondText(source), job.prepare.encode,
+                                              encoding);
 }
 
 }  // namespace
@@ -86,7 +91,7 @@ struct Engine::Preparation {
 
 void Job::Cancel() {
   cancelled_.store(true);
-  if (engine_ != nullptr) engine_->CancelQueued(*this);
+  if (Engine* const engine = engine_.load()) engine->CancelQueued(*this);
 }
 
 absl::Status Job::abandoned(TimePoint now) const {
@@ -102,8 +107,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   for (size_t i = 0; i < models.size(); ++i) {
     ServedModel& served = *models[i];
     served.index = static_cast<int>(i);
-    const int64_t limit = served.model->description().max_tokens;
-    served.input_tokens_max = limit > 0 ? limit : options.batch.max_tokens;
+    const ModelDescription& about = served.model->description();
+    served.input_tokens_max = about.max_ids > 0 ? about.max_ids : options.batch.max_tokens;
+    served.text_tokens_max = about.max_tokens > 0 ? about.max_tokens : served.input_tokens_max;
   }
   auto engine = std::unique_ptr<Engine>(new Engine(std::move(models), options, surroundings));
   const BatchLimits& limits = engine->options_.batch;
@@ -181,8 +187,8 @@ void Engine::WaitIdle() {
 
 // ---- Tokenizing
 
-void Engine::Start(std::shared_ptr<Job> job) {
-  job->engine_ = this;
+void Engine::Start(const std::shared_ptr<Job>& job) {
+  job->engine_.store(this);
   {
     MutexLock lock(mutex_);
     ++num_jobs_;
@@ -209,14 +215,13 @@ void Engine::Start(std::shared_ptr<Job> job) {
 absl::Status Engine::PrepareInput(const Job& job, size_t index, JobInput* input) const {
   const Model& model = *job.model->model;
   const SourceInput& source = input->source;
-  const bool pair = source.kind == SourceInput::Kind::kPair;
   absl::Status status;
   if (source.kind == SourceInput::Kind::kIds) {
     status = model.PrepareIds(source.ids, source.type_ids, &input->prepared);
   } else if (job.tokenizer_alone) {
     status = TokenizeAlone(job, source, &input->prepared.encoding);
   } else {
-    const TextInput text{.first = source.first, .second = pair ? &source.second : nullptr};
+    const TextInput text{.first = source.first, .second = SecondText(source)};
     status = model.Prepare(text, job.prepare, &input->prepared);
   }
   static constexpr const char* kFields[] = {"text", "pair", "tokens"};

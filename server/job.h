@@ -34,8 +34,9 @@ struct ServedModel {
   std::string revision;  // of a hub id
   int index = 0;         // into Engine::models()
   std::unique_ptr<Model> model;
-  // What one input may have: the model's limit, or the batch's where the model has none.
-  int64_t input_tokens_max = 0;
+  // What one input may have, and what text is cut to: the model's limits, or the batch's where the
+  // model has none.
+  int64_t input_tokens_max = 0, text_tokens_max = 0;
 };
 
 // An input as the client gave it. Views into the request, which Job::owner keeps alive.
@@ -98,7 +99,7 @@ class Job : public std::enable_shared_from_this<Job> {
   friend class Engine;
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> finished_{false};
-  Engine* engine_ = nullptr;
+  std::atomic<Engine*> engine_{nullptr};  // null until Start, which Cancel may precede
 };
 
 }  // namespace bertrand

@@ -138,12 +138,17 @@ void FillModels(CommandLine* line) {
 }
 
 std::vector<std::string> UnknownVariables(const CLI::App& app) {
-  std::set<std::string> known = {"BERTRAND_MODEL"};
+  // The last is the clients'.
+  std::set<std::string> known = {"BERTRAND_MODEL", "BERTRAND_ADDRESS"};
   for (const CLI::Option* option : app.get_options()) known.insert(option->get_envname());
   std::vector<std::string> warnings;
   for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
     const std::string name = std::string(*variable).substr(0, std::string(*variable).find('='));
     if (!absl::StartsWith(name, "BERTRAND_") || known.contains(name)) continue;
+    // Kubernetes sets these in every pod beside a service called bertrand.
+    if (absl::StartsWith(name, "BERTRAND_SERVICE_") || absl::StartsWith(name, "BERTRAND_PORT")) {
+      continue;
+    }
     warnings.push_back(absl::StrCat("the environment variable ", name,
                                     " is not one of the server's and is ignored; see --help"));
   }

@@ -112,6 +112,4 @@ std::span<const float> CutRow(std::span<float> row, size_t dimensions, bool norm
   return row;
 }
 
-bool HasUnitLength(std::span<const float> row) { return std::abs(Length(row) - 1) < 1e-5; }
-
 }  // namespace bertrand

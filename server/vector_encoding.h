@@ -31,7 +31,4 @@ void AppendRow(VectorType type, std::span<const float> row, std::string* bytes,
 // zero. `row` is changed in place; the result is a part of it.
 std::span<const float> CutRow(std::span<float> row, size_t dimensions, bool normalize);
 
-// True for a row of length 1, as rounding allows.
-bool HasUnitLength(std::span<const float> row);
-
 }  // namespace bertrand

@@ -8,9 +8,9 @@
 //   the task's own results, by its concrete class
 //
 // Each task derives from it: EmbedRequest, ClassifyRequest, AnswerRequest ... in models/task, each
-// made from a Model, inputs and options, with a Finish that gives the results. What an input
-// needs (windows of a long document, hypotheses of a zero-shot text) is the task's affair: one
-// input may become many sequences.
+// made from a Model, inputs and options, with a Finish that gives the results. What an input needs
+// (windows of a long document, hypotheses of a zero-shot text) is the task's affair: one input may
+// become many sequences.
 //
 // A TaskRequest owns the ids, the outputs' memory and whatever state goes from stage to stage.
 // Views that it was made with (texts, ids, strings of the options) and the model must outlive it.

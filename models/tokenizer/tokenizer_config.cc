@@ -162,10 +162,11 @@ absl::Status ReadLegacyTokens(const TokenizerConfigFiles& files, const Attribute
   if (files.added_tokens != nullptr) {
     TokenizerConfig named;
     BERTRAND_RETURN_IF_ERROR(ReadSpecialTokens(attributes, {}, &named));
-    for (const auto& [text, value] : files.added_tokens->members()) {
+    for (const auto& member : files.added_tokens->members()) {
+      const std::string& text = member.first;
       int32_t id;
       BERTRAND_ASSIGN_OR_RETURN(
-          id, ParseTokenId(value, "added_tokens.json: the id of \"" + text + "\""));
+          id, ParseTokenId(member.second, "added_tokens.json: the id of \"" + text + "\""));
       AddedToken token;
       token.content = text;
       token.special = std::any_of(named.special_tokens.begin(), named.special_tokens.end(),

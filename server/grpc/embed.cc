@@ -54,14 +54,14 @@ absl::StatusOr<VectorsFormat> ReadRequest(const v1::EmbedRequest& request, const
 }
 
 void WriteVectors(Job& job, const VectorsFormat& format, v1::Vectors* out) {
+  const bool normalizes = job.model->model->description().normalizes;
   const bool cut = format.dimensions < static_cast<size_t>(job.dimensions);
   std::vector<float> scales;
   std::string bytes;
   bytes.reserve(job.inputs.size() * EncodedRowBytes(format.type, format.dimensions));
   for (JobInput& input : job.inputs) {
     std::span<float> row = input.embed.vector;
-    // Where the checkpoint decides, a vector that came out with length 1 was normalised.
-    const bool normalize = cut && job.normalize.value_or(cut && HasUnitLength(row));
+    const bool normalize = cut && job.normalize.value_or(normalizes);
     AppendRow(format.type, CutRow(row, format.dimensions, normalize), &bytes, &scales);
   }
   out->set_type(static_cast<v1::DataType>(format.type));

@@ -112,12 +112,12 @@ absl::Status ReadTruncation(const v1::Truncation& truncation, const Exchange& ex
     default:
       return UnknownValue("truncation.side", truncation.side());
   }
-  if (truncation.max_tokens() > model.input_tokens_max) {
+  if (truncation.max_tokens() > model.text_tokens_max) {
     return InvalidArgument(absl::StrCat("truncation.max_tokens: ", truncation.max_tokens(),
-                                        " is above the model's limit of ", model.input_tokens_max));
+                                        " is above the model's limit of ", model.text_tokens_max));
   }
   encode->max_tokens =
-      truncation.max_tokens() > 0 ? truncation.max_tokens() : model.input_tokens_max;
+      truncation.max_tokens() > 0 ? truncation.max_tokens() : model.text_tokens_max;
   return absl::OkStatus();
 }
 

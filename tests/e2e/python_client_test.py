@@ -1,7 +1,7 @@
 """The real server through the Python client and the command line.
 
-Environment: BERTRAND_SERVER and BERTRAND_CLI, the binaries; BERTRAND_MODEL_DIR, else
-BERTRAND_MINILM, a folder with a sentence-embedding checkpoint that has a lower-casing WordPiece
+Environment: BERTRAND_SERVER and BERTRAND_CLI, the binaries; MODEL_FOLDER, else
+MINILM_FOLDER, a folder with a sentence-embedding checkpoint that has a lower-casing WordPiece
 tokenizer, such as all-MiniLM-L6-v2. Without a server or a model everything is skipped, exit status
 77; REQUIRE_SERVER=1 makes that a failure.
 """
@@ -26,8 +26,8 @@ import bertrand
 
 SERVER = os.environ.get("BERTRAND_SERVER", "build/bertrand-server")
 CLI = os.environ.get("BERTRAND_CLI", "build/bertrand")
-# The other tests know the model as BERTRAND_MINILM.
-MODEL_DIR = os.environ.get("BERTRAND_MODEL_DIR") or os.environ.get("BERTRAND_MINILM", "")
+# The other tests know the model as MINILM_FOLDER.
+MODEL_DIR = os.environ.get("MODEL_FOLDER") or os.environ.get("MINILM_FOLDER", "")
 START_S = 120
 
 TEXTS = [
@@ -328,7 +328,7 @@ def missing() -> str:
     if not os.access(SERVER, os.X_OK):
         return f"no server at {SERVER}; build it, or set BERTRAND_SERVER"
     if not MODEL_DIR:
-        return "neither BERTRAND_MODEL_DIR nor BERTRAND_MINILM is set"
+        return "neither MODEL_FOLDER nor MINILM_FOLDER is set"
     return ""
 
 

@@ -1,7 +1,7 @@
 // The real all-MiniLM-L6-v2 against sentence-transformers, text to vector, on 200 sentences
 // (make_minilm_expected.py).
 //
-// The checkpoint is in BERTRAND_MINILM or .cache/models/all-MiniLM-L6-v2; without it the tests are
+// The checkpoint is in MINILM_FOLDER or .cache/models/all-MiniLM-L6-v2; without it the tests are
 // skipped, unless REQUIRE_MINILM=1 makes that a failure.
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ constexpr float kTolerance = 1e-5f;
 constexpr size_t kDimensions = 384;
 
 std::string MiniLmFolder() {
-  const char* folder = std::getenv("BERTRAND_MINILM");
+  const char* folder = std::getenv("MINILM_FOLDER");
   return folder != nullptr && *folder != 0 ? folder : ".cache/models/all-MiniLM-L6-v2";
 }
 
@@ -36,7 +36,7 @@ class MiniLm : public testing::TestWithParam<const char*> {
       const char* require = std::getenv("REQUIRE_MINILM");
       ASSERT_FALSE(require != nullptr && std::strcmp(require, "1") == 0)
           << folder << " is not there, and REQUIRE_MINILM=1";
-      GTEST_SKIP() << folder << " is not there: fetch all-MiniLM-L6-v2 or set BERTRAND_MINILM";
+      GTEST_SKIP() << folder << " is not there: fetch all-MiniLM-L6-v2 or set MINILM_FOLDER";
     }
     auto model = Model::Load(folder, *backend_, {});
     ASSERT_TRUE(model.ok()) << model.status();
@@ -99,6 +99,18 @@ TEST_P(MiniLm, EveryComponentEqualsSentenceTransformers) {
 TEST_P(MiniLm, AloneAsInABatch) {
   texts_.resize(40);
   ExpectClose(Embed(1), Embed(17), 1e-6f, "alone and in batches of 17");
+}
+
+// Text is cut at the checkpoint's max_seq_length; ids that a client made itself go as far as there
+// are positions.
+TEST_P(MiniLm, IdsMayUseEveryPosition) {
+  EXPECT_EQ(model_->description().max_ids, 512);
+  const std::vector<uint32_t> ids(513, 2003);
+  PreparedInput input;
+  EXPECT_TRUE(model_->PrepareIds(std::span(ids).first(512), {}, &input).ok());
+  const absl::Status status = model_->PrepareIds(ids, {}, &input);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(status).find("513 given, expected 1 to 512"), std::string::npos) << status;
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, MiniLm, testing::Values("cpu", "reference"),

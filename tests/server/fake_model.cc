@@ -88,7 +88,7 @@ void Gate::WaitForBlocked(int count) {
 
 FakeModel::FakeModel(int64_t max_tokens) : tokenizer_(std::make_unique<FakeTokenizer>()) {
   description_.tasks = {Task::kEmbed};
-  description_.max_tokens = max_tokens;
+  description_.max_tokens = description_.max_ids = max_tokens;
   description_.embedding_dimensions = kDimensions;
 }
 

@@ -80,7 +80,8 @@ TEST(Options, ErrorsAreOneLineThatNamesTheFlag) {
 
 TEST(Options, EnvironmentTwins) {
   const Variable models("BERTRAND_MODEL", "a=x,b=y"), tokens("BERTRAND_MAX_BATCH_TOKENS", "77"),
-      delay("BERTRAND_MAX_QUEUE_DELAY", "3ms"), unknown("BERTRAND_MAX_BATCH_TOKEN", "1");
+      delay("BERTRAND_MAX_QUEUE_DELAY", "3ms"), unknown("BERTRAND_MAX_BATCH_TOKEN", "1"),
+      of_kubernetes("BERTRAND_PORT_50051_TCP_ADDR", "10.0.0.1");
   const auto parsed = Parse({});
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->options.models.size(), 2U);
