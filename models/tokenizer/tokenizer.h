@@ -37,6 +37,7 @@ struct TokenSpan {
 struct EncodeOptions {
   bool add_special_tokens = true;
   bool want_spans = false;  // spans are filled only when asked for: they cost time
+  bool want_words = false;  // likewise words
   TruncationMode truncation = TruncationMode::kLongestFirst;
   TruncationSide side = TruncationSide::kAsConfigured;
   // Special tokens included. The default: no truncation.
@@ -50,6 +51,10 @@ struct Encoding {
   // 0 or 1: which text a token is from; -1 for added special tokens.
   std::vector<int8_t> sequence;
   std::vector<TokenSpan> spans;  // empty unless wanted
+  // Hugging Face's `encoding.word_ids()`: the number of the pre-tokenizer's word, counted in each
+  // text from 0 (an added token found in the text is a word, too); -1 for tokens that the
+  // post-processor added. Empty unless wanted.
+  std::vector<int32_t> words;
   int64_t num_truncated = 0;     // tokens dropped by truncation
 
   // Opaque memory that the tokenizer reuses from call to call.
