@@ -130,6 +130,27 @@ std::string Shorten(std::string_view text, std::size_t num_columns_max) {
   return out.substr(0, cut_bytes) + "...";
 }
 
+std::string OneLine(std::string_view text) {
+  std::string out;
+  ForEachCodePoint(text, [&out](std::string_view code_point) {
+    out += IsControl(code_point) ? std::string_view(" ") : code_point;
+  });
+  return out;
+}
+
+std::string Bar(double fraction, std::size_t num_columns) {
+  // U+2588 is a full block, U+258F to U+2589 have one to seven eighths.
+  const double columns = std::clamp(fraction, 0.0, 1.0) * static_cast<double>(num_columns);
+  const auto num_eighths = static_cast<std::size_t>(std::lround(columns * 8));
+  std::string bar;
+  for (std::size_t i = 0; i < num_eighths / 8; ++i) bar += "\u2588";
+  if (const std::size_t rest = num_eighths % 8; rest > 0) {
+    bar += "\xE2\x96";
+    bar += static_cast<char>(0x90 - rest);
+  }
+  return bar;
+}
+
 std::string Fixed(double value, int num_decimals) {
   char digits[64];
   const int length = std::snprintf(digits, sizeof(digits), "%.*f", num_decimals, value);
@@ -158,6 +179,47 @@ std::string Terminal::Bold(std::string_view text) const {
 
 std::string Terminal::Dim(std::string_view text) const {
   return styled ? Styled(text, "2") : std::string(text);
+}
+
+std::string Terminal::Coloured(std::string_view text, std::string_view name) const {
+  if (!styled) return std::string(text);
+  unsigned sum = 0;
+  for (const char c : name) sum = sum * 31 + static_cast<unsigned char>(c);
+  return Styled(text, "1;" + std::to_string(31 + sum % 6));
+}
+
+std::string WithMarks(std::string_view text, const std::vector<Mark>& marks,
+                      const Terminal& terminal) {
+  std::string out;
+  std::size_t position = 0;
+  for (const Mark& mark : marks) {
+    if (mark.begin < position || mark.end <= mark.begin || mark.end > text.size()) continue;
+    out += OneLine(text.substr(position, mark.begin - position));
+    const std::string part = OneLine(text.substr(mark.begin, mark.end - mark.begin));
+    const std::string name = mark.name.empty() ? "" : " " + OneLine(mark.name);
+    out += terminal.styled ? terminal.Coloured(part, mark.name) + terminal.Dim(name)
+                           : "[" + part + name + "]";
+    position = mark.end;
+  }
+  return out + OneLine(text.substr(position));
+}
+
+std::string Around(std::string_view text, Mark* mark, std::size_t num_columns) {
+  std::size_t begin = mark->begin, end = mark->end;
+  for (std::size_t i = 0; i < num_columns && begin > 0; ++i) {
+    while (--begin > 0 && IsContinuation(text[begin])) {
+    }
+  }
+  for (std::size_t i = 0; i < num_columns && end < text.size(); ++i) {
+    while (++end < text.size() && IsContinuation(text[end])) {
+    }
+  }
+  const std::string before = begin > 0 ? "..." : "";
+  std::string out = before + std::string(text.substr(begin, end - begin));
+  if (end < text.size()) out += "...";
+  mark->end = mark->end - begin + before.size();
+  mark->begin = mark->begin - begin + before.size();
+  return out;
 }
 
 void Table::AddRow(std::vector<std::string> cells, bool dim) {

@@ -27,8 +27,14 @@ std::size_t CountColumns(std::string_view text);
 // where it is longer. Requires num_columns_max >= 3.
 std::string Shorten(std::string_view text, std::size_t num_columns_max);
 
+// `text` on one line and without control characters, whatever its length.
+std::string OneLine(std::string_view text);
+
 // `value` with `num_decimals`, as printf's %.*f.
 std::string Fixed(double value, int num_decimals);
+
+// A bar of `fraction` (0 to 1, cut to it) of `num_columns`, to an eighth of a column.
+std::string Bar(double fraction, std::size_t num_columns);
 
 // Standard output as far as it matters: width in columns, and whether styles may be used (a
 // terminal that is not dumb, NO_COLOR not set).
@@ -42,7 +48,25 @@ struct Terminal {
   // `text` in bold or dim, or as it is where styles may not be used.
   std::string Bold(std::string_view text) const;
   std::string Dim(std::string_view text) const;
+  // In bold and in one of a few colours, the same one for the same `name`.
+  std::string Coloured(std::string_view text, std::string_view name) const;
 };
+
+// A part of a text, in bytes, and what it is called; the name may be empty.
+struct Mark {
+  std::size_t begin = 0, end = 0;
+  std::string name;
+};
+
+// `text` on one line with its marks: coloured, with the names dim after them, where styles may be
+// used, and otherwise "[part name]". Marks are in order; one that overlaps the one before it, or is
+// not within the text, is left out.
+std::string WithMarks(std::string_view text, const std::vector<Mark>& marks,
+                      const Terminal& terminal);
+
+// The text around a mark, at most `num_columns` on each side, "..." where something is left out.
+// The mark's place in it changes with it. Requires a mark within the text, on whole characters.
+std::string Around(std::string_view text, Mark* mark, std::size_t num_columns);
 
 // Rows of cells, each column as wide as its widest cell.
 class Table {

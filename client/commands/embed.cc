@@ -28,6 +28,7 @@ constexpr std::size_t kValuesShownMax = 4;
 struct EmbedOptions {
   ConnectionOptions connection;
   InputOptions inputs;
+  LongOptions long_input;
   std::string pooling;
   std::optional<bool> normalize;
   uint32_t dimensions = 0;
@@ -51,6 +52,9 @@ v1::EmbedRequest MakeRequest(const EmbedOptions& options, const std::vector<std:
   v1::Pooling pooling = v1::POOLING_UNSPECIFIED;
   if (!options.pooling.empty()) v1::Pooling_Parse(EnumName("POOLING", options.pooling), &pooling);
   request.set_pooling(pooling);
+  if (!options.long_input.mode.empty()) {
+    FillLongInput(options.long_input, request.mutable_long_input());
+  }
   if (options.normalize) request.set_normalize(*options.normalize);
   request.set_dimensions(options.dimensions);
   request.set_output_type(v1::DATA_TYPE_FLOAT32);
@@ -261,6 +265,7 @@ void AddEmbedCommand(CLI::App& app, int& exit_status) {
   CLI::App* command = app.add_subcommand("embed", "Vectors of texts, and how similar they are");
   auto options = std::make_shared<EmbedOptions>();
   AddInputOptions(*command, options->inputs);
+  AddLongOptions(*command, options->long_input);
   command
       ->add_option("--pooling", options->pooling,
                    "cls, mean, max, mean-sqrt-len, weighted-mean, last-token\n"

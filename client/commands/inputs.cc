@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <iostream>
+#include <iterator>
 #include <utility>
 
 #include "client/output.h"
@@ -45,16 +46,12 @@ std::string ReadableName(std::string_view prefix, std::string_view name) {
   return name == "UNSPECIFIED" ? "" : Mapped(name, std::tolower);
 }
 
-void AddInputOptions(CLI::App& command, InputOptions& options) {
+void AddTextOptions(CLI::App& command, InputOptions& options, const std::string& name) {
   command
-      .add_option("TEXT", options.texts,
-                  "Texts; without any, or with -, the lines of standard input")
+      .add_option(name, options.texts, "Texts; without any, or with -, the lines of standard input")
       ->type_name("");
+  command.add_flag("--document", options.document, "Standard input is one text, not one a line");
   command.add_option("-m,--model", options.model, "Name of the model [the server's default]")
-      ->type_name("NAME");
-  command.add_option("--prompt", options.prompt, "Text put before each input")->type_name("TEXT");
-  command
-      .add_option("--prompt-name", options.prompt_name, "The same, by its name in the checkpoint")
       ->type_name("NAME");
   command
       .add_option("--truncation", options.truncation,
@@ -70,9 +67,47 @@ void AddInputOptions(CLI::App& command, InputOptions& options) {
   command.add_flag("--json", options.json, "Print one JSON document");
 }
 
-InputReader::InputReader(const InputOptions& options)
+void AddInputOptions(CLI::App& command, InputOptions& options) {
+  AddTextOptions(command, options);
+  command.add_option("--prompt", options.prompt, "Text put before each input")->type_name("TEXT");
+  command
+      .add_option("--prompt-name", options.prompt_name, "The same, by its name in the checkpoint")
+      ->type_name("NAME");
+}
+
+void AddLongOptions(CLI::App& command, LongOptions& options) {
+  command
+      .add_option("--long", options.mode,
+                  "What happens to a text that is too long, instead of being cut:\n"
+                  "windows (combined), or recurrence (XLNet's memory)")
+      ->check(OneOf({"windows", "recurrence"}))
+      ->type_name("HOW");
+  const auto add = [&command](const char* flag, uint32_t& value, const char* help) {
+    command.add_option(flag, value, help)
+        ->check(CLI::Range(1, 1'000'000).description(""))
+        ->type_name("N");
+  };
+  add("--window-tokens", options.window_tokens,
+      "Tokens of a window or segment [the model's limit]");
+  add("--overlap-tokens", options.overlap_tokens, "Tokens that windows share [0]");
+  add("--memory-tokens", options.memory_tokens,
+      "Tokens that a segment remembers [the checkpoint's]");
+}
+
+void FillLongInput(const LongOptions& options, v1::LongInput* long_input) {
+  v1::LongInput::Mode mode = v1::LongInput::MODE_UNSPECIFIED;
+  v1::LongInput::Mode_Parse(EnumName("MODE", options.mode), &mode);
+  long_input->set_mode(mode);
+  long_input->set_window_tokens(options.window_tokens);
+  long_input->set_overlap_tokens(options.overlap_tokens);
+  long_input->set_memory_tokens(options.memory_tokens);
+}
+
+InputReader::InputReader(const InputOptions& options, std::size_t num_inputs_max)
     : texts_(options.texts),
-      from_stdin_(texts_.empty() || (texts_.size() == 1 && texts_[0] == "-")) {
+      num_inputs_max_(std::min(num_inputs_max, kInputsMax)),
+      from_stdin_(texts_.empty() || (texts_.size() == 1 && texts_[0] == "-")),
+      document_(options.document) {
   if (from_stdin_ && isatty(STDIN_FILENO) == 1) {
     std::cerr << "Reading texts from the terminal, one a line; end with Ctrl-D.\n";
   }
@@ -85,7 +120,13 @@ std::optional<std::string> InputReader::NextText() {
     return texts_[num_read_++];
   }
   std::string line;
-  if (!std::getline(std::cin, line)) return std::nullopt;
+  if (document_) {
+    if (num_read_ > 0) return std::nullopt;
+    line.assign(std::istreambuf_iterator<char>(std::cin), {});
+    if (line.ends_with('\n')) line.pop_back();
+  } else if (!std::getline(std::cin, line)) {
+    return std::nullopt;
+  }
   if (line.ends_with('\r')) line.pop_back();
   ++num_read_;
   return line;
@@ -94,7 +135,7 @@ std::optional<std::string> InputReader::NextText() {
 std::optional<std::vector<std::string>> InputReader::Next() {
   std::vector<std::string> piece;
   std::size_t num_bytes = 0;
-  while (piece.size() < kInputsMax) {
+  while (piece.size() < num_inputs_max_) {
     std::optional<std::string> text = NextText();
     if (!text) break;
     if (!IsValidUtf8(*text)) {

@@ -1,7 +1,7 @@
 #pragma once
 
-// The texts and the options that embed and tokenize share: from the command line or from standard
-// input, line by line, in requests that a server takes. One thread.
+// The texts and the options that commands share: from the command line or from standard input, line
+// by line, in requests that a server takes. One thread.
 
 #include <CLI/CLI.hpp>
 #include <cstddef>
@@ -22,17 +22,31 @@ struct InputOptions {
   std::string prompt_name;
   std::string truncation;
   uint32_t max_tokens = 0;
+  bool document = false;
   bool json = false;
 };
 
-// Adds TEXT..., --model, --prompt, --prompt-name, --truncation, --max-tokens, --json.
+// Adds TEXT... (under that `name`), --document, --model, --truncation, --max-tokens, --json.
+void AddTextOptions(CLI::App& command, InputOptions& options, const std::string& name = "TEXT");
+// The same with --prompt and --prompt-name.
 void AddInputOptions(CLI::App& command, InputOptions& options);
+
+// What is done with texts that are too long, besides cutting them.
+struct LongOptions {
+  std::string mode;
+  uint32_t window_tokens = 0, overlap_tokens = 0, memory_tokens = 0;
+};
+
+// Adds --long, --window-tokens, --overlap-tokens, --memory-tokens.
+void AddLongOptions(CLI::App& command, LongOptions& options);
+// Requires: --long was given.
+void FillLongInput(const LongOptions& options, v1::LongInput* long_input);
 
 // Reads the texts in pieces: at most 1,024 inputs and below 4 MB, so a corpus of any size can be
 // piped through. A text larger than that comes alone, for the server to refuse.
 class InputReader {
  public:
-  explicit InputReader(const InputOptions& options);
+  explicit InputReader(const InputOptions& options, std::size_t num_inputs_max = 1024);
 
   // The next piece; empty at the end. nullopt, after a message on standard error, if a text is not
   // UTF-8.
@@ -42,7 +56,8 @@ class InputReader {
   std::optional<std::string> NextText();
 
   const std::vector<std::string>& texts_;
-  bool from_stdin_;
+  const std::size_t num_inputs_max_;
+  const bool from_stdin_, document_;
   std::size_t num_read_ = 0;
   std::optional<std::string> held_back_;  // Read, but too large for the piece before.
 };
@@ -56,13 +71,10 @@ std::string EnumName(std::string_view prefix, std::string_view value);
 // And back, without the prefix: ("TASK_", "TASK_EMBED") gives "embed"; unspecified gives "".
 std::string ReadableName(std::string_view prefix, std::string_view name);
 
-// Fills what EmbedRequest and TokenizeRequest have in common.
+// Fills model and truncation.
 template <typename Request>
-void FillRequest(const InputOptions& options, const std::vector<std::string>& texts,
-                 Request& request) {
+void FillModel(const InputOptions& options, Request& request) {
   request.set_model(options.model);
-  request.set_prompt(options.prompt);
-  request.set_prompt_name(options.prompt_name);
   v1::Truncation::Mode mode = v1::Truncation::MODE_UNSPECIFIED;
   if (!options.truncation.empty()) {
     v1::Truncation::Mode_Parse(EnumName("MODE", options.truncation), &mode);
@@ -71,6 +83,15 @@ void FillRequest(const InputOptions& options, const std::vector<std::string>& te
     request.mutable_truncation()->set_mode(mode);
     request.mutable_truncation()->set_max_tokens(options.max_tokens);
   }
+}
+
+// Fills what EmbedRequest, EmbedSparseRequest and TokenizeRequest have in common.
+template <typename Request>
+void FillRequest(const InputOptions& options, const std::vector<std::string>& texts,
+                 Request& request) {
+  FillModel(options, request);
+  request.set_prompt(options.prompt);
+  request.set_prompt_name(options.prompt_name);
   for (const std::string& text : texts) request.add_inputs()->set_text(text);
 }
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertrand._proto import bertrand_pb2 as pb
+from fake_tasks import ANSWERS, text_of
 
 DIMENSIONS = 12
 CLS, SEP = 101, 102
@@ -32,20 +33,14 @@ def vector_of(text: str) -> npt.NDArray[np.float32]:
     return generator.uniform(-1, 1, DIMENSIONS).astype(np.float32)
 
 
-def text_of(item: Any) -> str:
-    """Returns what the fake server takes an input's text to be."""
-    if item.HasField("pair"):
-        return f"{item.pair.first}|{item.pair.second}"
-    if item.HasField("tokens"):
-        return "ids " + " ".join(str(id) for id in item.tokens.ids)
-    return str(item.text)
-
-
 class Failure:
     """An ordered failure: a status, and what grpc-retry-pushback-ms says, if anything."""
 
     def __init__(
-        self, code: grpc.StatusCode, message: str = "ordered", pushback_ms: str | None = None
+        self,
+        code: grpc.StatusCode,
+        message: str = "ordered",
+        pushback_ms: str | None = None,
     ) -> None:
         self.code, self.message, self.pushback_ms = code, message, pushback_ms
 
@@ -74,7 +69,10 @@ class FakeServer:
         self._lock = threading.Lock()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(max_workers=16),
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 4 << 20)],
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", 4 << 20),
+            ],
         )
         self._server.add_generic_rpc_handlers(self._handlers())
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
@@ -111,6 +109,8 @@ class FakeServer:
                 lambda response: response.SerializeToString(),
             ),
         }
+        for name, answer in ANSWERS.items():
+            inference[name] = unary(name, getattr(pb, name + "Request"), without_context(answer))
         models = {
             "ListModels": unary("ListModels", pb.ListModelsRequest, self._list_models),
             "GetModel": unary("GetModel", pb.GetModelRequest, self._get_model),
@@ -207,6 +207,11 @@ class FakeServer:
         return b"\x08\x01" if self.serving else b"\x08\x02"
 
 
+def without_context(answer: Any) -> Any:
+    """Returns answer(request) as a handler that is given a context too."""
+    return lambda request, _: answer(request)
+
+
 def tokens_of(text: str) -> list[Any]:
     """Returns [CLS], one token per word of text, [SEP]."""
     tokens, start = [pb.Token(id=CLS, text="[CLS]", special=True)], 0
@@ -227,7 +232,9 @@ def tokens_of(text: str) -> list[Any]:
 def encode(matrix: npt.NDArray[np.float32], kind: int) -> Any:
     """Returns matrix [n, d] as Vectors of a DataType."""
     vectors = pb.Vectors(
-        type=kind or pb.DATA_TYPE_FLOAT32, count=matrix.shape[0], dimensions=matrix.shape[1]
+        type=kind or pb.DATA_TYPE_FLOAT32,
+        count=matrix.shape[0],
+        dimensions=matrix.shape[1],
     )
     if kind == pb.DATA_TYPE_FLOAT16:
         vectors.data = matrix.astype("<f2").tobytes()

@@ -80,6 +80,63 @@ TEST(TableTest, StylesOnlyWhereTheyMayBe) {
   EXPECT_EQ(table.ToString(terminal), "\x1b[1m  a\x1b[0m\n\x1b[2m  1\x1b[0m\n");
 }
 
+TEST(BarTest, EighthsOfAColumn) {
+  EXPECT_EQ(Bar(0, 4), "");
+  EXPECT_EQ(Bar(1, 2), "\u2588\u2588");
+  EXPECT_EQ(Bar(0.5, 1), "\u258C");
+  EXPECT_EQ(Bar(0.125, 1), "\u258F");
+  EXPECT_EQ(Bar(0.875, 1), "\u2589");
+  EXPECT_EQ(Bar(7, 1), "\u2588");
+  EXPECT_EQ(Bar(-1, 1), "");
+}
+
+TEST(WithMarksTest, BracketsWithoutStyles) {
+  const Terminal plain;
+  EXPECT_EQ(WithMarks("Ada is in\nParis", {{0, 3, "PER"}, {10, 15, "LOC"}}, plain),
+            "[Ada PER] is in [Paris LOC]");
+  EXPECT_EQ(WithMarks("abc", {{1, 2, ""}}, plain), "a[b]c");
+  EXPECT_EQ(WithMarks("abc", {}, plain), "abc");
+}
+
+TEST(WithMarksTest, MarksThatCannotBeAreLeftOut) {
+  const Terminal plain;
+  // Overlapping, empty, beyond the text, backwards.
+  EXPECT_EQ(
+      WithMarks("abcd", {{0, 2, "x"}, {1, 3, "y"}, {3, 3, "z"}, {3, 9, "z"}, {4, 2, "z"}}, plain),
+      "[ab x]cd");
+}
+
+TEST(WithMarksTest, ColoursOnlyOnATerminal) {
+  Terminal terminal;
+  terminal.styled = true;
+  const std::string out = WithMarks(
+      "a\x1b"
+      "b",
+      {{2, 3, "L\x1b"}}, terminal);
+  EXPECT_EQ(out.find("a \x1b[1;3"), 0U);
+  EXPECT_NE(out.find("mb\x1b[0m\x1b[2m L \x1b[0m"), std::string::npos);
+}
+
+TEST(AroundTest, KeepsTheMarkInPlace) {
+  Mark mark{10, 12, ""};
+  EXPECT_EQ(Around("0123456789ab0123456789", &mark, 3), "...789ab012...");
+  EXPECT_EQ(mark.begin, 6U);
+  EXPECT_EQ(mark.end, 8U);
+  Mark first{0, 1, ""};
+  EXPECT_EQ(Around("abc", &first, 10), "abc");
+  EXPECT_EQ(first.begin, 0U);
+  Mark wide{4, 5, ""};  // behind two letters of two bytes
+  EXPECT_EQ(Around("\xC3\xA4\xC3\xB6x\xC3\xBC\xC3\xBC", &wide, 1), "...\xC3\xB6x\xC3\xBC...");
+  EXPECT_EQ(wide.begin, 5U);
+}
+
+TEST(OneLineTest, KeepsEverythingElse) {
+  EXPECT_EQ(OneLine("a\nb\x1b"
+                    "c"),
+            "a b c");
+  EXPECT_EQ(OneLine(std::string(5000, 'x')).size(), 5000U);
+}
+
 TEST(FixedTest, Decimals) {
   EXPECT_EQ(Fixed(1.0, 3), "1.000");
   EXPECT_EQ(Fixed(-0.25, 1), "-0.2");

@@ -10,18 +10,46 @@ from bertrand import _health, _requests, _results
 from bertrand._proto import bertrand_pb2 as pb
 from bertrand._requests import MAX_INPUTS, Chunk, Chunker
 from bertrand.types import (
+    Answer,
     Embeddings,
+    Entity,
     HealthStatus,
     Inputs,
+    LabelScore,
+    Mask,
     ModelInfo,
+    PairPrediction,
+    Ranking,
+    Results,
+    SparseVector,
+    TextPair,
     TokenEmbeddingsList,
     TokenizedInput,
+    Verdict,
 )
 
 Result = TypeVar("Result")
 
 # 16 x 512 tokens x 1,024 values of 4 bytes are half of the 64 MB that an answer may have.
 _EMBED_TOKENS_INPUTS = 16
+
+
+# Unary methods of bertrand.v1.Inference.
+_INFERENCE_METHODS = (
+    "Embed",
+    "EmbedTokens",
+    "EmbedSparse",
+    "Classify",
+    "ClassifyZeroShot",
+    "Rerank",
+    "ClassifyTokens",
+    "AnswerQuestion",
+    "FillMask",
+    "DetectReplacedTokens",
+    "PredictSentencePair",
+    "Tokenize",
+    "Detokenize",
+)
 
 
 @dataclass(frozen=True)
@@ -45,23 +73,22 @@ class Methods:
             )
 
         inference, models = "/bertrand.v1.Inference/", "/bertrand.v1.Models/"
+        # Each RPC with its messages: Embed, EmbedRequest, EmbedResponse.
         self.by_name = {
-            "Embed": unary(inference + "Embed", pb.EmbedRequest, pb.EmbedResponse),
-            "EmbedTokens": unary(
-                inference + "EmbedTokens", pb.EmbedTokensRequest, pb.EmbedTokensResponse
-            ),
-            "Tokenize": unary(inference + "Tokenize", pb.TokenizeRequest, pb.TokenizeResponse),
-            "Detokenize": unary(
-                inference + "Detokenize", pb.DetokenizeRequest, pb.DetokenizeResponse
-            ),
-            "ListModels": unary(models + "ListModels", pb.ListModelsRequest, pb.ListModelsResponse),
-            "GetModel": unary(models + "GetModel", pb.GetModelRequest, pb.ModelInfo),
-            "Check": channel.unary_unary(
-                _health.METHOD,
-                request_serializer=_health.encode_request,
-                response_deserializer=_health.decode_response,
-            ),
+            name: unary(
+                inference + name, getattr(pb, name + "Request"), getattr(pb, name + "Response")
+            )
+            for name in _INFERENCE_METHODS
         }
+        self.by_name["ListModels"] = unary(
+            models + "ListModels", pb.ListModelsRequest, pb.ListModelsResponse
+        )
+        self.by_name["GetModel"] = unary(models + "GetModel", pb.GetModelRequest, pb.ModelInfo)
+        self.by_name["Check"] = channel.unary_unary(
+            _health.METHOD,
+            request_serializer=_health.encode_request,
+            response_deserializer=_health.decode_response,
+        )
         self.embed_stream = channel.stream_stream(
             inference + "EmbedStream",
             request_serializer=pb.EmbedRequest.SerializeToString,
@@ -99,6 +126,89 @@ def embed_tokens(
     )
 
 
+def embed_sparse(inputs: Inputs, **options: Any) -> Operation[Results[SparseVector]]:
+    """EmbedSparse, in requests of at most 1,024 inputs."""
+    template = _requests.embed_sparse_template(**options)
+    chunks = _requests.split(Chunker(template, MAX_INPUTS), _requests.listed(inputs))
+    return Operation("EmbedSparse", chunks, _results.sparse_vectors)
+
+
+def classify(inputs: Inputs, **options: Any) -> Operation[Results[list[LabelScore]]]:
+    """Classify, in requests of at most 1,024 inputs."""
+    template = _requests.classify_template(**options)
+    chunks = _requests.split(Chunker(template, MAX_INPUTS), _requests.listed(inputs))
+    return Operation("Classify", chunks, _results.labels)
+
+
+def classify_zero_shot(
+    texts: str | Sequence[str], candidate_labels: Sequence[str], **options: Any
+) -> Operation[Results[list[LabelScore]]]:
+    """ClassifyZeroShot; each text counts as many inputs as there are labels."""
+    labels = _requests.listed_texts(candidate_labels, "candidate_labels")
+    template = _requests.zero_shot_template(labels, **options)
+    max_texts = max(1, MAX_INPUTS // max(1, len(labels)))
+    chunker = Chunker(template, max_texts, "texts", _requests.to_text)
+    chunks = _requests.split(chunker, _requests.listed_texts(texts, "texts"))
+    return Operation("ClassifyZeroShot", chunks, _results.labels)
+
+
+def rerank(
+    query: str, documents: str | Sequence[str], *, top_n: int = 0, **options: Any
+) -> Operation[Ranking]:
+    """Rerank, in requests of at most 1,024 documents, whose ranks are merged."""
+    template = _requests.rerank_template(
+        _requests.to_text(query, 0, "query"), top_n=top_n, **options
+    )
+    listed = _requests.listed_texts(documents, "documents")
+    chunker = Chunker(template, MAX_INPUTS, "documents", _requests.to_text)
+    return Operation(
+        "Rerank",
+        _requests.split(chunker, listed),
+        lambda responses: _results.ranking(responses, listed, top_n),
+    )
+
+
+def classify_tokens(inputs: Inputs, **options: Any) -> Operation[Results[list[Entity]]]:
+    """ClassifyTokens, in requests of at most 1,024 inputs."""
+    template = _requests.classify_tokens_template(**options)
+    chunks = _requests.split(Chunker(template, MAX_INPUTS), _requests.listed(inputs))
+    return Operation("ClassifyTokens", chunks, _results.entities)
+
+
+def answer_question(
+    question: str | Sequence[str], context: str | Sequence[str], **options: Any
+) -> Operation[Results[list[Answer]]]:
+    """AnswerQuestion, in requests of at most 1,024 questions."""
+    template = _requests.answer_template(**options)
+    chunker = Chunker(template, MAX_INPUTS, "inputs", _requests.to_question)
+    chunks = _requests.split(chunker, _requests.questions(question, context))
+    return Operation("AnswerQuestion", chunks, _results.answers)
+
+
+def fill_mask(inputs: Inputs, **options: Any) -> Operation[Results[list[Mask]]]:
+    """FillMask, in requests of at most 1,024 inputs."""
+    template = _requests.fill_mask_template(**options)
+    chunks = _requests.split(Chunker(template, MAX_INPUTS), _requests.listed(inputs))
+    return Operation("FillMask", chunks, _results.masks)
+
+
+def detect_replaced_tokens(inputs: Inputs, **options: Any) -> Operation[Results[list[Verdict]]]:
+    """DetectReplacedTokens, in requests of at most 1,024 inputs."""
+    template = _requests.detect_replaced_template(**options)
+    chunks = _requests.split(Chunker(template, MAX_INPUTS), _requests.listed(inputs))
+    return Operation("DetectReplacedTokens", chunks, _results.verdicts)
+
+
+def predict_sentence_pair(
+    pairs: TextPair | Sequence[TextPair | tuple[str, str]], **options: Any
+) -> Operation[Results[PairPrediction]]:
+    """PredictSentencePair, in requests of at most 1,024 pairs."""
+    template = _requests.sentence_pair_template(**options)
+    chunker = Chunker(template, MAX_INPUTS, "pairs", _requests.to_pair)
+    chunks = _requests.split(chunker, _requests.listed(pairs))
+    return Operation("PredictSentencePair", chunks, _results.pair_predictions)
+
+
 def tokenize(inputs: Inputs, **options: Any) -> Operation[list[TokenizedInput]]:
     """Tokenize, in requests of at most 1,024 inputs."""
     template = _requests.tokenize_template(**options)
@@ -111,7 +221,8 @@ def detokenize(
 ) -> Operation[list[str]]:
     """Detokenize, in requests of at most 1,024 inputs."""
     template = pb.DetokenizeRequest(model=model, skip_special_tokens=skip_special_tokens)
-    chunks = _requests.split(Chunker(template, MAX_INPUTS), _requests.listed(inputs))
+    chunker = Chunker(template, MAX_INPUTS, "inputs", _requests.to_token_ids)
+    chunks = _requests.split(chunker, _requests.listed(inputs))
     return Operation("Detokenize", chunks, _results.texts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, get_args
 
@@ -10,8 +10,11 @@ import numpy as np
 
 from bertrand._proto import bertrand_pb2 as pb
 from bertrand.types import (
+    Activation,
+    Aggregation,
     Input,
     Inputs,
+    LongMode,
     OutputType,
     Pooling,
     TextPair,
@@ -80,6 +83,27 @@ def _describe(value: object) -> str:
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
+def listed_texts(texts: str | Sequence[str], name: str) -> Sequence[str]:
+    """Returns a sequence of texts, which for a single text is one long."""
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Sequence):
+        raise TypeError(f"{name}: expected a str or a sequence of them, got {_describe(texts)}")
+    return [to_text(text, index, name) for index, text in enumerate(texts)]
+
+
+def questions(question: str | Sequence[str], context: str | Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs questions with contexts, one by one; a single one goes with each of the others."""
+    asked, given = listed_texts(question, "question"), listed_texts(context, "context")
+    if isinstance(question, str):
+        asked = list(asked) * len(given)
+    elif isinstance(context, str):
+        given = list(given) * len(asked)
+    if len(asked) != len(given):
+        raise ValueError(f"{len(asked)} questions for {len(given)} contexts")
+    return list(zip(asked, given, strict=True))
+
+
 def listed(inputs: Inputs) -> Sequence[Input]:
     """Returns a sequence of inputs, which for a single input is one long."""
     if isinstance(inputs, str | TextPair | TokenIds) or _is_token_ids(inputs):
@@ -94,19 +118,51 @@ def listed(inputs: Inputs) -> Sequence[Input]:
     return inputs  # type: ignore[return-value]
 
 
+def to_text(value: object, index: int, name: str = "texts") -> str:
+    """Checks one text. Raises TypeError or ValueError that names its index."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}[{index}]: expected a str, got {_describe(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # A lone surrogate.
+        raise ValueError(f"{name}[{index}]: {error}") from None
+    return value
+
+
+def to_pair(value: object, index: int) -> pb.TextPair:
+    """Converts one pair of texts. Raises as to_input does."""
+    converted = to_input(value, index)
+    if not converted.HasField("pair"):
+        raise TypeError(f"pairs[{index}]: expected two strs, got {_describe(value)}")
+    return converted.pair
+
+
+def to_question(value: tuple[str, str], index: int) -> pb.QuestionContext:
+    """Converts a question and its context, which listed_texts has checked."""
+    return pb.QuestionContext(question=value[0], context=value[1])
+
+
 class Chunker:
     """Gathers inputs into copies of a request, none beyond max_inputs or MAX_REQUEST_BYTES.
 
-    An input that alone is too large goes out alone: the server's refusal says more than ours could.
+    convert makes the elements of the request's repeated field of that name. An input that alone is
+    too large goes out alone: the server's refusal says more than ours could.
     """
 
-    def __init__(self, template: Any, max_inputs: int) -> None:
+    def __init__(
+        self,
+        template: Any,
+        max_inputs: int,
+        field: str = "inputs",
+        convert: Callable[[Any, int], Any] = to_input,
+    ) -> None:
         if not 1 <= max_inputs <= MAX_INPUTS:
             raise ValueError(f"inputs per request: {max_inputs} is not in 1..{MAX_INPUTS}")
         self._template = template
         self._max_inputs = max_inputs
         self._bytes_max = MAX_REQUEST_BYTES - template.ByteSize()
-        self._convert = to_token_ids if isinstance(template, pb.DetokenizeRequest) else to_input
+        self._field = field
+        self._convert = convert
         self._items: list[Any] = []
         self._bytes = 0
         self._num_seen = 0
@@ -114,7 +170,8 @@ class Chunker:
     def add(self, value: object) -> list[Chunk]:
         """Takes an input; returns the requests, 0 to 2, that it completes."""
         item = self._convert(value, self._num_seen)
-        size = item.ByteSize() + _ELEMENT_OVERHEAD_BYTES
+        size = len(item.encode()) if isinstance(item, str) else item.ByteSize()
+        size += _ELEMENT_OVERHEAD_BYTES
         complete = self.flush() if self._bytes + size > self._bytes_max else []
         self._items.append(item)
         self._bytes += size
@@ -129,7 +186,7 @@ class Chunker:
             return []
         request = type(self._template)()
         request.CopyFrom(self._template)
-        request.inputs.extend(self._items)
+        getattr(request, self._field).extend(self._items)
         chunk = Chunk(request, self._num_seen - len(self._items))
         self._items, self._bytes = [], 0
         return [chunk]
@@ -163,6 +220,25 @@ def _truncation(
     )
 
 
+def _long_input(
+    mode: LongMode | None, window_tokens: int, overlap_tokens: int, memory_tokens: int
+) -> pb.LongInput | None:
+    if mode is None:
+        if window_tokens or overlap_tokens or memory_tokens:
+            raise ValueError("window_tokens, overlap_tokens, memory_tokens: need long_input")
+        return None
+    return pb.LongInput(
+        mode=_choice("MODE", mode, get_args(LongMode), "long_input"),
+        window_tokens=window_tokens,
+        overlap_tokens=overlap_tokens,
+        memory_tokens=memory_tokens,
+    )
+
+
+def _activation(value: Activation | None) -> str | None:
+    return _choice("ACTIVATION", value, get_args(Activation), "activation")
+
+
 def _output_type(value: OutputType | None) -> str | None:
     return _choice("DATA_TYPE", value, get_args(OutputType), "output_type")
 
@@ -175,6 +251,10 @@ def embed_template(
     max_tokens: int = 0,
     prompt: str = "",
     prompt_name: str = "",
+    long_input: LongMode | None = None,
+    window_tokens: int = 0,
+    overlap_tokens: int = 0,
+    memory_tokens: int = 0,
     pooling: Pooling | None = None,
     normalize: bool | None = None,
     dimensions: int = 0,
@@ -184,6 +264,7 @@ def embed_template(
     return pb.EmbedRequest(
         model=model,
         truncation=_truncation(truncation, truncation_side, max_tokens),
+        long_input=_long_input(long_input, window_tokens, overlap_tokens, memory_tokens),
         pooling=_choice("POOLING", pooling, get_args(Pooling), "pooling"),
         normalize=normalize,
         dimensions=dimensions,
@@ -234,4 +315,179 @@ def tokenize_template(
         add_special_tokens=add_special_tokens,
         prompt=prompt,
         prompt_name=prompt_name,
+    )
+
+
+def embed_sparse_template(
+    *,
+    model: str = "",
+    truncation: TruncationMode | None = None,
+    truncation_side: TruncationSide | None = None,
+    max_tokens: int = 0,
+    prompt: str = "",
+    prompt_name: str = "",
+    top_k: int = 0,
+) -> pb.EmbedSparseRequest:
+    """Returns an EmbedSparseRequest without inputs. Raises ValueError for an unknown choice."""
+    return pb.EmbedSparseRequest(
+        model=model,
+        truncation=_truncation(truncation, truncation_side, max_tokens),
+        top_k=top_k,
+        prompt=prompt,
+        prompt_name=prompt_name,
+    )
+
+
+def classify_template(
+    *,
+    model: str = "",
+    truncation: TruncationMode | None = None,
+    truncation_side: TruncationSide | None = None,
+    max_tokens: int = 0,
+    long_input: LongMode | None = None,
+    window_tokens: int = 0,
+    overlap_tokens: int = 0,
+    memory_tokens: int = 0,
+    top_k: int = 0,
+    activation: Activation | None = None,
+) -> pb.ClassifyRequest:
+    """Returns a ClassifyRequest without inputs. Raises ValueError for an unknown choice."""
+    return pb.ClassifyRequest(
+        model=model,
+        truncation=_truncation(truncation, truncation_side, max_tokens),
+        long_input=_long_input(long_input, window_tokens, overlap_tokens, memory_tokens),
+        top_k=top_k,
+        activation=_activation(activation),
+    )
+
+
+def zero_shot_template(
+    candidate_labels: Sequence[str],
+    *,
+    model: str = "",
+    truncation: TruncationMode | None = None,
+    truncation_side: TruncationSide | None = None,
+    max_tokens: int = 0,
+    hypothesis_template: str = "",
+    multi_label: bool = False,
+) -> pb.ClassifyZeroShotRequest:
+    """Returns a ClassifyZeroShotRequest without texts. Raises ValueError for an unknown choice."""
+    return pb.ClassifyZeroShotRequest(
+        model=model,
+        candidate_labels=candidate_labels,
+        hypothesis_template=hypothesis_template,
+        multi_label=multi_label,
+        truncation=_truncation(truncation, truncation_side, max_tokens),
+    )
+
+
+def rerank_template(
+    query: str,
+    *,
+    model: str = "",
+    truncation: TruncationMode | None = None,
+    truncation_side: TruncationSide | None = None,
+    max_tokens: int = 0,
+    top_n: int = 0,
+    activation: Activation | None = None,
+) -> pb.RerankRequest:
+    """Returns a RerankRequest without documents. Raises ValueError for an unknown choice."""
+    return pb.RerankRequest(
+        model=model,
+        query=query,
+        truncation=_truncation(truncation, truncation_side, max_tokens),
+        top_n=top_n,
+        activation=_activation(activation),
+    )
+
+
+def classify_tokens_template(
+    *,
+    model: str = "",
+    truncation: TruncationMode | None = None,
+    truncation_side: TruncationSide | None = None,
+    max_tokens: int = 0,
+    aggregation: Aggregation | None = None,
+    ignore_labels: Sequence[str] = (),
+    keep_all_labels: bool = False,
+    stride_tokens: int | None = None,
+) -> pb.ClassifyTokensRequest:
+    """Returns a ClassifyTokensRequest without inputs. Raises ValueError for an unknown choice."""
+    name = _choice("AGGREGATION", aggregation, get_args(Aggregation), "aggregation")
+    return pb.ClassifyTokensRequest(
+        model=model,
+        truncation=_truncation(truncation, truncation_side, max_tokens),
+        aggregation=None if name == "AGGREGATION_NONE" else name,
+        ignore_labels=listed_texts(ignore_labels, "ignore_labels"),
+        keep_all_labels=keep_all_labels,
+        stride_tokens=stride_tokens,
+    )
+
+
+def answer_template(
+    *,
+    model: str = "",
+    top_k: int = 0,
+    max_seq_tokens: int = 0,
+    doc_stride_tokens: int | None = None,
+    max_answer_tokens: int = 0,
+    allow_no_answer: bool = False,
+    align_to_words: bool | None = None,
+) -> pb.AnswerQuestionRequest:
+    """Returns an AnswerQuestionRequest without inputs."""
+    return pb.AnswerQuestionRequest(
+        model=model,
+        top_k=top_k,
+        max_seq_tokens=max_seq_tokens,
+        doc_stride_tokens=doc_stride_tokens,
+        max_answer_tokens=max_answer_tokens,
+        allow_no_answer=allow_no_answer,
+        align_to_words=align_to_words,
+    )
+
+
+def fill_mask_template(
+    *,
+    model: str = "",
+    truncation: TruncationMode | None = None,
+    truncation_side: TruncationSide | None = None,
+    max_tokens: int = 0,
+    top_k: int = 0,
+    targets: Sequence[str] = (),
+) -> pb.FillMaskRequest:
+    """Returns a FillMaskRequest without inputs. Raises ValueError for an unknown choice."""
+    return pb.FillMaskRequest(
+        model=model,
+        truncation=_truncation(truncation, truncation_side, max_tokens),
+        top_k=top_k,
+        targets=listed_texts(targets, "targets"),
+    )
+
+
+def detect_replaced_template(
+    *,
+    model: str = "",
+    truncation: TruncationMode | None = None,
+    truncation_side: TruncationSide | None = None,
+    max_tokens: int = 0,
+    by_word: bool = False,
+) -> pb.DetectReplacedTokensRequest:
+    """Returns a DetectReplacedTokensRequest without inputs."""
+    return pb.DetectReplacedTokensRequest(
+        model=model,
+        truncation=_truncation(truncation, truncation_side, max_tokens),
+        by_word=by_word,
+    )
+
+
+def sentence_pair_template(
+    *,
+    model: str = "",
+    truncation: TruncationMode | None = None,
+    truncation_side: TruncationSide | None = None,
+    max_tokens: int = 0,
+) -> pb.PredictSentencePairRequest:
+    """Returns a PredictSentencePairRequest without pairs."""
+    return pb.PredictSentencePairRequest(
+        model=model, truncation=_truncation(truncation, truncation_side, max_tokens)
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +11,30 @@ import numpy.typing as npt
 from bertrand._proto import bertrand_pb2 as pb
 from bertrand.errors import Internal
 from bertrand.types import (
+    Answer,
     Embeddings,
+    Entity,
     InputStats,
+    LabelScore,
+    Mask,
+    MaskCandidate,
     ModelInfo,
     OutputType,
+    PairPrediction,
+    Rank,
+    Ranking,
+    Results,
     Span,
+    SparseVector,
     Timing,
     Token,
     TokenEmbeddings,
     TokenEmbeddingsList,
     TokenizedInput,
+    Verdict,
 )
+
+Item = TypeVar("Item")
 
 _OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)
 _WIRE_TYPES: dict[OutputType, np.dtype[Any]] = {
@@ -126,12 +139,15 @@ def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def _span(span: pb.TextSpan) -> Span:
+    return Span(span.start, span.end, span.start_byte, span.end_byte, span.sequence_index)
+
+
 def _token(token: pb.Token) -> Token:
-    span = token.span
     return Token(
         id=token.id,
         text=token.text,
-        span=Span(span.start, span.end, span.start_byte, span.end_byte, span.sequence_index),
+        span=_span(token.span),
         special=token.special,
         type_id=token.type_id,
     )
@@ -169,6 +185,112 @@ def tokenized(responses: Sequence[pb.TokenizeResponse]) -> list[TokenizedInput]:
 def texts(responses: Sequence[pb.DetokenizeResponse]) -> list[str]:
     """Joins the responses of one call."""
     return [text for response in responses for text in response.texts]
+
+
+def _joined_results(
+    responses: Sequence[Any], convert: Callable[[Any], Item], field: str = "results"
+) -> Results[Item]:
+    """Joins the responses of one call, each result converted."""
+    items = [convert(result) for response in responses for result in getattr(response, field)]
+    return Results(items, _stats(responses), _timing(responses))
+
+
+def sparse_vectors(responses: Sequence[pb.EmbedSparseResponse]) -> Results[SparseVector]:
+    """Joins the responses of one call."""
+
+    def convert(vector: Any) -> SparseVector:
+        return SparseVector(
+            np.array(vector.indices, dtype=np.uint32), np.array(vector.values, dtype=np.float32)
+        )
+
+    return _joined_results(responses, convert, "embeddings")
+
+
+def labels(responses: Sequence[Any]) -> Results[list[LabelScore]]:
+    """Joins the responses of one call of Classify or ClassifyZeroShot."""
+
+    def convert(result: Any) -> list[LabelScore]:
+        return [LabelScore(item.label, item.score, item.label_id) for item in result.labels]
+
+    return _joined_results(responses, convert)
+
+
+def ranking(
+    responses: Sequence[pb.RerankResponse], documents: Sequence[str], top_n: int
+) -> Ranking:
+    """Joins the responses of one call: indices count on, and the best of all come first."""
+    ranks: list[Rank] = []
+    first = 0
+    for response in responses:
+        for rank in response.ranks:
+            index = first + rank.index
+            if index >= len(documents):
+                raise Internal(f"a rank of document {index} of {len(documents)}", code="INTERNAL")
+            ranks.append(Rank(index, rank.score, documents[index]))
+        first += len(response.stats)
+    if len(responses) > 1:
+        ranks.sort(key=lambda rank: -rank.score)
+    return Ranking(ranks[: top_n or None], _stats(responses), _timing(responses))
+
+
+def entities(responses: Sequence[pb.ClassifyTokensResponse]) -> Results[list[Entity]]:
+    """Joins the responses of one call."""
+
+    def convert(result: Any) -> list[Entity]:
+        return [
+            Entity(item.label, item.score, item.text, _span(item.span), item.token_index)
+            for item in result.entities
+        ]
+
+    return _joined_results(responses, convert)
+
+
+def answers(responses: Sequence[pb.AnswerQuestionResponse]) -> Results[list[Answer]]:
+    """Joins the responses of one call."""
+
+    def convert(result: Any) -> list[Answer]:
+        return [Answer(item.text, item.score, _span(item.span)) for item in result.answers]
+
+    return _joined_results(responses, convert)
+
+
+def masks(responses: Sequence[pb.FillMaskResponse]) -> Results[list[Mask]]:
+    """Joins the responses of one call."""
+
+    def convert(result: Any) -> list[Mask]:
+        return [
+            Mask(
+                _span(mask.span),
+                [
+                    MaskCandidate(item.token, item.score, item.token_id, item.sequence)
+                    for item in mask.candidates
+                ],
+            )
+            for mask in result.masks
+        ]
+
+    return _joined_results(responses, convert)
+
+
+def verdicts(responses: Sequence[pb.DetectReplacedTokensResponse]) -> Results[list[Verdict]]:
+    """Joins the responses of one call."""
+
+    def convert(result: Any) -> list[Verdict]:
+        return [
+            Verdict(item.text, item.score, item.replaced, _span(item.span))
+            for item in result.verdicts
+        ]
+
+    return _joined_results(responses, convert)
+
+
+def pair_predictions(
+    responses: Sequence[pb.PredictSentencePairResponse],
+) -> Results[PairPrediction]:
+    """Joins the responses of one call."""
+    return _joined_results(
+        responses, lambda result: PairPrediction(result.in_order, result.not_in_order)
+    )
 
 
 def _enum_name(message: Any, field: str, number: int) -> str:

@@ -24,17 +24,38 @@ from bertrand._connection import (
 from bertrand._operations import Methods, Operation
 from bertrand._requests import Chunk, Chunker
 from bertrand.errors import DeadlineExceeded, Error, NotFound
-from bertrand.types import (
-    Embeddings,
+from bertrand.options import (
+    AnswerOptions,
+    ClassifyOptions,
+    ClassifyTokensOptions,
+    DetectReplacedOptions,
     EmbedOptions,
+    EmbedSparseOptions,
     EmbedTokensOptions,
+    FillMaskOptions,
+    RerankOptions,
+    TextOptions,
+    TokenizeOptions,
+    ZeroShotOptions,
+)
+from bertrand.types import (
+    Answer,
+    Embeddings,
+    Entity,
     HealthStatus,
     Input,
     Inputs,
+    LabelScore,
+    Mask,
     ModelInfo,
+    PairPrediction,
+    Ranking,
+    Results,
+    SparseVector,
+    TextPair,
     TokenEmbeddingsList,
     TokenizedInput,
-    TokenizeOptions,
+    Verdict,
 )
 
 Result = TypeVar("Result")
@@ -96,6 +117,108 @@ class AsyncClient:
     ) -> TokenEmbeddingsList:
         """Returns one vector per token; see Client.embed_tokens."""
         return await self._run(_operations.embed_tokens(inputs, **options), timeout)
+
+    async def embed_sparse(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[EmbedSparseOptions],
+    ) -> Results[SparseVector]:
+        """Returns the lexical (SPLADE) weights of each input; see Client.embed_sparse."""
+        operation = _operations.embed_sparse(inputs, **options)
+        return await self._run(operation, timeout)
+
+    async def classify(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ClassifyOptions],
+    ) -> Results[list[LabelScore]]:
+        """Returns the labels of each input, best first; see Client.classify."""
+        operation = _operations.classify(inputs, **options)
+        return await self._run(operation, timeout)
+
+    async def classify_zero_shot(
+        self,
+        texts: str | Sequence[str],
+        candidate_labels: Sequence[str],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ZeroShotOptions],
+    ) -> Results[list[LabelScore]]:
+        """Returns which of the labels fit each text, best first; see Client.classify_zero_shot."""
+        operation = _operations.classify_zero_shot(texts, candidate_labels, **options)
+        return await self._run(operation, timeout)
+
+    async def rerank(
+        self,
+        query: str,
+        documents: str | Sequence[str],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RerankOptions],
+    ) -> Ranking:
+        """Returns the documents by their relevance to the query; see Client.rerank."""
+        operation = _operations.rerank(query, documents, **options)
+        return await self._run(operation, timeout)
+
+    async def classify_tokens(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ClassifyTokensOptions],
+    ) -> Results[list[Entity]]:
+        """Returns the entities of each input; see Client.classify_tokens."""
+        operation = _operations.classify_tokens(inputs, **options)
+        return await self._run(operation, timeout)
+
+    async def answer_question(
+        self,
+        question: str | Sequence[str],
+        context: str | Sequence[str],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[AnswerOptions],
+    ) -> Results[list[Answer]]:
+        """Returns answers, best first; see Client.answer_question."""
+        operation = _operations.answer_question(question, context, **options)
+        return await self._run(operation, timeout)
+
+    async def fill_mask(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[FillMaskOptions],
+    ) -> Results[list[Mask]]:
+        """Returns the masks of each input, each with its candidates; see Client.fill_mask."""
+        operation = _operations.fill_mask(inputs, **options)
+        return await self._run(operation, timeout)
+
+    async def detect_replaced_tokens(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[DetectReplacedOptions],
+    ) -> Results[list[Verdict]]:
+        """Returns a verdict on each token or word; see Client.detect_replaced_tokens."""
+        operation = _operations.detect_replaced_tokens(inputs, **options)
+        return await self._run(operation, timeout)
+
+    async def predict_sentence_pair(
+        self,
+        pairs: TextPair | Sequence[TextPair | tuple[str, str]],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[TextOptions],
+    ) -> Results[PairPrediction]:
+        """Returns whether second texts follow first; see Client.predict_sentence_pair."""
+        operation = _operations.predict_sentence_pair(pairs, **options)
+        return await self._run(operation, timeout)
 
     async def tokenize(
         self, inputs: Inputs, *, timeout: float | None = None, **options: Unpack[TokenizeOptions]

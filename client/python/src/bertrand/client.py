@@ -23,17 +23,38 @@ from bertrand._connection import (
 from bertrand._operations import Methods, Operation
 from bertrand._requests import Chunk
 from bertrand.errors import DeadlineExceeded, Error, Internal, NotFound
-from bertrand.types import (
-    Embeddings,
+from bertrand.options import (
+    AnswerOptions,
+    ClassifyOptions,
+    ClassifyTokensOptions,
+    DetectReplacedOptions,
     EmbedOptions,
+    EmbedSparseOptions,
     EmbedTokensOptions,
+    FillMaskOptions,
+    RerankOptions,
+    TextOptions,
+    TokenizeOptions,
+    ZeroShotOptions,
+)
+from bertrand.types import (
+    Answer,
+    Embeddings,
+    Entity,
     HealthStatus,
     Input,
     Inputs,
+    LabelScore,
+    Mask,
     ModelInfo,
+    PairPrediction,
+    Ranking,
+    Results,
+    SparseVector,
+    TextPair,
     TokenEmbeddingsList,
     TokenizedInput,
-    TokenizeOptions,
+    Verdict,
 )
 
 Result = TypeVar("Result")
@@ -110,6 +131,112 @@ class Client:
     ) -> TokenEmbeddingsList:
         """Returns, per input, its tokens and one vector for each. Options: EmbedTokensOptions."""
         return self._run(_operations.embed_tokens(inputs, **options), timeout)
+
+    def embed_sparse(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[EmbedSparseOptions],
+    ) -> Results[SparseVector]:
+        """Returns the lexical (SPLADE) weights of each input. Options: EmbedSparseOptions."""
+        operation = _operations.embed_sparse(inputs, **options)
+        return self._run(operation, timeout)
+
+    def classify(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ClassifyOptions],
+    ) -> Results[list[LabelScore]]:
+        """Returns the labels of each input, best first. Options: ClassifyOptions."""
+        operation = _operations.classify(inputs, **options)
+        return self._run(operation, timeout)
+
+    def classify_zero_shot(
+        self,
+        texts: str | Sequence[str],
+        candidate_labels: Sequence[str],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ZeroShotOptions],
+    ) -> Results[list[LabelScore]]:
+        """Returns which of the labels fit each text, best first. Options: ZeroShotOptions."""
+        operation = _operations.classify_zero_shot(texts, candidate_labels, **options)
+        return self._run(operation, timeout)
+
+    def rerank(
+        self,
+        query: str,
+        documents: str | Sequence[str],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RerankOptions],
+    ) -> Ranking:
+        """Returns the documents by their relevance to the query. Options: RerankOptions."""
+        operation = _operations.rerank(query, documents, **options)
+        return self._run(operation, timeout)
+
+    def classify_tokens(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ClassifyTokensOptions],
+    ) -> Results[list[Entity]]:
+        """Returns the entities of each input. Options: ClassifyTokensOptions."""
+        operation = _operations.classify_tokens(inputs, **options)
+        return self._run(operation, timeout)
+
+    def answer_question(
+        self,
+        question: str | Sequence[str],
+        context: str | Sequence[str],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[AnswerOptions],
+    ) -> Results[list[Answer]]:
+        """Returns the parts of each context that answer its question, best first.
+
+        One question may go with many contexts, many questions with one context, or as many with as
+        many. Options: AnswerOptions.
+        """
+        operation = _operations.answer_question(question, context, **options)
+        return self._run(operation, timeout)
+
+    def fill_mask(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[FillMaskOptions],
+    ) -> Results[list[Mask]]:
+        """Returns the masks of each input, each with its candidates. Options: FillMaskOptions."""
+        operation = _operations.fill_mask(inputs, **options)
+        return self._run(operation, timeout)
+
+    def detect_replaced_tokens(
+        self,
+        inputs: Inputs,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[DetectReplacedOptions],
+    ) -> Results[list[Verdict]]:
+        """Returns a verdict on each token or word. Options: DetectReplacedOptions."""
+        operation = _operations.detect_replaced_tokens(inputs, **options)
+        return self._run(operation, timeout)
+
+    def predict_sentence_pair(
+        self,
+        pairs: TextPair | Sequence[TextPair | tuple[str, str]],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[TextOptions],
+    ) -> Results[PairPrediction]:
+        """Returns whether the second text of each pair follows the first. Options: TextOptions."""
+        operation = _operations.predict_sentence_pair(pairs, **options)
+        return self._run(operation, timeout)
 
     def tokenize(
         self, inputs: Inputs, *, timeout: float | None = None, **options: Unpack[TokenizeOptions]

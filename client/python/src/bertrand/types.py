@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_
 OutputType = Literal["float32", "float16", "bfloat16", "int8", "binary"]
 TruncationMode = Literal["fail", "longest_first", "only_first", "only_second"]
 TruncationSide = Literal["right", "left"]
+LongMode = Literal["windows", "recurrence"]
+Activation = Literal["none", "sigmoid", "softmax"]
+Aggregation = Literal["none", "simple", "first", "average", "max"]
 HealthStatus = Literal["unknown", "serving", "not_serving", "service_unknown"]
 
 
@@ -39,66 +42,6 @@ Input = str | TextPair | tuple[str, str] | TokenIds | Sequence[int] | npt.NDArra
 # What a method takes: one text, TextPair, TokenIds or sequence of ids; or a sequence of inputs. A
 # plain tuple of two strings is a pair only inside a sequence; by itself it is two texts.
 Inputs = str | TextPair | TokenIds | Sequence[int] | Sequence[Input] | npt.NDArray[np.integer[Any]]
-
-
-class _InputOptions(TypedDict, total=False):
-    """Options of every method that takes inputs.
-
-    model: name of the model; empty or left out: the server's default for the task.
-    truncation: "fail" refuses an input that is too long; the others cut it. Left out: as the
-        server was told (longest_first by default); tokenize then cuts nothing.
-    truncation_side: which end is cut. Left out: as the tokenizer's configuration says.
-    max_tokens: tokens per input, special ones included. Left out: the model's limit.
-    prompt: text put before each input; prompt_name: the same, by its name in the checkpoint.
-    """
-
-    model: str
-    truncation: TruncationMode
-    truncation_side: TruncationSide
-    max_tokens: int
-    prompt: str
-    prompt_name: str
-
-
-class EmbedOptions(_InputOptions, total=False):
-    """Options of embed and embed_stream, besides those of every method.
-
-    pooling: how token vectors become one. Left out: as the checkpoint says.
-    normalize: scale to length 1. Left out: as the checkpoint says.
-    dimensions: keep the first n, normalised again when normalising.
-    output_type: what crosses the wire. Results are float32 all the same, unless raw is set.
-    raw: leave int8 and binary (and the bits of bfloat16, as uint16) as they came.
-    """
-
-    pooling: Pooling
-    normalize: bool
-    dimensions: int
-    output_type: OutputType
-    raw: bool
-
-
-class EmbedTokensOptions(_InputOptions, total=False):
-    """Options of embed_tokens, besides those of every method.
-
-    layers: 0 is the embeddings' output, n is after layer n, -1 the last (the default). Several
-        are laid side by side in each vector.
-    output_type, raw: as for embed.
-    exclude_special_tokens: leave out [CLS], [SEP] and their like.
-    """
-
-    layers: Sequence[int]
-    output_type: OutputType
-    raw: bool
-    exclude_special_tokens: bool
-
-
-class TokenizeOptions(_InputOptions, total=False):
-    """Options of tokenize, besides those of every method.
-
-    add_special_tokens: put [CLS], [SEP] and their like around (the default).
-    """
-
-    add_special_tokens: bool
 
 
 @dataclass(frozen=True)
@@ -245,6 +188,143 @@ class TokenEmbeddingsList:
 
     def __getitem__(self, index: int) -> TokenEmbeddings:
         return self.results[index]
+
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Results(Generic[Item]):
+    """Results of a call, one per input, in the order of the inputs; iterates over them."""
+
+    results: list[Item]
+    stats: list[InputStats] = field(default_factory=list)
+    timing: Timing = field(default_factory=Timing)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.results)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.results[index]
+
+
+@dataclass(frozen=True)
+class SparseVector:
+    """The weights of one text: indices uint32 (vocabulary ids, ascending), values float32."""
+
+    indices: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def to_dict(self) -> dict[int, float]:
+        """Returns the weights by vocabulary id."""
+        return dict(zip(self.indices.tolist(), self.values.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """A label, its score, and its index in the model (in zero-shot: among the candidates)."""
+
+    label: str
+    score: float
+    label_id: int
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A document's place: index in the call's documents, score, and the document itself."""
+
+    index: int
+    score: float
+    document: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Result of rerank, best first; iterates over the ranks. stats: per document, as given."""
+
+    ranks: list[Rank]
+    stats: list[InputStats] = field(default_factory=list)
+    timing: Timing = field(default_factory=Timing)
+
+    def __len__(self) -> int:
+        return len(self.ranks)
+
+    def __iter__(self) -> Iterator[Rank]:
+        return iter(self.ranks)
+
+    def __getitem__(self, index: int) -> Rank:
+        return self.ranks[index]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A labelled part of a text; token_index is its first token's, special ones counted."""
+
+    label: str
+    score: float
+    text: str
+    span: Span
+    token_index: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A part of the context; without text, and with an empty span: there is no answer."""
+
+    text: str
+    score: float
+    span: Span
+
+
+@dataclass(frozen=True)
+class MaskCandidate:
+    """What may stand for a mask: token, its probability, and the input with it in place."""
+
+    token: str
+    score: float
+    token_id: int
+    sequence: str
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask of the input, and its candidates, best first; iterates over them."""
+
+    span: Span
+    candidates: list[MaskCandidate]
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def __iter__(self) -> Iterator[MaskCandidate]:
+        return iter(self.candidates)
+
+    def __getitem__(self, index: int) -> MaskCandidate:
+        return self.candidates[index]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a token, or a word, was replaced; score is the probability."""
+
+    text: str
+    score: float
+    replaced: bool
+    span: Span
+
+
+@dataclass(frozen=True)
+class PairPrediction:
+    """Whether the second text follows the first (BERT), or the order is right (ALBERT)."""
+
+    in_order: float
+    not_in_order: float
 
 
 @dataclass(frozen=True)

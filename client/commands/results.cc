@@ -1,0 +1,77 @@
+#include "client/commands/results.h"
+
+#include <algorithm>
+
+namespace bertrand::client {
+namespace {
+
+constexpr std::size_t kBarColumns = 30;
+constexpr std::size_t kNameColumnsMax = 32;
+
+}  // namespace
+
+std::string Bars(const std::vector<Score>& scores, const Terminal& terminal) {
+  const bool fractions = std::all_of(scores.begin(), scores.end(), [](const Score& score) {
+    return score.score >= 0 && score.score <= 1;
+  });
+  std::size_t width = 0;
+  std::vector<std::string> names;
+  for (const Score& score : scores) {
+    names.push_back(Shorten(score.name, kNameColumnsMax));
+    width = std::max(width, CountColumns(names.back()));
+  }
+  std::string out;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const std::string name = names[i] + std::string(width - CountColumns(names[i]), ' ');
+    out += "  " + (i == 0 ? terminal.Bold(name) : name) + "  ";
+    if (fractions) {
+      const std::string bar = Bar(scores[i].score, kBarColumns);
+      out += bar + std::string(kBarColumns - CountColumns(bar), ' ') + "  ";
+    }
+    out += (scores[i].score < 0 || fractions ? "" : " ") + Fixed(scores[i].score, 4) + "\n";
+  }
+  return out;
+}
+
+std::vector<Score> ScoresOf(const v1::ClassifyResponse::Classification& classification) {
+  std::vector<Score> scores;
+  for (const v1::LabelScore& label : classification.labels()) {
+    scores.push_back({label.label(), label.score()});
+  }
+  return scores;
+}
+
+std::string JsonSpan(const v1::TextSpan& span) {
+  return "\"start\":" + std::to_string(span.start()) + ",\"end\":" + std::to_string(span.end()) +
+         ",\"start_byte\":" + std::to_string(span.start_byte()) +
+         ",\"end_byte\":" + std::to_string(span.end_byte()) +
+         ",\"sequence_index\":" + std::to_string(span.sequence_index());
+}
+
+std::string JsonLabels(const v1::ClassifyResponse::Classification& classification) {
+  std::string out = "[";
+  for (const v1::LabelScore& label : classification.labels()) {
+    if (out.size() > 1) out += ",";
+    out += "{\"label\":" + JsonString(label.label()) + ",\"score\":" + JsonNumber(label.score()) +
+           ",\"label_id\":" + std::to_string(label.label_id()) + "}";
+  }
+  return out + "]";
+}
+
+void PrintTitle(std::string_view text, const Terminal& terminal) {
+  std::cout << terminal.Bold(Shorten(text, terminal.num_columns)) << "\n";
+}
+
+void JsonResults::Add(const std::string& element) {
+  std::cout << (num_added_++ == 0 ? "{\"results\":[\n" : ",\n") << element;
+}
+
+void JsonResults::End() { std::cout << (num_added_ == 0 ? "{\"results\":[]}\n" : "\n]}\n"); }
+
+grpc::Status CheckCount(std::size_t num_results, std::size_t num_texts) {
+  if (num_results == num_texts) return grpc::Status::OK;
+  return {grpc::StatusCode::INTERNAL,
+          std::to_string(num_results) + " results for " + std::to_string(num_texts) + " texts"};
+}
+
+}  // namespace bertrand::client
