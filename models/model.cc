@@ -298,6 +298,18 @@ bool Model::HasTask(Task task) const {
   return std::find(tasks.begin(), tasks.end(), task) != tasks.end();
 }
 
+absl::Status Model::CheckTask(Task task) const {
+  if (HasTask(task)) return absl::OkStatus();
+  std::string tasks;
+  for (const Task known : description().tasks) {
+    tasks += (tasks.empty() ? "" : ", ") + std::string(bertrand::Name(known));
+  }
+  std::string message =
+      "no head for the task \"" + std::string(bertrand::Name(task)) + "\"; it has: " + tasks;
+  const std::string& note = description().heads.missing_note;
+  return FailedPrecondition(note.empty() ? message : message + "; " + note);
+}
+
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& folder,
                                                    const Backend& backend,
                                                    const LoadOptions& options) {

@@ -130,13 +130,18 @@ class BertSplitter::Pass {
     word_.start = static_cast<uint32_t>(at);
     word_.end = word_.start + 1;
     const int32_t id = splitter_.ascii_alone_id_[byte];
-    if (id < 0) return Unknown();
-    run_.Add(id, {word_.start, word_.end});
+    if (id < 0) {
+      Unknown();
+    } else {
+      run_.Add(id, {word_.start, word_.end});
+    }
+    run_.EndWord();
   }
 
   void EndWord() {
     if (word_.num_code_points == 0) return;
     MatchWord();
+    run_.EndWord();
     StartWord();
   }
 
@@ -215,7 +220,7 @@ class BertSplitter::Pass {
 
   // A normalised code point, of whatever class.
   void Normalized(char32_t c, SourceRange from) {
-    const uint8_t flags = RecordOf(c).flags;
+    const uint16_t flags = RecordOf(c).flags;
     if (flags & kSpace) return EndWord();
     const bool alone = (flags & kPunctuation) != 0;
     if (alone) EndWord();

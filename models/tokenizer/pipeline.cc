@@ -102,6 +102,7 @@ void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRu
         continue;
       }
       run->Add(*model.unk_id(), {text.source[range.begin].start, text.source[range.end - 1].end});
+      run->EndWord();
       continue;
     }
     size_t start = range.begin;
@@ -111,6 +112,7 @@ void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRu
       start = end;
     }
     run->Advance(count);
+    run->EndWord();
   }
 }
 
@@ -125,6 +127,7 @@ void Pipeline::TokenizeStepByStep(std::string_view text, size_t begin, size_t en
     } else {
       run->Add(match.id,
                {normalized.source[match.begin].start, normalized.source[match.end - 1].end});
+      run->EndWord();
     }
   });
 }
@@ -152,6 +155,7 @@ absl::Status Pipeline::Tokenize(std::string_view text, Encoding::Scratch* scratc
       TokenizePart(text, match.begin, match.end, scratch, run);
     } else {
       run->Add(match.id, {static_cast<uint32_t>(match.begin), static_cast<uint32_t>(match.end)});
+      run->EndWord();
     }
   });
   if (scratch->word.missing_unk) {
@@ -166,7 +170,7 @@ absl::Status Pipeline::Encode(std::string_view first, const std::string_view* se
   if (encoding->scratch == nullptr) encoding->scratch = std::make_shared<Encoding::Scratch>();
   Encoding::Scratch* scratch = encoding->scratch.get();
   const bool is_pair = second != nullptr;
-  for (TokenRun& run : scratch->runs) run.Clear(options.want_spans);
+  for (TokenRun& run : scratch->runs) run.Clear(options.want_spans, options.want_words);
   BERTRAND_RETURN_IF_ERROR(Tokenize(first, scratch, &scratch->runs[0]));
   if (is_pair) {
     if (absl::Status status = Tokenize(*second, scratch, &scratch->runs[1]); !status.ok()) {
@@ -198,6 +202,7 @@ void Pipeline::Assemble(const KeptTokens& kept, const std::string_view* texts, b
   encoding->special.resize(total);
   encoding->sequence.resize(total);
   encoding->spans.assign(options.want_spans ? total : 0, TokenSpan{});
+  encoding->words.assign(options.want_words ? total : 0, -1);
   const TruncationSide side =
       options.side == TruncationSide::kAsConfigured ? parts_.truncation_side : options.side;
   size_t at = 0;
@@ -214,6 +219,9 @@ void Pipeline::Assemble(const KeptTokens& kept, const std::string_view* texts, b
     std::fill_n(encoding->sequence.begin() + at, count, static_cast<int8_t>(piece.sequence));
     if (options.want_spans && !is_special) {
       FillSpans(texts[piece.sequence], run.sources() + skip, count, encoding->spans.data() + at);
+    }
+    if (options.want_words && !is_special) {
+      std::copy_n(run.words() + skip, count, encoding->words.begin() + at);
     }
     at += count;
   }
@@ -234,6 +242,17 @@ absl::StatusOr<std::string> Pipeline::Decode(std::span<const uint32_t> ids,
     is_first = false;
   }
   return parts_.clean_up_tokenization_spaces ? CleanUpTokenization(std::move(text)) : text;
+}
+
+std::optional<int32_t> Pipeline::NamedTokenId(NamedToken name) const {
+  const auto token = parts_.named_tokens.find(name);
+  return token == parts_.named_tokens.end() ? std::nullopt : TokenId(token->second);
+}
+
+std::string Pipeline::JoinTokens(std::span<const std::string_view> tokens) const {
+  std::string text;
+  for (size_t i = 0; i < tokens.size(); ++i) parts_.decoder->Append(tokens[i], i == 0, &text);
+  return text;
 }
 
 int64_t Pipeline::vocab_size() const {

@@ -15,9 +15,12 @@ namespace bertrand {
 
 class TokenRun {
  public:
-  void Clear(bool want_sources) {
+  void Clear(bool want_sources, bool want_words) {
     size_ = 0;
+    num_with_words_ = 0;
+    num_words_ = 0;
     want_sources_ = want_sources;
+    want_words_ = want_words;
   }
   bool want_sources() const { return want_sources_; }
   size_t size() const { return size_; }
@@ -41,13 +44,25 @@ class TokenRun {
     ++size_;
   }
 
+  // To be called at the end of each of the pre-tokenizer's words: the tokens since the last call,
+  // if any, are of one word.
+  void EndWord() {
+    if (!want_words_) return;
+    if (words_.size() < size_) words_.resize(2 * size_ + 256);
+    while (num_with_words_ < size_) words_[num_with_words_++] = num_words_;
+    ++num_words_;
+  }
+
   const int32_t* ids() const { return ids_.data(); }
+  // With want_words: the number of each token's word.
+  const int32_t* words() const { return words_.data(); }
   const SourceRange* sources() const { return sources_.data(); }
 
  private:
-  size_t size_ = 0;
-  bool want_sources_ = false;
-  std::vector<int32_t> ids_;
+  size_t size_ = 0, num_with_words_ = 0;
+  int32_t num_words_ = 0;
+  bool want_sources_ = false, want_words_ = false;
+  std::vector<int32_t> ids_, words_;
   std::vector<SourceRange> sources_;
 };
 

@@ -37,6 +37,7 @@ struct TokenSpan {
 struct EncodeOptions {
   bool add_special_tokens = true;
   bool want_spans = false;  // spans are filled only when asked for: they cost time
+  bool want_words = false;  // likewise words
   TruncationMode truncation = TruncationMode::kLongestFirst;
   TruncationSide side = TruncationSide::kAsConfigured;
   // Special tokens included. The default: no truncation.
@@ -50,12 +51,19 @@ struct Encoding {
   // 0 or 1: which text a token is from; -1 for added special tokens.
   std::vector<int8_t> sequence;
   std::vector<TokenSpan> spans;  // empty unless wanted
+  // Hugging Face's `encoding.word_ids()`: the number of the pre-tokenizer's word, counted in each
+  // text from 0 (an added token found in the text is a word, too); -1 for tokens that the
+  // post-processor added. Empty unless wanted.
+  std::vector<int32_t> words;
   int64_t num_truncated = 0;     // tokens dropped by truncation
 
   // Opaque memory that the tokenizer reuses from call to call.
   struct Scratch;
   std::shared_ptr<Scratch> scratch;
 };
+
+// Special tokens by what they are for (tokenizer_config.json's unk_token, ...).
+enum class NamedToken : uint8_t { kUnknown, kSeparator, kPadding, kClassification, kMask };
 
 class Tokenizer {
  public:
@@ -95,6 +103,15 @@ class Tokenizer {
   virtual bool IsSpecial(int64_t id) const = 0;
   // Special tokens that the post-processor adds to a single text, or to a pair.
   virtual int64_t num_special_tokens(bool pair) const = 0;
+  // The token with a part to play; empty where the checkpoint names none.
+  virtual std::optional<int32_t> NamedTokenId(NamedToken name) const = 0;
+  // transformers' `convert_tokens_to_string`: the decoder over texts that need not be in the
+  // vocabulary, without the clean-up after it.
+  virtual std::string JoinTokens(std::span<const std::string_view> tokens) const = 0;
+  // Whether the model marks tokens that go on with a word (WordPiece's ##).
+  virtual bool has_subword_prefix() const = 0;
+  // What kAsConfigured stands for: kRight or kLeft.
+  virtual TruncationSide truncation_side() const = 0;
   // tokenizer_config.json's model_max_length, if it is there and below 2^31.
   virtual std::optional<int64_t> model_max_length() const = 0;
 };

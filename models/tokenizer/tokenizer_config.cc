@@ -14,11 +14,16 @@ namespace {
 struct Attribute {
   const char* name;
   const char* bert_default;
+  std::optional<NamedToken> part;
 };
 constexpr Attribute kAttributes[] = {
-    {"bos_token", nullptr},   {"eos_token", nullptr}, {"unk_token", "[UNK]"},
-    {"sep_token", "[SEP]"},   {"pad_token", "[PAD]"}, {"cls_token", "[CLS]"},
-    {"mask_token", "[MASK]"},
+    {"bos_token", nullptr, std::nullopt},
+    {"eos_token", nullptr, std::nullopt},
+    {"unk_token", "[UNK]", NamedToken::kUnknown},
+    {"sep_token", "[SEP]", NamedToken::kSeparator},
+    {"pad_token", "[PAD]", NamedToken::kPadding},
+    {"cls_token", "[CLS]", NamedToken::kClassification},
+    {"mask_token", "[MASK]", NamedToken::kMask},
 };
 
 std::string WithoutFast(std::string name) {
@@ -121,6 +126,7 @@ absl::Status ReadSpecialTokens(const Attributes& attributes,
     if (name == "unk_token") config->unk_token = token.content;
     if (name == "cls_token") config->cls_token = token.content;
     if (name == "sep_token") config->sep_token = token.content;
+    if (attribute.part) config->named_tokens[*attribute.part] = token.content;
     add(std::move(token));
   }
   for (const Json* source : attributes.sources()) {

@@ -9,7 +9,7 @@
 //   1, decode: u8 skip special tokens, u32 count, u32 ids.
 // Out: u8 1 if it went well, else 0 and u32 bytes, message. Then
 //   encode: u32 n, i64 num_truncated, i32 ids[n], i32 type_ids[n], u8 special[n], i8 sequence[n],
-//      u32 spans[n][4].
+//      u32 spans[n][4], i32 words[n].
 //   decode: u32 bytes, text.
 // --step-by-step: BertSplitter is not used.
 
@@ -64,7 +64,7 @@ bool EncodeOne(const Tokenizer& tokenizer, Encoding* encoding) {
     return false;
   }
   options.add_special_tokens = special != 0;
-  options.want_spans = true;
+  options.want_spans = options.want_words = true;
   options.truncation = static_cast<TruncationMode>(mode);
   options.side = static_cast<TruncationSide>(side);
   const std::string_view second_view = second;
@@ -73,10 +73,10 @@ bool EncodeOne(const Tokenizer& tokenizer, Encoding* encoding) {
   if (status.ok()) {
     const std::vector<int32_t> ids = encoding->ids;
     Encoding plain;
-    options.want_spans = false;
+    options.want_spans = options.want_words = false;
     status = tokenizer.Encode(first, pair ? &second_view : nullptr, options, &plain);
-    BERTRAND_CHECK(status.ok() && plain.ids == ids && plain.spans.empty(),
-                   "ids depend on want_spans");
+    BERTRAND_CHECK(status.ok() && plain.ids == ids && plain.spans.empty() && plain.words.empty(),
+                   "ids depend on what is wanted");
   }
   if (!status.ok()) {
     WriteError(status);
@@ -94,6 +94,7 @@ bool EncodeOne(const Tokenizer& tokenizer, Encoding* encoding) {
     const uint32_t span[4] = {s.start, s.end, s.start_byte, s.end_byte};
     Write(span, 4);
   }
+  Write(encoding->words.data(), n);
   return true;
 }
 

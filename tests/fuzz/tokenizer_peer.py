@@ -31,7 +31,7 @@ class Case:
 
 
 class Answer:
-    """ids, type_ids, special, sequence, spans (code points), or an error."""
+    """ids, type_ids, special, sequence, spans (code points), words, or an error."""
 
     def __init__(self, **fields):
         self.error = None
@@ -40,12 +40,12 @@ class Answer:
     def key(self):
         if self.error is not None:
             return "error"
-        return (self.ids, self.type_ids, self.special, self.sequence, self.spans)
+        return (self.ids, self.type_ids, self.special, self.sequence, self.spans, self.words)
 
     def __repr__(self):
         if self.error is not None:
             return f"error: {self.error}"
-        return f"ids {self.ids} spans {self.spans} types {self.type_ids} special {self.special}"
+        return f"ids {self.ids} spans {self.spans} types {self.type_ids} special {self.special} words {self.words}"
 
 
 def parse(data):
@@ -60,16 +60,16 @@ def parse(data):
             continue
         at += 8
         columns = []
-        for code, width in (("i", 4), ("i", 4), ("B", 1), ("b", 1), ("I", 16)):
+        for code, width in (("i", 4), ("i", 4), ("B", 1), ("b", 1), ("I", 16), ("i", 4)):
             column = array(code)
             column.frombytes(data[at : at + width * size])
             columns.append(column.tolist())
             at += width * size
-        ids, types, special, sequence, spans = columns
+        ids, types, special, sequence, spans, words = columns
         quads = list(zip(spans[0::4], spans[1::4], spans[2::4], spans[3::4]))
         yield Answer(
             ids=ids, type_ids=types, special=special, sequence=sequence,
-            spans=[q[:2] for q in quads], byte_spans=[q[2:] for q in quads],
+            spans=[q[:2] for q in quads], byte_spans=[q[2:] for q in quads], words=words,
         )
 
 
@@ -125,7 +125,8 @@ def run_reference(tokenizer, cases):
             added = e.special_tokens_mask
             sequence = [-1 if s is None else s for s in e.sequence_ids]
             answers[i] = Answer(
-                ids=e.ids, type_ids=e.type_ids, special=added, sequence=sequence, spans=e.offsets
+                ids=e.ids, type_ids=e.type_ids, special=added, sequence=sequence, spans=e.offsets,
+                words=[-1 if w is None else w for w in e.word_ids],
             )
     tokenizer.no_truncation()
     return answers
