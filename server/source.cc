@@ -4,6 +4,7 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_replace.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -22,10 +23,20 @@ std::string Environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+// huggingface_hub/constants.py. A leading ~ is the home folder there, too.
 fs::path HubCache() {
-  if (const std::string cache = Environment("HF_HUB_CACHE"); !cache.empty()) return cache;
-  if (const std::string home = Environment("HF_HOME"); !home.empty()) return fs::path(home) / "hub";
-  return fs::path(Environment("HOME")) / ".cache" / "huggingface" / "hub";
+  const fs::path home = Environment("HOME");
+  const auto expand = [&home](const std::string& path) {
+    return path == "~" || path.starts_with("~/")
+               ? home / path.substr(std::min<size_t>(2, path.size()))
+               : fs::path(path);
+  };
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
+    if (const std::string cache = Environment(name); !cache.empty()) return expand(cache);
+  }
+  if (const std::string hf = Environment("HF_HOME"); !hf.empty()) return expand(hf) / "hub";
+  const std::string cache = Environment("XDG_CACHE_HOME");
+  return (cache.empty() ? home / ".cache" : expand(cache)) / "huggingface" / "hub";
 }
 
 bool IsHubId(const std::string& id) {

@@ -14,7 +14,8 @@ struct ResolvedSource {
 };
 
 // A folder is taken as it is. "ORG/NAME[@REVISION]" is looked up in huggingface_hub's cache
-// (HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub), whose layout is
+// (HF_HUB_CACHE or HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else huggingface/hub in XDG_CACHE_HOME
+// or ~/.cache), whose layout is
 // models--ORG--NAME/{refs/REVISION, snapshots/COMMIT}. NotFound says where was looked and what to
 // do.
 absl::StatusOr<ResolvedSource> ResolveSource(const std::string& source);

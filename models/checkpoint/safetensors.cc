@@ -1,10 +1,6 @@
 #include "models/checkpoint/safetensors.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <cstring>
-#include <limits>
 #include <optional>
 #include <utility>
 
@@ -13,64 +9,6 @@
 
 namespace bertrand {
 namespace {
-
-struct ElementType {
-  std::string_view name;
-  uint64_t bits;
-};
-// safetensors' `Dtype`; tensors of types that Read does not convert are allowed to lie in the file.
-constexpr std::array kElementTypes = {
-    ElementType{"BOOL", 8},    ElementType{"U8", 8},      ElementType{"I8", 8},
-    ElementType{"F8_E5M2", 8}, ElementType{"F8_E4M3", 8}, ElementType{"F8_E8M0", 8},
-    ElementType{"F4", 4},      ElementType{"F6_E2M3", 6}, ElementType{"F6_E3M2", 6},
-    ElementType{"I16", 16},    ElementType{"U16", 16},    ElementType{"F16", 16},
-    ElementType{"BF16", 16},   ElementType{"I32", 32},    ElementType{"U32", 32},
-    ElementType{"F32", 32},    ElementType{"F64", 64},    ElementType{"I64", 64},
-    ElementType{"U64", 64},    ElementType{"C64", 64},
-};
-static_assert(std::endian::native == std::endian::little);
-
-std::optional<uint64_t> BitsOf(std::string_view dtype) {
-  for (const ElementType& type : kElementTypes) {
-    if (type.name == dtype) return type.bits;
-  }
-  return std::nullopt;
-}
-
-// Exact for every value, subnormals too: the exponent is moved by a multiplication, whose result is
-// always representable. NaN keeps its payload.
-float FloatFromHalf(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const uint32_t magnitude = static_cast<uint32_t>(half & 0x7fffu) << 13;
-  const uint32_t bits = magnitude >= 0x0f800000u
-                            ? magnitude | 0x7f800000u
-                            : std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
-  return std::bit_cast<float>(bits | sign);
-}
-
-float FloatFromBfloat(uint16_t value) {
-  return std::bit_cast<float>(static_cast<uint32_t>(value) << 16);
-}
-
-// The bytes of `shape` in a type of `bits`; empty when a dimension is negative, the product does
-// not fit, or is no whole number of bytes.
-std::optional<uint64_t> BytesOf(const std::vector<int64_t>& shape, uint64_t bits) {
-  // A tensor with a dimension of 0 is empty however large the others are.
-  uint64_t count = 1;
-  bool is_empty = false, overflow = false;
-  for (const int64_t dim : shape) {
-    if (dim < 0) return std::nullopt;
-    is_empty |= dim == 0;
-    overflow |= __builtin_mul_overflow(count, static_cast<uint64_t>(dim), &count);
-  }
-  if (is_empty) return 0;
-  if (overflow || __builtin_mul_overflow(count, bits, &count) || count % 8 != 0) {
-    return std::nullopt;
-  }
-  return count / 8;
-}
-
-constexpr size_t kShapeRankMax = 16;
 
 absl::StatusOr<StoredTensor> ParseTensor(const std::string& name, const Json& entry,
                                          uint64_t data_begin, uint64_t data_bytes) {
@@ -86,11 +24,11 @@ absl::StatusOr<StoredTensor> ParseTensor(const std::string& name, const Json& en
         "data_offsets (two integers)");
   }
   tensor.dtype = *dtype->as_string();
-  const std::optional<uint64_t> bits = BitsOf(tensor.dtype);
+  const std::optional<uint64_t> bits = ElementBits(tensor.dtype);
   if (!bits) return InvalidArgument("unknown dtype \"" + tensor.dtype + "\"");
-  if (shape->elements().size() > kShapeRankMax) {
+  if (shape->elements().size() > kTensorRankMax) {
     return InvalidArgument("shape has " + std::to_string(shape->elements().size()) +
-                           " dimensions, expected at most " + std::to_string(kShapeRankMax));
+                           " dimensions, expected at most " + std::to_string(kTensorRankMax));
   }
   for (const Json& dim : shape->elements()) {
     const std::optional<int64_t> value = dim.as_int();
@@ -106,7 +44,7 @@ absl::StatusOr<StoredTensor> ParseTensor(const std::string& name, const Json& en
     return InvalidArgument("data_offsets end at " + std::to_string(*end) + ", the file has " +
                            std::to_string(data_bytes) + " bytes of data: it is truncated");
   }
-  const std::optional<uint64_t> bytes = BytesOf(tensor.shape, *bits);
+  const std::optional<uint64_t> bytes = TensorBytes(tensor.shape, *bits);
   if (!bytes || *bytes != static_cast<uint64_t>(*end - *begin)) {
     return InvalidArgument(tensor.ToString() + " takes " +
                            (bytes ? std::to_string(*bytes) : "too many") +
@@ -157,19 +95,13 @@ absl::Status CheckCoverage(std::vector<StoredTensor>& tensors, uint64_t data_beg
 
 absl::StatusOr<uint64_t> ReadHeaderLength(const File& file) {
   const uint64_t file_bytes = file.size_bytes();
-  std::array<char, 64> start{};
-  const size_t start_bytes = std::min<uint64_t>(start.size(), file_bytes);
-  BERTRAND_RETURN_IF_ERROR(file.ReadAt(0, start.data(), start_bytes));
-  if (std::string_view(start.data(), start_bytes).starts_with("version https://git-lfs")) {
-    return InvalidArgument("is a Git LFS pointer of " + std::to_string(file_bytes) +
-                           " bytes, not the file itself: fetch it with `git lfs pull`");
-  }
+  BERTRAND_RETURN_IF_ERROR(CheckNoLfsPointer(file));
   if (file_bytes < 8) {
     return InvalidArgument("has " + std::to_string(file_bytes) +
                            " bytes, expected at least 8: it is truncated or no safetensors file");
   }
   uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, start.data(), sizeof header_bytes);
+  BERTRAND_RETURN_IF_ERROR(file.ReadAt(0, &header_bytes, sizeof header_bytes));
   if (header_bytes > SafetensorsFile::kHeaderBytesMax) {
     return InvalidArgument("gives a header of " + std::to_string(header_bytes) +
                            " bytes, expected at most " +
@@ -204,76 +136,16 @@ absl::StatusOr<std::vector<StoredTensor>> ReadTensors(const File& file) {
     tensors.push_back(*std::move(tensor));
   }
   BERTRAND_RETURN_IF_ERROR(CheckCoverage(tensors, data_begin, file.size_bytes()));
-  std::sort(tensors.begin(), tensors.end(),
-            [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
   return tensors;
 }
 
 }  // namespace
 
-std::string ShapeString(std::span<const int64_t> shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) {
-    if (i > 0) text += ',';
-    text += std::to_string(shape[i]);
-  }
-  return text + "]";
-}
-
-int64_t StoredTensor::num_elements() const {
-  int64_t count = 1;
-  for (const int64_t dim : shape) {
-    // Only of a tensor without elements can the other dimensions be beyond reason.
-    if (dim == 0) return 0;
-  }
-  for (const int64_t dim : shape) count *= dim;
-  return count;
-}
-
-std::string StoredTensor::ToString() const { return dtype + ShapeString(shape); }
-
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   BERTRAND_ASSIGN_OR_RETURN(File file, File::Open(path));
   absl::StatusOr<std::vector<StoredTensor>> tensors = ReadTensors(file);
   if (!tensors.ok()) return Annotate(tensors.status(), path);
-  return SafetensorsFile(std::move(file), *std::move(tensors));
-}
-
-const StoredTensor* SafetensorsFile::Find(std::string_view name) const {
-  const auto it = std::lower_bound(
-      tensors_.begin(), tensors_.end(), name,
-      [](const StoredTensor& tensor, std::string_view key) { return tensor.name < key; });
-  return it != tensors_.end() && it->name == name ? &*it : nullptr;
-}
-
-absl::Status SafetensorsFile::Read(const StoredTensor& tensor, int64_t first,
-                                   std::span<float> out) const {
-  const auto count = static_cast<int64_t>(out.size());
-  BERTRAND_CHECK(first >= 0 && first <= tensor.num_elements() - count,
-                 "elements of " + tensor.name);
-  if (tensor.dtype == "F32") {
-    return file_.ReadAt(tensor.begin + static_cast<uint64_t>(first) * 4, out.data(),
-                        out.size_bytes());
-  }
-  if (tensor.dtype != "F16" && tensor.dtype != "BF16") {
-    return InvalidArgument(path() + ": tensor \"" + tensor.name + "\" is " + tensor.ToString() +
-                           ", expected F32, F16 or BF16");
-  }
-  const bool is_half = tensor.dtype == "F16";
-  std::vector<uint16_t> chunk(std::min<size_t>(out.size(), 256 * 1024));
-  uint64_t offset = tensor.begin + static_cast<uint64_t>(first) * 2;
-  for (size_t done = 0; done < out.size(); done += chunk.size()) {
-    const size_t size = std::min(chunk.size(), out.size() - done);
-    BERTRAND_RETURN_IF_ERROR(file_.ReadAt(offset, chunk.data(), size * 2));
-    offset += size * 2;
-    float* to = out.data() + done;
-    if (is_half) {
-      std::transform(chunk.begin(), chunk.begin() + size, to, FloatFromHalf);
-    } else {
-      std::transform(chunk.begin(), chunk.begin() + size, to, FloatFromBfloat);
-    }
-  }
-  return absl::OkStatus();
+  return SafetensorsFile(TensorFile(std::move(file), *std::move(tensors)));
 }
 
 }  // namespace bertrand

@@ -9,59 +9,26 @@
 //
 // The file is untrusted. Open accepts it only when the tensors cover the rest exactly: no overlap,
 // no hole, nothing beyond the end, and shape times element size equal to the bytes of each; no
-// duplicate key, a header of at most kHeaderBytesMax. Memory is in proportion to the header alone;
-// Read brings in the elements that are asked for.
-//
-// Immutable after Open and thread-safe.
+// duplicate key, a header of at most kHeaderBytesMax. Memory is in proportion to the header alone.
 
-#include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
 #include <cstdint>
-#include <span>
 #include <string>
-#include <string_view>
-#include <vector>
+#include <utility>
 
-#include "models/checkpoint/file.h"
+#include "models/checkpoint/tensor_file.h"
 
 namespace bertrand {
 
-struct StoredTensor {
-  std::string name;
-  std::string dtype;  // as the file names it: "F32", "BF16", "I64", ...
-  std::vector<int64_t> shape;
-  uint64_t begin = 0, end = 0;  // byte offsets in the file
-
-  int64_t num_elements() const;
-  // "F32[30522,384]", for messages.
-  std::string ToString() const;
-};
-
-class SafetensorsFile {
+class SafetensorsFile : public TensorFile {
  public:
   static constexpr uint64_t kHeaderBytesMax = 100'000'000;
 
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
 
-  const std::string& path() const { return file_.path(); }
-  // Sorted by name.
-  const std::vector<StoredTensor>& tensors() const { return tensors_; }
-  const StoredTensor* Find(std::string_view name) const;
-
-  // Elements [first, first + out.size()) of a tensor of this file in row-major order, as float32:
-  // F32 as it is, F16 and BF16 exactly; InvalidArgument for other types.
-  absl::Status Read(const StoredTensor& tensor, int64_t first, std::span<float> out) const;
-
  private:
-  SafetensorsFile(File file, std::vector<StoredTensor> tensors)
-      : file_(std::move(file)), tensors_(std::move(tensors)) {}
-
-  File file_;
-  std::vector<StoredTensor> tensors_;
+  explicit SafetensorsFile(TensorFile file) : TensorFile(std::move(file)) {}
 };
-
-// "[30522,384]".
-std::string ShapeString(std::span<const int64_t> shape);
 
 }  // namespace bertrand

@@ -1,29 +1,56 @@
 #include "models/checkpoint/weight_files.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <utility>
 
 #include "kernels/status.h"
 #include "models/checkpoint/json.h"
+#include "models/checkpoint/safetensors.h"
+#include "models/checkpoint/torch_file.h"
 
 namespace bertrand {
 namespace {
 
 constexpr uint64_t kIndexBytesMax = 100'000'000;
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
+
+// The weights of a folder, in the order in which transformers looks for them
+// (modeling_utils.py, _get_resolved_checkpoint_files).
+struct WeightFormat {
+  const char* single;
+  const char* index;  // names the shards
+  absl::StatusOr<TensorFile> (*open)(const std::string& path);
+};
+constexpr std::array kFormats = {
+    WeightFormat{"model.safetensors", "model.safetensors.index.json",
+                 [](const std::string& path) -> absl::StatusOr<TensorFile> {
+                   return SafetensorsFile::Open(path);
+                 }},
+    WeightFormat{"pytorch_model.bin", "pytorch_model.bin.index.json", OpenTorchFile},
+};
+
+struct OtherFormat {
+  const char* file;
+  const char* of;
+  const char* argument;  // of from_pretrained, to read it
+};
+constexpr std::array kOthers = {
+    OtherFormat{"tf_model.h5", "TensorFlow", "from_tf=True"},
+    OtherFormat{"model.ckpt.index", "TensorFlow 1", "from_tf=True"},
+    OtherFormat{"flax_model.msgpack", "Flax", "from_flax=True"},
+};
 
 absl::Status NoWeights(const std::string& folder) {
   if (!PathExists(folder)) return NotFound(folder + ": no such folder");
-  std::string message = folder + " has neither " + kSingleFile + " nor " + kIndexFile;
-  for (const char* other :
-       {"pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"}) {
-    if (PathExists(JoinPath(folder, other))) {
-      message += std::string("; its ") + other + " is not read by this version: convert it with " +
-                 "transformers' save_pretrained(..., safe_serialization=True)";
-      break;
-    }
+  std::string message = folder + " has no model.safetensors and no pytorch_model.bin, nor their " +
+                        "index.json of shards";
+  for (const OtherFormat& other : kOthers) {
+    if (!PathExists(JoinPath(folder, other.file))) continue;
+    message += std::string("; its ") + other.file + " has weights of " + other.of +
+               ", which are not read: convert them with transformers' from_pretrained(..., " +
+               other.argument + ") and save_pretrained";
+    break;
   }
   return NotFound(message);
 }
@@ -55,15 +82,21 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& 
 }  // namespace
 
 absl::StatusOr<WeightFiles> WeightFiles::Open(const std::string& folder) {
-  const std::string single = JoinPath(folder, kSingleFile);
-  // As transformers does: the single file wins.
-  if (!PathExists(single)) {
-    const std::string index = JoinPath(folder, kIndexFile);
-    return PathExists(index) ? OpenShards(folder, index) : NoWeights(folder);
+  for (const WeightFormat& format : kFormats) {
+    const std::string single = JoinPath(folder, format.single);
+    const std::string index = JoinPath(folder, format.index);
+    if (PathExists(single)) {
+      BERTRAND_ASSIGN_OR_RETURN(TensorFile file, format.open(single));
+      return OfOneFile(std::move(file));
+    }
+    if (PathExists(index)) return OpenShards(folder, index, format.open);
   }
-  BERTRAND_ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(single));
+  return NoWeights(folder);
+}
+
+WeightFiles WeightFiles::OfOneFile(TensorFile file) {
   WeightFiles weights;
-  weights.path_ = single;
+  weights.path_ = file.path();
   weights.files_.push_back(std::move(file));
   for (const StoredTensor& tensor : weights.files_[0].tensors()) {
     weights.entries_.push_back({&tensor, 0});
@@ -72,7 +105,7 @@ absl::StatusOr<WeightFiles> WeightFiles::Open(const std::string& folder) {
 }
 
 absl::StatusOr<WeightFiles> WeightFiles::OpenShards(const std::string& folder,
-                                                    const std::string& index_path) {
+                                                    const std::string& index_path, OpenFile open) {
   BERTRAND_ASSIGN_OR_RETURN(const auto shard_of, ReadIndex(index_path));
   WeightFiles weights;
   weights.path_ = index_path;
@@ -83,7 +116,7 @@ absl::StatusOr<WeightFiles> WeightFiles::OpenShards(const std::string& folder,
                            " files, expected at most " + std::to_string(kShardsMax));
   }
   for (auto& [shard, file_index] : file_of) {
-    absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(JoinPath(folder, shard));
+    absl::StatusOr<TensorFile> file = open(JoinPath(folder, shard));
     if (!file.ok()) return Annotate(file.status(), index_path);
     file_index = weights.files_.size();
     weights.files_.push_back(*std::move(file));
@@ -118,11 +151,7 @@ absl::Status WeightFiles::Check(std::string_view name, std::initializer_list<int
     return InvalidArgument(files_[entry->file_index].path() + ": tensor \"" + tensor.name +
                            "\" is " + tensor.ToString() + ", expected " + expected);
   }
-  if (tensor.dtype != "F32" && tensor.dtype != "F16" && tensor.dtype != "BF16") {
-    return InvalidArgument(files_[entry->file_index].path() + ": tensor \"" + tensor.name +
-                           "\" is " + tensor.ToString() + ", expected F32, F16 or BF16");
-  }
-  return absl::OkStatus();
+  return files_[entry->file_index].CheckReadable(tensor);
 }
 
 absl::Status WeightFiles::Read(std::string_view name, int64_t first, std::span<float> out) const {

@@ -1,7 +1,8 @@
 #pragma once
 
 // The weights of a folder: model.safetensors, or the shards that model.safetensors.index.json
-// names.
+// names; where there is neither, pytorch_model.bin or the shards of its index. What is in a file of
+// either format looks the same here.
 //
 // Tensors are found by name and read a range at a time, so that loading needs the memory of the
 // device's weights and of what is being read, never of a whole file. Immutable after Open and
@@ -17,7 +18,7 @@
 #include <string_view>
 #include <vector>
 
-#include "models/checkpoint/safetensors.h"
+#include "models/checkpoint/tensor_file.h"
 
 namespace bertrand {
 
@@ -26,10 +27,10 @@ class WeightFiles {
   // Shards stay open while we load.
   static constexpr size_t kShardsMax = 256;
 
-  // Errors name the file. NotFound when the folder has neither file, with what it has instead.
+  // Errors name the file. NotFound when the folder has none of these, with what it has instead.
   static absl::StatusOr<WeightFiles> Open(const std::string& folder);
 
-  // The file that was opened first: model.safetensors, or the index. For messages.
+  // The file that was opened first: the single one, or the index. For messages.
   const std::string& path() const { return path_; }
 
   bool Has(std::string_view name) const { return Find(name) != nullptr; }
@@ -50,12 +51,14 @@ class WeightFiles {
     size_t file_index;
   };
   WeightFiles() = default;
+  using OpenFile = absl::StatusOr<TensorFile> (*)(const std::string& path);
+  static WeightFiles OfOneFile(TensorFile file);
   static absl::StatusOr<WeightFiles> OpenShards(const std::string& folder,
-                                                const std::string& index_path);
+                                                const std::string& index_path, OpenFile open);
   const Entry* Find(std::string_view name) const;
 
   std::string path_;
-  std::vector<SafetensorsFile> files_;
+  std::vector<TensorFile> files_;
   std::vector<Entry> entries_;  // sorted by name; tensors lie in files_, whose memory does not move
 };
 

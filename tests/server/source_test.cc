@@ -44,6 +44,34 @@ TEST_F(SourceTest, HubIds) {
   }
 }
 
+// Every variable that huggingface_hub reads, the stronger first.
+TEST_F(SourceTest, WhereTheCacheIs) {
+  const auto found = [](const char* variable, const fs::path& value) {
+    setenv(variable, value.c_str(), 1);
+    const bool ok = ResolveSource("org/name").ok();
+    unsetenv(variable);
+    return ok;
+  };
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"}) {
+    unsetenv(name);
+  }
+  const fs::path home = cache_.parent_path() / "home";
+  fs::remove_all(home);
+  for (const char* place : {"hf/hub", "xdg/huggingface/hub", ".cache/huggingface/hub"}) {
+    fs::create_directories((home / place).parent_path());
+    fs::create_directory_symlink(cache_, home / place);
+  }
+  EXPECT_TRUE(found("HUGGINGFACE_HUB_CACHE", cache_));
+  EXPECT_TRUE(found("HF_HOME", home / "hf"));
+  EXPECT_TRUE(found("XDG_CACHE_HOME", home / "xdg"));
+  EXPECT_FALSE(found("HF_HOME", home / "xdg"));
+  const std::string old_home = std::getenv("HOME") == nullptr ? "" : std::getenv("HOME");
+  EXPECT_TRUE(found("HOME", home));
+  setenv("HOME", home.c_str(), 1);
+  EXPECT_TRUE(found("HF_HOME", "~/hf"));
+  setenv("HOME", old_home.c_str(), 1);
+}
+
 TEST_F(SourceTest, ErrorsSayWhatToDo) {
   const std::string missing = Message(ResolveSource("org/other").status());
   EXPECT_NE(missing.find("does not download"), std::string::npos) << missing;

@@ -9,6 +9,7 @@
 
 #include "tests/models/stored_tensors.h"
 #include "tests/models/test_folder.h"
+#include "tests/models/torch_bytes.h"
 
 namespace bertrand {
 namespace {
@@ -52,7 +53,7 @@ TEST(WeightFiles, TypesThatAreNoWeights) {
   folder.Write("model.safetensors", SafetensorsBytes({{"a", {2}}}, "I32"));
   const auto files = WeightFiles::Open(folder.path());
   ASSERT_TRUE(files.ok());
-  EXPECT_THAT(Message(files->Check("a", {2})), HasSubstr("I32[2], expected F32, F16 or BF16"));
+  EXPECT_THAT(Message(files->Check("a", {2})), HasSubstr("I32[2], expected F32, F16, BF16 or F64"));
 }
 
 TEST(WeightFiles, Shards) {
@@ -93,11 +94,44 @@ TEST(WeightFiles, WrongIndex) {
   EXPECT_THAT(IndexError(many + "}}"), HasSubstr("300 files, expected at most 256"));
 }
 
+TEST(WeightFiles, OfTorch) {
+  const TestFolder folder;
+  const std::string values = FloatBytes({1, 2, 3, 4, 5, 6});
+  const auto shard = [&](const std::string& name) {
+    return ZipBytes(TorchMembers(PickledDict({{name, {2, 3}, {3, 1}, "0", 6}}), {{"0", values}}));
+  };
+  folder.Write("one.bin", shard("a"));
+  folder.Write("two.bin", shard("b"));
+  folder.Write("pytorch_model.bin.index.json", R"({"weight_map":{"b":"two.bin","a":"one.bin"}})");
+  const auto sharded = WeightFiles::Open(folder.path());
+  ASSERT_TRUE(sharded.ok()) << sharded.status();
+  EXPECT_EQ(sharded->Names(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(sharded->Check("b", {2, 3}).ok());
+  std::vector<float> read(2);
+  EXPECT_TRUE(sharded->Read("b", 3, read).ok());
+  EXPECT_EQ(read, (std::vector<float>{4, 5}));
+
+  // The single file wins, and safetensors before both.
+  folder.Write("pytorch_model.bin", shard("c"));
+  EXPECT_EQ(WeightFiles::Open(folder.path())->Names(), std::vector<std::string>{"c"});
+  folder.Write("one.safetensors", SafetensorsBytes({{"d", {1}}}));
+  folder.Write("model.safetensors.index.json", R"({"weight_map":{"d":"one.safetensors"}})");
+  EXPECT_EQ(WeightFiles::Open(folder.path())->Names(), std::vector<std::string>{"d"});
+  folder.Write("model.safetensors", SafetensorsBytes({{"e", {1}}}));
+  EXPECT_EQ(WeightFiles::Open(folder.path())->Names(), std::vector<std::string>{"e"});
+}
+
 TEST(WeightFiles, Missing) {
   const TestFolder folder;
-  EXPECT_THAT(OpenError(folder.path()), HasSubstr("has neither model.safetensors nor"));
+  EXPECT_THAT(OpenError(folder.path()),
+              HasSubstr("has no model.safetensors and no pytorch_model.bin"));
+  folder.Write("flax_model.msgpack", "");
+  EXPECT_THAT(OpenError(folder.path()), HasSubstr("its flax_model.msgpack has weights of Flax"));
+  folder.Write("tf_model.h5", "");
+  EXPECT_THAT(OpenError(folder.path()), HasSubstr("its tf_model.h5 has weights of TensorFlow"));
+  EXPECT_THAT(OpenError(folder.path()), HasSubstr("from_tf=True"));
   folder.Write("pytorch_model.bin", "");
-  EXPECT_THAT(OpenError(folder.path()), HasSubstr("pytorch_model.bin is not read"));
+  EXPECT_THAT(OpenError(folder.path()), HasSubstr("pytorch_model.bin: has 0 bytes"));
   EXPECT_THAT(OpenError(folder.path() + "/none"), HasSubstr("no such folder"));
 }
 
