@@ -18,6 +18,9 @@
 namespace bertrand {
 namespace {
 
+// Type ids that tokenizers give to a pair: 0 and 1.
+constexpr int64_t kTokenizerTypes = 2;
+
 // Length of a prompt that is tokenised alone, as sentence-transformers measures it
 // (SentenceTransformer.py, _get_prompt_length).
 struct PromptLength {
@@ -224,7 +227,9 @@ absl::Status LoadedModel::CheckRanges(const Encoding& encoding) const {
                              ", the model embeds ids below " +
                              std::to_string(description_.vocab_size));
     }
-    if (encoding.type_ids[i] >= std::max<int64_t>(1, description_.num_token_types)) {
+    // A model without token types looks at none, whatever its tokenizer gives.
+    const int64_t num_types = description_.num_token_types;
+    if (num_types > 0 && encoding.type_ids[i] >= num_types) {
       return InvalidArgument("the text has token type " + std::to_string(encoding.type_ids[i]) +
                              ", the model has " + std::to_string(description_.num_token_types) +
                              ": it takes no pairs");
@@ -245,7 +250,9 @@ absl::Status LoadedModel::PrepareIds(std::span<const uint32_t> ids,
     return InvalidArgument("type_ids: " + std::to_string(type_ids.size()) +
                            " given, expected none or " + std::to_string(size));
   }
-  const int64_t num_types = std::max<int64_t>(1, description_.num_token_types);
+  // A model without token types looks at none; what its own tokenizer may give is in order.
+  const int64_t num_types =
+      description_.num_token_types > 0 ? description_.num_token_types : kTokenizerTypes;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= description_.vocab_size) {
       return InvalidArgument("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
@@ -298,6 +305,24 @@ bool Model::HasTask(Task task) const {
   const std::vector<Task>& tasks = description().tasks;
   return std::find(tasks.begin(), tasks.end(), task) != tasks.end();
 }
+
+absl::Status Model::CheckTask(Task task) const {
+  if (HasTask(task)) return absl::OkStatus();
+  std::string tasks;
+  for (const Task known : description().tasks) {
+    tasks += (tasks.empty() ? "" : ", ") + std::string(bertrand::Name(known));
+  }
+  std::string message =
+      "no head for the task \"" + std::string(bertrand::Name(task)) + "\"; it has: " + tasks;
+  const std::string& note = description().heads.missing_note;
+  return FailedPrecondition(note.empty() ? message : message + "; " + note);
+}
+
+absl::StatusOr<std::unique_ptr<SequenceMemory>> Model::NewMemory(int64_t) const {
+  return FailedPrecondition("this model has no memory: it cannot run a document as segments");
+}
+
+int64_t Model::MemoryBytes(int64_t) const { return 0; }
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& folder,
                                                    const Backend& backend,

@@ -53,6 +53,37 @@ enum class PoolingChoice : uint8_t {
   kPooler,
 };
 
+// What turns logits into scores; bertrand.v1.Activation, by number.
+enum class ScoreFunction : uint8_t { kNone = 1, kSigmoid, kSoftmax };
+
+// The heads that give logits, on all that a checkpoint may have. The first three read one vector of
+// a sequence, the others every token.
+enum class LogitsHead : uint8_t {
+  kClassifier,       // num_labels values
+  kNextSentence,     // 2 values: the second text follows, or does not
+  kSentenceOrder,    // 2 values: in order, or swapped
+  kTokenClassifier,  // num_labels values a token
+  kAnswerSpan,       // 2 values a token: start, end
+  kReplacedToken,    // 1 value a token
+};
+
+// How the tasks read a checkpoint's heads, by Hugging Face's rules.
+struct HeadTraits {
+  ScoreFunction classify = ScoreFunction::kSoftmax;  // pipelines/text_classification.py
+  ScoreFunction rerank = ScoreFunction::kSigmoid;    // CrossEncoder.get_default_activation_fn
+  // Labels of an NLI model (pipelines/zero_shot_classification.py).
+  int64_t entailment = 0, contradiction = 0;
+  // Questions come after their context (XLNet).
+  bool context_first = false;
+  // The answers' head is a beam search of this width; 0: LogitsHead::kAnswerSpan.
+  int64_t beam_starts = 0, beam_ends = 0;
+  // The length of a segment's memory that the checkpoint was made with; 0: not said.
+  int64_t memory_tokens = 0;
+  // Why a task that the family knows is not among the tasks: "the checkpoint has no weights ...".
+  // Empty when there is nothing to say beyond the list.
+  std::string missing_note;
+};
+
 struct ModelDescription {
   Family family{};
   std::string architecture;  // as in config.json
@@ -65,7 +96,9 @@ struct ModelDescription {
   int64_t max_tokens = 0, max_ids = 0;
   int64_t embedding_dimensions = 0;
   bool normalizes = false;  // whether the checkpoint's embeddings end with Normalize
+  bool has_memory = false;  // whether Model::NewMemory gives one: LongInput.MODE_RECURRENCE
   std::vector<std::string> labels;
+  HeadTraits heads;
   std::string compute_type;  // "float32"
   std::string device;
   uint64_t weight_bytes = 0, num_parameters = 0;
@@ -88,6 +121,9 @@ struct PrepareOptions {
   // True for embeddings: sentence-transformers strips texts (and lower-cases them if the checkpoint
   // says do_lower_case) and applies default_prompt_name. False: the text as it is.
   bool as_sentence = false;
+  // True: the text is not cut, and may be longer than the model's limit. For callers that make
+  // windows of it. (encode.max_tokens still is a limit.)
+  bool beyond_limit = false;
 };
 
 // The ids of one input, ready to be packed.
@@ -111,12 +147,64 @@ struct TokensOutput {
   std::span<float> vectors;
 };
 
-// One sequence of a batch. Spans must stay until Forward has returned.
+// A head's logits: [width] for those that read one vector, else [tokens, width].
+struct LogitsOutput {
+  LogitsHead head{};
+  std::span<float> logits;
+};
+
+// Candidates for tokens of the sequence, best first, from the masked-LM head: probabilities over
+// the whole vocabulary. With equal ones the smaller id (the earlier target) comes first.
+struct MaskOutput {
+  std::span<const int32_t> positions;  // in the sequence
+  std::span<const int32_t> targets;    // the ids to choose from; empty: all
+  int64_t num_candidates = 0;          // for each position; at most the targets, or the vocabulary
+  std::span<int32_t> ids;              // [positions, num_candidates]
+  std::span<float> scores;             // the same
+};
+
+// A SPLADE vector from the masked-LM head.
+struct SparseOutput {
+  std::span<float> weights;  // [vocab_size]
+};
+
+// Answers of XLNet's beam head (modeling_xlnet.py: XLNetForQuestionAnswering): starts by
+// probability, and for each the ends by theirs.
+struct BeamOutput {
+  std::span<const uint8_t> masked;  // of each token: 1 where no answer starts or ends (`p_mask`)
+  int32_t cls_index = 0;
+  std::span<float> start_scores;  // [beam_starts], or as many as there are tokens
+  std::span<int32_t> starts;      // the same
+  std::span<float> end_scores;    // [starts, beam_ends], or as many ends as there are tokens
+  std::span<int32_t> ends;        // the same
+  float* no_answer_logit = nullptr;
+};
+
+// What the layers keep of the tokens before a sequence, when a document runs as segments:
+// transformers' `mems`, of one document, on the device. Model::NewMemory makes it, empty; whoever
+// runs the document owns it, for one thread at a time, and it must not outlive the model.
+class SequenceMemory {
+ public:
+  virtual ~SequenceMemory() = default;
+  virtual int64_t max_tokens() const = 0;
+  virtual int64_t num_tokens() const = 0;  // at the moment; at most max_tokens
+};
+
+// One sequence of a batch. Spans must stay until Forward has returned. Exactly one output is set,
+// or none with a memory: a segment that is read on the way to later ones.
 struct SequenceWork {
   std::span<const int32_t> ids;
   std::span<const int32_t> type_ids;
-  const EmbedOutput* embed = nullptr;  // exactly one of the two is set
+  const EmbedOutput* embed = nullptr;
   const TokensOutput* tokens = nullptr;
+  const LogitsOutput* logits = nullptr;
+  const MaskOutput* mask = nullptr;
+  const SparseOutput* sparse = nullptr;
+  const BeamOutput* beam = nullptr;
+  // Of the segments before this one, of one document: every token attends to it, and Forward
+  // replaces it by the last max_tokens of what it was and this sequence (modeling_xlnet.py:
+  // cache_mem). Null: none. Not twice in one batch; of no more use after a Forward that failed.
+  SequenceMemory* memory = nullptr;
 };
 
 class ModelRunner {
@@ -124,7 +212,8 @@ class ModelRunner {
   virtual ~ModelRunner() = default;
   // Packs the sequences, runs the encoder, writes every output, and returns when all is on the
   // host. Allocates nothing beyond what NewRunner made. Requires: ids and type_ids in range, at
-  // most max_tokens tokens and max_sequences sequences, none empty. Sequences of one batch may want
+  // most max_tokens tokens and max_sequences sequences, none empty; a sequence with a memory has at
+  // most max_tokens together with the memory's max_tokens. Sequences of one batch may want
   // different outputs. A vector depends on its sequence alone, whatever else is in the batch.
   virtual absl::Status Forward(std::span<const SequenceWork> batch) = 0;
 };
@@ -147,6 +236,8 @@ class Model {
   virtual const ModelDescription& description() const = 0;
   virtual const Tokenizer& tokenizer() const = 0;
   bool HasTask(Task task) const;
+  // FailedPrecondition unless the model has the task: names those it has, and why.
+  absl::Status CheckTask(Task task) const;
 
   // Text -> ids. Spans are of the text as given: without the prompt, before stripping.
   // InvalidArgument: unknown prompt_name (names those there are), prompt and
@@ -161,6 +252,12 @@ class Model {
   // The vector's length for a pooling; InvalidArgument when the model cannot pool so (kPooler
   // without a pooler).
   virtual absl::StatusOr<int64_t> EmbedDimensions(std::optional<PoolingChoice> pooling) const = 0;
+
+  // Device memory for one document's recurrence: 1 to kMemoryTokensMax tokens, MemoryBytes of them
+  // in size. FailedPrecondition unless description().has_memory.
+  static constexpr int64_t kMemoryTokensMax = 65536;
+  virtual absl::StatusOr<std::unique_ptr<SequenceMemory>> NewMemory(int64_t max_tokens) const;
+  virtual int64_t MemoryBytes(int64_t max_tokens) const;
 
   virtual absl::StatusOr<std::unique_ptr<ModelRunner>> NewRunner(int64_t max_tokens,
                                                                  int64_t max_sequences) const = 0;

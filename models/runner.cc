@@ -25,6 +25,15 @@ int GroupKey(const EmbedOutput& embed, bool normalizes) {
   return 2 * pooling + (embed.normalize.value_or(normalizes) ? 1 : 0);
 }
 
+// The row of the position table for each token.
+void NumberTokens(const EncoderConfig& config, std::span<const int32_t> ids, int32_t* positions) {
+  auto next = static_cast<int32_t>(config.position_offset);
+  const auto before_first = next - 1;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    positions[i] = ids[i] == config.unnumbered_id ? before_first : next++;
+  }
+}
+
 std::string Where(size_t index) { return "sequence " + std::to_string(index) + ": "; }
 
 TensorView Slice(const TensorView& view, int64_t first, int64_t count) {
@@ -102,7 +111,9 @@ absl::Status PackedRunner::Check(std::span<const SequenceWork> batch, int64_t* n
                     std::to_string(max_sequences_));
   }
   const EncoderConfig& config = encoder_.config();
-  const int64_t types = std::max<int64_t>(1, config.num_token_types);
+  // Without token types they are not looked at.
+  const int64_t types =
+      config.num_token_types > 0 ? config.num_token_types : std::numeric_limits<int32_t>::max();
   for (size_t index = 0; index < batch.size(); ++index) {
     const SequenceWork& work = batch[index];
     const auto size = static_cast<int64_t>(work.ids.size());
@@ -169,16 +180,14 @@ void PackedRunner::PackTokens(std::span<const SequenceWork> batch, int64_t num_t
              types = NextPart(num_tokens);
   const auto num_sequences = static_cast<int64_t>(batch.size());
   const Part cu_seqlens = NextPart(num_sequences + 1);
-  const auto first_position = static_cast<int32_t>(encoder_.config().position_offset);
   int32_t at = 0;
   for (size_t index = 0; index < batch.size(); ++index) {
     const SequenceWork& work = batch[index];
     cu_seqlens.host[index] = at;
     std::copy(work.ids.begin(), work.ids.end(), ids.host + at);
     std::copy(work.type_ids.begin(), work.type_ids.end(), types.host + at);
-    const auto size = static_cast<int32_t>(work.ids.size());
-    for (int32_t i = 0; i < size; ++i) positions.host[at + i] = first_position + i;
-    at += size;
+    NumberTokens(encoder_.config(), work.ids, positions.host + at);
+    at += static_cast<int32_t>(work.ids.size());
   }
   cu_seqlens.host[num_sequences] = at;
   packed_.ids = ids.device;

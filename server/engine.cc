@@ -91,7 +91,7 @@ struct Engine::Preparation {
 
 void Job::Cancel() {
   cancelled_.store(true);
-  if (engine_ != nullptr) engine_->CancelQueued(*this);
+  if (Engine* const engine = engine_.load()) engine->CancelQueued(*this);
 }
 
 absl::Status Job::abandoned(TimePoint now) const {
@@ -187,8 +187,8 @@ void Engine::WaitIdle() {
 
 // ---- Tokenizing
 
-void Engine::Start(std::shared_ptr<Job> job) {
-  job->engine_ = this;
+void Engine::Start(const std::shared_ptr<Job>& job) {
+  job->engine_.store(this);
   {
     MutexLock lock(mutex_);
     ++num_jobs_;

@@ -63,7 +63,7 @@ class Engine {
   void RunUrgent(std::function<void()> task);
 
   // Takes the job on its way. To be called from an urgent task: small jobs are tokenised in it.
-  void Start(std::shared_ptr<Job> job);
+  void Start(const std::shared_ptr<Job>& job);
 
   RequestQueue::State queue_state() const { return queue_.state(clock().Now()); }
   // Until no job, no batch and no task is left. New ones may still be started by others.

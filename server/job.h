@@ -99,7 +99,7 @@ class Job : public std::enable_shared_from_this<Job> {
   friend class Engine;
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> finished_{false};
-  Engine* engine_ = nullptr;
+  std::atomic<Engine*> engine_{nullptr};  // null until Start, which Cancel may precede
 };
 
 }  // namespace bertrand

@@ -98,7 +98,8 @@ absl::Status ReadPooling(const std::string& folder, SentenceModules* result) {
   const std::string path = JoinPath(folder, "config.json");
   BERTRAND_ASSIGN_OR_RETURN(const Json config, ReadJson(path));
   ConfigReader reader(config, path);
-  for (const auto& [key, value] : config.members()) {
+  for (const auto& member : config.members()) {
+    const std::string& key = member.first;
     const bool is_known = key == "pooling_mode" ||
                           std::any_of(kPoolings.begin(), kPoolings.end(),
                                       [&](const NamedPooling& entry) { return entry.flag == key; });

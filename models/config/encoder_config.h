@@ -16,33 +16,50 @@ namespace bertrand {
 
 struct EncoderConfig {
   int64_t vocab_size = 0;
+  int64_t embedding_size = 0;  // width of the tables
   int64_t hidden_size = 0;
-  int64_t num_layers = 0;  // 0: the embeddings alone
+  bool has_projection = false;  // a linear layer embedding -> hidden; else the sizes are equal
+  int64_t num_layers = 0;       // 0: the embeddings alone
+  // Layers share weights by group: Group(layer) says whose a layer has. Without sharing there are
+  // as many groups as layers. A layer is `blocks_per_layer` blocks (attention and feed-forward) in
+  // a row, each with weights of its own.
+  int64_t num_groups = 0;
+  int64_t blocks_per_layer = 1;
   int64_t num_heads = 0;
   int64_t head_size = 0;
   int64_t intermediate_size = 0;
   int64_t num_positions = 0;    // rows of the learned position table
   int64_t position_offset = 0;  // the first token's row in it
-  int64_t num_token_types = 0;  // 0: no token types
+  // Tokens of this id do not count as positions and have the row before the first's; -1: all count.
+  int64_t unnumbered_id = -1;
+  int64_t num_token_types = 0;  // 0: no token types, whatever the input says
   Activation activation = Activation::kGeluErf;
   float layer_norm_eps = 0;
 
   // The longest sequence that has positions.
   int64_t max_tokens() const { return num_positions - position_offset; }
+  int64_t Group(int64_t layer) const {
+    // In float64 and truncated, as modeling_albert.py does it.
+    return static_cast<int64_t>(static_cast<double>(layer) / (static_cast<double>(num_layers) /
+                                                              static_cast<double>(num_groups)));
+  }
 };
 
 // Where the encoder's weights lie in a checkpoint. Each name stands for a pair of tensors:
-// NAME.weight and, but for tables, NAME.bias. In layers, {} stands for the layer's number.
+// NAME.weight and, but for tables, NAME.bias. In layers, the first {} stands for the group's
+// number, and the second, if there is one, for the block's in its layer.
 //
 // Tensors are found with and without `prefix` (checkpoints of a head carry it, those of the bare
 // encoder do not), and norms under their legacy names NAME.gamma and NAME.beta too.
 struct EncoderNames {
   std::string prefix;
-  // Tables: [vocab_size, hidden], [num_positions, hidden], [num_token_types, hidden].
+  // Tables: [vocab_size, embedding], [num_positions, embedding], [num_token_types, embedding].
   std::string word, position, token_type;
-  // [hidden]
+  // [embedding]
   std::string embedding_norm;
-  // In each layer: [hidden, hidden] the first four, then [intermediate, hidden], [hidden,
+  // [hidden, embedding], where there is a projection.
+  std::string projection;
+  // In each block: [hidden, hidden] the first four, then [intermediate, hidden], [hidden,
   // intermediate]; norms [hidden].
   std::string query, key, value, attention_out, attention_norm, up, down, output_norm;
   // [hidden, hidden] on the first token, then tanh; its tensors may be missing. Empty: the

@@ -59,7 +59,7 @@ void RefuseUnimplemented(ConfigReader& reader) {
   const std::string positions = reader.String("position_embedding_type", "absolute");
   if (positions != "absolute") {
     reader.FailUnimplemented("position_embedding_type",
-                             "is \"" + positions + "\", \"absolute\" is served");
+                             "is \"" + positions + "\", \"absolute\" are served");
   }
   const Json* pruned = reader.Find("pruned_heads");
   if (pruned != nullptr && (!pruned->members().empty() || !pruned->elements().empty())) {
@@ -80,51 +80,171 @@ void RefuseUnimplemented(ConfigReader& reader) {
   }
 }
 
+// An integer under either of two names: transformers' configurations of some families have names of
+// their own and take the usual ones as well (attribute_map), which win.
+int64_t ReadSize(ConfigReader& reader, std::string_view key, std::string_view usual,
+                 int64_t fallback, int64_t min, int64_t max) {
+  return reader.Int(reader.Find(usual) != nullptr ? usual : key, fallback, min, max);
+}
+
 void CheckHeads(ConfigReader& reader, EncoderConfig* config) {
   if (!reader.status().ok()) return;
   if (config->hidden_size % config->num_heads != 0) {
-    reader.Fail("hidden_size", "is " + std::to_string(config->hidden_size) +
-                                   ", expected a multiple of num_attention_heads, " +
+    reader.Fail("hidden size", "is " + std::to_string(config->hidden_size) +
+                                   ", expected a multiple of the number of attention heads, " +
                                    std::to_string(config->num_heads));
     return;
   }
   config->head_size = config->hidden_size / config->num_heads;
   if (config->head_size > kHeadSizeMax) {
     reader.FailUnimplemented(
-        "hidden_size", "/ num_attention_heads is " + std::to_string(config->head_size) +
+        "hidden size", "/ attention heads is " + std::to_string(config->head_size) +
                            ", heads of at most " + std::to_string(kHeadSizeMax) + " are served");
   }
 }
 
-// transformers/models/bert/configuration_bert.py: the defaults are its own.
+// Defaults of a configuration class.
+struct Sizes {
+  int64_t vocab = 0, embedding = 0, hidden = 0, layers = 0, heads = 0, intermediate = 0;
+  int64_t positions = 512, types = 2;
+  const char* activation = "gelu";
+  double eps = 1e-12;
+};
+
+// The keys that most families share.
+void ReadSizes(ConfigReader& reader, const Sizes& defaults, EncoderConfig* config) {
+  config->vocab_size = reader.Int("vocab_size", defaults.vocab, 1, kTableRowsMax);
+  config->hidden_size = reader.Int("hidden_size", defaults.hidden, 1, kWidthMax);
+  config->embedding_size = config->hidden_size;
+  config->num_layers = reader.Int("num_hidden_layers", defaults.layers, 0, kLayersMax);
+  config->num_groups = config->num_layers;
+  config->num_heads = reader.Int("num_attention_heads", defaults.heads, 1, kWidthMax);
+  config->intermediate_size = reader.Int("intermediate_size", defaults.intermediate, 1, kWidthMax);
+  config->num_positions =
+      reader.Int("max_position_embeddings", defaults.positions, 1, kTableRowsMax);
+  config->num_token_types = reader.Int("type_vocab_size", defaults.types, 1, kTableRowsMax);
+  config->layer_norm_eps = static_cast<float>(reader.Number("layer_norm_eps", defaults.eps, 0, 1));
+  config->activation = ReadActivation(reader, "hidden_act", defaults.activation);
+}
+
+void NameTables(std::string_view prefix, EncoderNames* names) {
+  names->prefix = prefix;
+  names->word = "embeddings.word_embeddings";
+  names->position = "embeddings.position_embeddings";
+  names->token_type = "embeddings.token_type_embeddings";
+  names->embedding_norm = "embeddings.LayerNorm";
+  names->ignored_suffixes = {"embeddings.position_ids"};
+}
+
+// modeling_bert.py and those that were copied from it.
+void NameAsBert(std::string_view prefix, EncoderNames* names) {
+  NameTables(prefix, names);
+  names->query = "encoder.layer.{}.attention.self.query";
+  names->key = "encoder.layer.{}.attention.self.key";
+  names->value = "encoder.layer.{}.attention.self.value";
+  names->attention_out = "encoder.layer.{}.attention.output.dense";
+  names->attention_norm = "encoder.layer.{}.attention.output.LayerNorm";
+  names->up = "encoder.layer.{}.intermediate.dense";
+  names->down = "encoder.layer.{}.output.dense";
+  names->output_norm = "encoder.layer.{}.output.LayerNorm";
+}
+
+// The functions below: transformers/models/FAMILY/configuration_FAMILY.py; the defaults are theirs.
+
+constexpr Sizes kBaseSizes = {
+    .vocab = 30522, .hidden = 768, .layers = 12, .heads = 12, .intermediate = 3072};
+
 void ReadBert(ConfigReader& reader, ModelConfig* model) {
+  ReadSizes(reader, kBaseSizes, &model->encoder);
+  NameAsBert("bert.", &model->names);
+  model->names.pooler = "pooler.dense";
+}
+
+// Also XLM-R and CamemBERT, which differ in nothing that is computed.
+void ReadRoberta(ConfigReader& reader, ModelConfig* model) {
+  Sizes sizes = kBaseSizes;
+  sizes.vocab = 50265;
+  EncoderConfig& config = model->encoder;
+  ReadSizes(reader, sizes, &config);
+  // Positions count the tokens that are not <pad>, from its id on (modeling_roberta.py,
+  // create_position_ids_from_input_ids).
+  config.unnumbered_id = reader.Int("pad_token_id", 1, 0, kTableRowsMax);
+  config.position_offset = config.unnumbered_id + 1;
+  if (reader.status().ok() && config.max_tokens() < 1) {
+    reader.Fail("max_position_embeddings", "is " + std::to_string(config.num_positions) +
+                                               ", expected more than pad_token_id + 1, " +
+                                               std::to_string(config.position_offset));
+  }
+  NameAsBert("roberta.", &model->names);
+  model->names.pooler = "pooler.dense";
+}
+
+void ReadElectra(ConfigReader& reader, ModelConfig* model) {
+  Sizes sizes = kBaseSizes;
+  sizes.hidden = 256;
+  sizes.heads = 4;
+  sizes.intermediate = 1024;
+  EncoderConfig& config = model->encoder;
+  ReadSizes(reader, sizes, &config);
+  config.embedding_size = reader.Int("embedding_size", 128, 1, kWidthMax);
+  config.has_projection = config.embedding_size != config.hidden_size;
+  NameAsBert("electra.", &model->names);
+  model->names.projection = "embeddings_project";
+}
+
+void ReadDistilBert(ConfigReader& reader, ModelConfig* model) {
   EncoderConfig& config = model->encoder;
   config.vocab_size = reader.Int("vocab_size", 30522, 1, kTableRowsMax);
-  config.hidden_size = reader.Int("hidden_size", 768, 1, kWidthMax);
-  config.num_layers = reader.Int("num_hidden_layers", 12, 0, kLayersMax);
-  config.num_heads = reader.Int("num_attention_heads", 12, 1, kWidthMax);
-  config.intermediate_size = reader.Int("intermediate_size", 3072, 1, kWidthMax);
+  config.hidden_size = ReadSize(reader, "dim", "hidden_size", 768, 1, kWidthMax);
+  config.embedding_size = config.hidden_size;
+  config.num_layers = ReadSize(reader, "n_layers", "num_hidden_layers", 6, 0, kLayersMax);
+  config.num_groups = config.num_layers;
+  config.num_heads = ReadSize(reader, "n_heads", "num_attention_heads", 12, 1, kWidthMax);
+  config.intermediate_size = reader.Int("hidden_dim", 3072, 1, kWidthMax);
   config.num_positions = reader.Int("max_position_embeddings", 512, 1, kTableRowsMax);
-  config.num_token_types = reader.Int("type_vocab_size", 2, 1, kTableRowsMax);
-  config.layer_norm_eps = static_cast<float>(reader.Number("layer_norm_eps", 1e-12, 0, 1));
-  config.activation = ReadActivation(reader, "hidden_act", "gelu");
+  config.layer_norm_eps = 1e-12f;  // not in its configuration
+  config.activation = ReadActivation(reader, "activation", "gelu");
 
   EncoderNames& names = model->names;
-  names.prefix = "bert.";
-  names.word = "embeddings.word_embeddings";
-  names.position = "embeddings.position_embeddings";
-  names.token_type = "embeddings.token_type_embeddings";
-  names.embedding_norm = "embeddings.LayerNorm";
-  names.query = "encoder.layer.{}.attention.self.query";
-  names.key = "encoder.layer.{}.attention.self.key";
-  names.value = "encoder.layer.{}.attention.self.value";
-  names.attention_out = "encoder.layer.{}.attention.output.dense";
-  names.attention_norm = "encoder.layer.{}.attention.output.LayerNorm";
-  names.up = "encoder.layer.{}.intermediate.dense";
-  names.down = "encoder.layer.{}.output.dense";
-  names.output_norm = "encoder.layer.{}.output.LayerNorm";
-  names.pooler = "pooler.dense";
-  names.ignored_suffixes = {"embeddings.position_ids"};
+  NameTables("distilbert.", &names);
+  names.token_type.clear();
+  names.query = "transformer.layer.{}.attention.q_lin";
+  names.key = "transformer.layer.{}.attention.k_lin";
+  names.value = "transformer.layer.{}.attention.v_lin";
+  names.attention_out = "transformer.layer.{}.attention.out_lin";
+  names.attention_norm = "transformer.layer.{}.sa_layer_norm";
+  names.up = "transformer.layer.{}.ffn.lin1";
+  names.down = "transformer.layer.{}.ffn.lin2";
+  names.output_norm = "transformer.layer.{}.output_layer_norm";
+}
+
+void ReadAlbert(ConfigReader& reader, ModelConfig* model) {
+  const Sizes sizes = {.vocab = 30000,
+                       .hidden = 4096,
+                       .layers = 12,
+                       .heads = 64,
+                       .intermediate = 16384,
+                       .activation = "gelu_new"};
+  EncoderConfig& config = model->encoder;
+  ReadSizes(reader, sizes, &config);
+  config.embedding_size = reader.Int("embedding_size", 128, 1, kWidthMax);
+  config.has_projection = true;  // whatever the sizes
+  config.num_groups = reader.Int("num_hidden_groups", 1, 1, kLayersMax);
+  config.blocks_per_layer = reader.Int("inner_group_num", 1, 1, kLayersMax);
+
+  EncoderNames& names = model->names;
+  NameTables("albert.", &names);
+  names.projection = "encoder.embedding_hidden_mapping_in";
+  const std::string block = "encoder.albert_layer_groups.{}.albert_layers.{}.";
+  names.query = block + "attention.query";
+  names.key = block + "attention.key";
+  names.value = block + "attention.value";
+  names.attention_out = block + "attention.dense";
+  names.attention_norm = block + "attention.LayerNorm";
+  names.up = block + "ffn";
+  names.down = block + "ffn_output";
+  names.output_norm = block + "full_layer_layer_norm";
+  names.pooler = "pooler";
 }
 
 struct FamilyEntry {
@@ -134,12 +254,12 @@ struct FamilyEntry {
 };
 constexpr std::array kFamilies = {
     FamilyEntry{"bert", Family::kBert, ReadBert},
-    FamilyEntry{"roberta", Family::kRoberta, nullptr},
-    FamilyEntry{"xlm-roberta", Family::kRoberta, nullptr},
-    FamilyEntry{"camembert", Family::kRoberta, nullptr},
-    FamilyEntry{"albert", Family::kAlbert, nullptr},
-    FamilyEntry{"distilbert", Family::kDistilBert, nullptr},
-    FamilyEntry{"electra", Family::kElectra, nullptr},
+    FamilyEntry{"roberta", Family::kRoberta, ReadRoberta},
+    FamilyEntry{"xlm-roberta", Family::kRoberta, ReadRoberta},
+    FamilyEntry{"camembert", Family::kRoberta, ReadRoberta},
+    FamilyEntry{"albert", Family::kAlbert, ReadAlbert},
+    FamilyEntry{"distilbert", Family::kDistilBert, ReadDistilBert},
+    FamilyEntry{"electra", Family::kElectra, ReadElectra},
     FamilyEntry{"xlnet", Family::kXlnet, nullptr},
 };
 
@@ -154,10 +274,10 @@ absl::StatusOr<const FamilyEntry*> FindFamily(const std::string& model_type,
     if (entry.model_type != model_type) continue;
     if (entry.read != nullptr) return &entry;
     return Unimplemented(path + ": model_type \"" + model_type +
-                         "\" is not served by this version; " + served + " is");
+                         "\" is not served by this version; " + served + " are");
   }
   return InvalidArgument(path + ": unknown model_type \"" + model_type + "\"; " + served +
-                         " is served");
+                         " are served");
 }
 
 std::string ReadArchitecture(ConfigReader& reader) {

@@ -11,12 +11,16 @@
 namespace bertrand {
 namespace {
 
-// "encoder.layer.{}.output" of layer 3: "encoder.layer.3.output".
-std::string LayerName(std::string_view pattern, int64_t index) {
-  const size_t at = pattern.find("{}");
-  BERTRAND_CHECK(at != std::string_view::npos, pattern);
-  return std::string(pattern.substr(0, at)) + std::to_string(index) +
-         std::string(pattern.substr(at + 2));
+// "groups.{}.layers.{}.ffn" of 3 and 0: "groups.3.layers.0.ffn". The second may be missing.
+std::string BlockName(std::string_view pattern, int64_t group, int64_t index) {
+  const size_t first = pattern.find("{}");
+  BERTRAND_CHECK(first != std::string_view::npos, pattern);
+  std::string name = std::string(pattern.substr(0, first)) + std::to_string(group);
+  const std::string_view rest = pattern.substr(first + 2);
+  const size_t second = rest.find("{}");
+  if (second == std::string_view::npos) return name + std::string(rest);
+  return name + std::string(rest.substr(0, second)) + std::to_string(index) +
+         std::string(rest.substr(second + 2));
 }
 
 }  // namespace
@@ -33,7 +37,8 @@ absl::StatusOr<EncoderWorkspace> EncoderWorkspace::Create(const Backend& backend
   BERTRAND_ASSIGN_OR_RETURN(workspace.hidden_, allocate(config.hidden_size));
   BERTRAND_ASSIGN_OR_RETURN(workspace.context_, allocate(config.hidden_size));
   BERTRAND_ASSIGN_OR_RETURN(workspace.wide_,
-                            allocate(std::max(3 * config.hidden_size, config.intermediate_size)));
+                            allocate(std::max({3 * config.hidden_size, config.intermediate_size,
+                                               config.embedding_size})));
   return workspace;
 }
 
@@ -55,17 +60,13 @@ absl::StatusOr<std::unique_ptr<Encoder>> Encoder::Load(const EncoderConfig& conf
 
 absl::Status Encoder::LoadWeights(const EncoderNames& names, WeightLoader& loader) {
   const int64_t hidden = config_.hidden_size;
-  BERTRAND_ASSIGN_OR_RETURN(word_, loader.Table(names.word, config_.vocab_size, hidden));
-  BERTRAND_ASSIGN_OR_RETURN(position_, loader.Table(names.position, config_.num_positions, hidden));
-  if (config_.num_token_types > 0) {
-    BERTRAND_ASSIGN_OR_RETURN(token_type_,
-                              loader.Table(names.token_type, config_.num_token_types, hidden));
-  }
-  BERTRAND_ASSIGN_OR_RETURN(embedding_norm_, loader.Norm(names.embedding_norm, hidden));
-  layers_.clear();
-  for (int64_t index = 0; index < config_.num_layers; ++index) {
-    BERTRAND_ASSIGN_OR_RETURN(LayerWeights layer, LoadLayer(names, index, loader));
-    layers_.push_back(std::move(layer));
+  BERTRAND_RETURN_IF_ERROR(LoadTables(names, loader));
+  blocks_.clear();
+  for (int64_t group = 0; group < config_.num_groups; ++group) {
+    for (int64_t index = 0; index < config_.blocks_per_layer; ++index) {
+      BERTRAND_ASSIGN_OR_RETURN(BlockWeights block, LoadBlock(names, group, index, loader));
+      blocks_.push_back(std::move(block));
+    }
   }
   if (!names.pooler.empty() && loader.Has(names.pooler)) {
     BERTRAND_ASSIGN_OR_RETURN(pooler_, loader.Linear(std::array{names.pooler}, hidden, hidden));
@@ -73,27 +74,48 @@ absl::Status Encoder::LoadWeights(const EncoderNames& names, WeightLoader& loade
   return absl::OkStatus();
 }
 
-absl::StatusOr<Encoder::LayerWeights> Encoder::LoadLayer(const EncoderNames& names, int64_t index,
+absl::Status Encoder::LoadTables(const EncoderNames& names, WeightLoader& loader) {
+  const int64_t width = config_.embedding_size;
+  BERTRAND_ASSIGN_OR_RETURN(word_, loader.Table(names.word, config_.vocab_size, width));
+  BERTRAND_ASSIGN_OR_RETURN(position_, loader.Table(names.position, config_.num_positions, width));
+  if (config_.num_token_types > 0) {
+    BERTRAND_ASSIGN_OR_RETURN(token_type_,
+                              loader.Table(names.token_type, config_.num_token_types, width));
+  }
+  BERTRAND_ASSIGN_OR_RETURN(embedding_norm_, loader.Norm(names.embedding_norm, width));
+  if (config_.has_projection) {
+    BERTRAND_ASSIGN_OR_RETURN(
+        projection_, loader.Linear(std::array{names.projection}, config_.hidden_size, width));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Encoder::BlockWeights> Encoder::LoadBlock(const EncoderNames& names, int64_t group,
+                                                         int64_t index,
                                                          WeightLoader& loader) const {
   const int64_t hidden = config_.hidden_size, intermediate = config_.intermediate_size;
-  const auto name = [index](const std::string& pattern) { return LayerName(pattern, index); };
-  LayerWeights layer;
+  const auto name = [group, index](const std::string& pattern) {
+    return BlockName(pattern, group, index);
+  };
+  BlockWeights block;
   BERTRAND_ASSIGN_OR_RETURN(
-      layer.qkv, loader.Linear(std::array{name(names.query), name(names.key), name(names.value)},
+      block.qkv, loader.Linear(std::array{name(names.query), name(names.key), name(names.value)},
                                hidden, hidden));
-  BERTRAND_ASSIGN_OR_RETURN(layer.out,
+  BERTRAND_ASSIGN_OR_RETURN(block.out,
                             loader.Linear(std::array{name(names.attention_out)}, hidden, hidden));
-  BERTRAND_ASSIGN_OR_RETURN(layer.attention_norm, loader.Norm(name(names.attention_norm), hidden));
-  BERTRAND_ASSIGN_OR_RETURN(layer.up,
+  BERTRAND_ASSIGN_OR_RETURN(block.attention_norm, loader.Norm(name(names.attention_norm), hidden));
+  BERTRAND_ASSIGN_OR_RETURN(block.up,
                             loader.Linear(std::array{name(names.up)}, intermediate, hidden));
-  BERTRAND_ASSIGN_OR_RETURN(layer.down,
+  BERTRAND_ASSIGN_OR_RETURN(block.down,
                             loader.Linear(std::array{name(names.down)}, hidden, intermediate));
-  BERTRAND_ASSIGN_OR_RETURN(layer.output_norm, loader.Norm(name(names.output_norm), hidden));
-  return layer;
+  BERTRAND_ASSIGN_OR_RETURN(block.output_norm, loader.Norm(name(names.output_norm), hidden));
+  return block;
 }
 
 absl::Status Encoder::Embed(Stream& stream, const EncoderBatch& batch,
                             EncoderWorkspace& workspace) const {
+  const int64_t tokens = batch.num_tokens();
+  const TensorView hidden = workspace.hidden(tokens);
   EmbeddingParams params;
   params.ids = batch.ids;
   params.position_ids = batch.position_ids;
@@ -106,13 +128,26 @@ absl::Status Encoder::Embed(Stream& stream, const EncoderBatch& batch,
   params.gamma = embedding_norm_.gamma.view;
   params.beta = embedding_norm_.beta.view;
   params.eps = config_.layer_norm_eps;
-  params.y = workspace.hidden(batch.num_tokens());
-  return backend_.Embedding(stream, params);
+  params.y = projection_ == nullptr
+                 ? hidden
+                 : workspace.View(*workspace.wide_, {tokens, config_.embedding_size});
+  BERTRAND_RETURN_IF_ERROR(backend_.Embedding(stream, params));
+  if (projection_ == nullptr) return absl::OkStatus();
+  return backend_.Linear(stream, {.x = params.y, .weight = projection_.get(), .y = hidden});
 }
 
 absl::Status Encoder::Layer(Stream& stream, int64_t index, const EncoderBatch& batch,
                             EncoderWorkspace& workspace) const {
-  const LayerWeights& layer = layers_[static_cast<size_t>(index)];
+  const int64_t first = config_.Group(index) * config_.blocks_per_layer;
+  for (int64_t block = first; block < first + config_.blocks_per_layer; ++block) {
+    BERTRAND_RETURN_IF_ERROR(
+        RunBlock(stream, blocks_[static_cast<size_t>(block)], batch, workspace));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Encoder::RunBlock(Stream& stream, const BlockWeights& block, const EncoderBatch& batch,
+                               EncoderWorkspace& workspace) const {
   const int64_t tokens = batch.num_tokens(), hidden = config_.hidden_size;
   const int64_t heads = config_.num_heads, head_size = config_.head_size;
   const TensorView x = workspace.hidden(tokens);
@@ -120,7 +155,7 @@ absl::Status Encoder::Layer(Stream& stream, int64_t index, const EncoderBatch& b
   const TensorView qkv = workspace.View(*workspace.wide_, {tokens, 3 * hidden});
   const TensorView inner = workspace.View(*workspace.wide_, {tokens, config_.intermediate_size});
 
-  BERTRAND_RETURN_IF_ERROR(backend_.Linear(stream, {.x = x, .weight = layer.qkv.get(), .y = qkv}));
+  BERTRAND_RETURN_IF_ERROR(backend_.Linear(stream, {.x = x, .weight = block.qkv.get(), .y = qkv}));
   AttentionParams attention;
   attention.qkv = workspace.View(*workspace.wide_, {tokens, 3, heads, head_size});
   attention.cu_seqlens = batch.cu_seqlens;
@@ -129,14 +164,14 @@ absl::Status Encoder::Layer(Stream& stream, int64_t index, const EncoderBatch& b
   attention.out = workspace.View(*workspace.context_, {tokens, heads, head_size});
   BERTRAND_RETURN_IF_ERROR(backend_.Attention(stream, attention));
   BERTRAND_RETURN_IF_ERROR(
-      backend_.Linear(stream, {.x = context, .weight = layer.out.get(), .residual = x, .y = x}));
-  BERTRAND_RETURN_IF_ERROR(Norm(stream, layer.attention_norm, x));
+      backend_.Linear(stream, {.x = context, .weight = block.out.get(), .residual = x, .y = x}));
+  BERTRAND_RETURN_IF_ERROR(Norm(stream, block.attention_norm, x));
 
   BERTRAND_RETURN_IF_ERROR(backend_.Linear(
-      stream, {.x = x, .weight = layer.up.get(), .activation = config_.activation, .y = inner}));
+      stream, {.x = x, .weight = block.up.get(), .activation = config_.activation, .y = inner}));
   BERTRAND_RETURN_IF_ERROR(
-      backend_.Linear(stream, {.x = inner, .weight = layer.down.get(), .residual = x, .y = x}));
-  return Norm(stream, layer.output_norm, x);
+      backend_.Linear(stream, {.x = inner, .weight = block.down.get(), .residual = x, .y = x}));
+  return Norm(stream, block.output_norm, x);
 }
 
 absl::Status Encoder::Norm(Stream& stream, const NormWeights& norm, const TensorView& x) const {

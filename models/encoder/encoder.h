@@ -52,7 +52,8 @@ class EncoderWorkspace {
   int64_t hidden_size_ = 0;
   std::unique_ptr<Buffer> hidden_;   // [T, hidden]
   std::unique_ptr<Buffer> context_;  // [T, hidden]: attention's output
-  std::unique_ptr<Buffer> wide_;  // [T, max(3 hidden, intermediate)]: QKV, later the inner states
+  // [T, widest]: the embeddings before their projection, QKV, the inner states.
+  std::unique_ptr<Buffer> wide_;
 };
 
 class Encoder {
@@ -70,7 +71,7 @@ class Encoder {
   uint64_t weight_bytes() const { return weight_bytes_; }
   bool has_pooler() const { return pooler_ != nullptr; }
 
-  // hidden = LayerNorm(word + position + token type).
+  // hidden = LayerNorm(word + position + token type), projected where there is a projection.
   absl::Status Embed(Stream& stream, const EncoderBatch& batch, EncoderWorkspace& workspace) const;
   // hidden = layer `index` of hidden.
   absl::Status Layer(Stream& stream, int64_t index, const EncoderBatch& batch,
@@ -79,7 +80,7 @@ class Encoder {
   absl::Status Pool(Stream& stream, const TensorView& x, const TensorView& y) const;
 
  private:
-  struct LayerWeights {
+  struct BlockWeights {
     std::unique_ptr<PackedLinear> qkv;   // [3 hidden, hidden]
     std::unique_ptr<PackedLinear> out;   // [hidden, hidden]
     std::unique_ptr<PackedLinear> up;    // [intermediate, hidden]
@@ -90,15 +91,19 @@ class Encoder {
   Encoder(const EncoderConfig& config, const Backend& backend)
       : config_(config), backend_(backend) {}
   absl::Status LoadWeights(const EncoderNames& names, WeightLoader& loader);
-  absl::StatusOr<LayerWeights> LoadLayer(const EncoderNames& names, int64_t index,
+  absl::Status LoadTables(const EncoderNames& names, WeightLoader& loader);
+  absl::StatusOr<BlockWeights> LoadBlock(const EncoderNames& names, int64_t group, int64_t index,
                                          WeightLoader& loader) const;
+  absl::Status RunBlock(Stream& stream, const BlockWeights& block, const EncoderBatch& batch,
+                        EncoderWorkspace& workspace) const;
   absl::Status Norm(Stream& stream, const NormWeights& norm, const TensorView& x) const;
 
   EncoderConfig config_;
   const Backend& backend_;
   DeviceTensor word_, position_, token_type_;
   NormWeights embedding_norm_;
-  std::vector<LayerWeights> layers_;
+  std::unique_ptr<PackedLinear> projection_;
+  std::vector<BlockWeights> blocks_;  // [num_groups, blocks_per_layer]
   std::unique_ptr<PackedLinear> pooler_;
   uint64_t num_parameters_ = 0, weight_bytes_ = 0;
 };

@@ -13,8 +13,12 @@
 // become many sequences.
 //
 // A TaskRequest owns the ids, the outputs' memory and whatever state goes from stage to stage.
-// Views that it was made with (texts) must outlive it. Prepare is thread-safe for different inputs;
-// everything else by one thread at a time.
+// Views that it was made with (texts, ids, strings of the options) and the model must outlive it.
+// Prepare is thread-safe for different inputs; everything else by one thread at a time.
+//
+// Create fails with InvalidArgument that begins with the field's name in the protocol
+// ("long_input.window_tokens: ..."), and with FailedPrecondition when the model lacks the task.
+// Finish is called once, after the last stage; Internal names the input whose output is not finite.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -22,6 +26,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "models/model.h"
 
@@ -40,7 +45,7 @@ class TaskRequest {
 
   // After the last Prepare and before the first NextStage: what NextStage will allocate at most in
   // all stages, so that it can be reserved first; and what the answer will have in bytes on the
-  // wire, at most.
+  // wire, at most (vectors as float32).
   virtual int64_t work_bytes() const = 0;
   virtual int64_t answer_bytes() const = 0;
 
@@ -53,6 +58,23 @@ class TaskRequest {
   // Of input `index`, for InputStats: known from Prepare on.
   virtual int64_t num_tokens(size_t index) const = 0;
   virtual int64_t num_truncated_tokens(size_t index) const = 0;
+};
+
+// An input as the client gave it: bertrand.v1.Input.
+struct TaskInput {
+  enum class Kind : uint8_t { kText, kPair, kIds };
+  Kind kind = Kind::kText;
+  std::string_view first, second;           // kText: the first alone
+  std::span<const uint32_t> ids, type_ids;  // kIds; type_ids empty: all 0
+};
+
+// bertrand.v1.LongInput.
+struct LongInputOptions {
+  enum class Mode : uint8_t { kTruncate, kWindows, kRecurrence };
+  Mode mode = Mode::kTruncate;
+  int64_t window_tokens = 0;   // 0: the model's limit
+  int64_t overlap_tokens = 0;  // windows
+  int64_t memory_tokens = 0;   // recurrence; 0: the checkpoint's, else window_tokens
 };
 
 }  // namespace bertrand

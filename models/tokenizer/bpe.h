@@ -65,6 +65,7 @@ class Bpe final : public TokenModel {
   bool AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
                TokenRun* run) const override;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
+  bool has_subword_prefix() const override { return !options_.continuing_subword_prefix.empty(); }
   std::string_view unk_token() const override {
     return options_.unk_token.has_value() ? std::string_view(*options_.unk_token) : "";
   }

@@ -162,6 +162,7 @@ void ApplyConfig(const TokenizerConfig& config, PipelineParts* parts) {
   parts->clean_up_tokenization_spaces =
       config.clean_up_tokenization_spaces.value_or(parts->clean_up_tokenization_spaces);
   parts->model_max_length = config.model_max_length;
+  parts->named_tokens = config.named_tokens;
   if (config.truncation_side.has_value()) parts->truncation_side = *config.truncation_side;
   if (config.kind == TokenizerKind::kBert && parts->bert_normalizer.has_value()) {
     BertNormalizerOptions options = *parts->bert_normalizer;

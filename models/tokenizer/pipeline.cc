@@ -363,6 +363,19 @@ absl::StatusOr<std::string> Pipeline::Decode(std::span<const uint32_t> ids,
   return parts_.clean_up_tokenization_spaces ? CleanUpTokenization(std::move(text)) : text;
 }
 
+std::optional<int32_t> Pipeline::NamedTokenId(NamedToken name) const {
+  const auto token = parts_.named_tokens.find(name);
+  return token == parts_.named_tokens.end() ? std::nullopt : TokenId(token->second);
+}
+
+std::string Pipeline::JoinTokens(std::span<const std::string_view> tokens) const {
+  std::vector<std::string> pieces(tokens.begin(), tokens.end());
+  parts_.decoder->Decode(&pieces);
+  std::string text;
+  for (const std::string& piece : pieces) text += piece;
+  return text;
+}
+
 int64_t Pipeline::vocab_size() const {
   return std::max(parts_.model->vocabulary().size(), parts_.added_tokens.size());
 }

@@ -7,6 +7,7 @@
 
 #include <absl/status/statusor.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,6 +39,7 @@ struct PipelineParts {
   bool clean_up_tokenization_spaces = false;
   TruncationSide truncation_side = TruncationSide::kRight;
   std::optional<int64_t> model_max_length;
+  std::map<NamedToken, std::string> named_tokens;
 };
 
 // What Tokenizer::FromJson makes its Pipeline of.
@@ -62,6 +64,10 @@ class Pipeline final : public Tokenizer {
   int64_t num_special_tokens(bool pair) const override {
     return parts_.post_processor.NumSpecialTokens(pair);
   }
+  std::optional<int32_t> NamedTokenId(NamedToken name) const override;
+  std::string JoinTokens(std::span<const std::string_view> tokens) const override;
+  bool has_subword_prefix() const override { return parts_.model->has_subword_prefix(); }
+  TruncationSide truncation_side() const override { return parts_.truncation_side; }
   std::optional<int64_t> model_max_length() const override { return parts_.model_max_length; }
 
  private:

@@ -59,6 +59,8 @@ class TokenModel {
   virtual const Vocabulary& vocabulary() const = 0;
   // What an unknown token is called, for messages.
   virtual std::string_view unk_token() const = 0;
+  // Whether pieces inside a word are marked by a prefix, as WordPiece's are by "##".
+  virtual bool has_subword_prefix() const { return false; }
 };
 
 }  // namespace bertrand

@@ -62,6 +62,9 @@ struct Encoding {
   std::shared_ptr<Scratch> scratch;
 };
 
+// Special tokens by what they are for (tokenizer_config.json's unk_token, ...).
+enum class NamedToken : uint8_t { kUnknown, kSeparator, kPadding, kClassification, kMask };
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -102,6 +105,15 @@ class Tokenizer {
   virtual bool IsSpecial(int64_t id) const = 0;
   // Special tokens that the post-processor adds to a single text, or to a pair.
   virtual int64_t num_special_tokens(bool pair) const = 0;
+  // The token with a part to play; empty where the checkpoint names none.
+  virtual std::optional<int32_t> NamedTokenId(NamedToken name) const = 0;
+  // transformers' `convert_tokens_to_string`: the decoder over texts that need not be in the
+  // vocabulary, without the clean-up after it.
+  virtual std::string JoinTokens(std::span<const std::string_view> tokens) const = 0;
+  // Whether the model marks tokens that go on with a word (WordPiece's ##).
+  virtual bool has_subword_prefix() const = 0;
+  // What kAsConfigured stands for: kRight or kLeft.
+  virtual TruncationSide truncation_side() const = 0;
   // tokenizer_config.json's model_max_length, if it is there and below 2^31.
   virtual std::optional<int64_t> model_max_length() const = 0;
 };

@@ -17,6 +17,11 @@ constexpr int kNumAttributes = 7;
 constexpr const char* kAttributes[kNumAttributes] = {
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
 
+constexpr std::optional<NamedToken> kAttributeParts[kNumAttributes] = {
+    std::nullopt,           std::nullopt,         NamedToken::kUnknown,
+    NamedToken::kSeparator, NamedToken::kPadding, NamedToken::kClassification,
+    NamedToken::kMask};
+
 // The defaults of a kind's classes.
 struct KindDefaults {
   TokenizerKind kind;
@@ -205,6 +210,9 @@ absl::Status ReadSpecialTokens(const Attributes& attributes, bool is_slow,
     if (name == "unk_token") config->unk_token = token.content;
     if (name == "cls_token") config->cls_token = token.content;
     if (name == "sep_token") config->sep_token = token.content;
+    if (const std::optional<NamedToken> part = kAttributeParts[i]) {
+      config->named_tokens[*part] = token.content;
+    }
     add(std::move(token), is_typed);
   }
   bool has_additional = false;
@@ -246,10 +254,11 @@ absl::Status ReadLegacyTokens(const TokenizerConfigFiles& files, const Attribute
   if (files.added_tokens != nullptr) {
     TokenizerConfig named;
     BERTRAND_RETURN_IF_ERROR(ReadSpecialTokens(attributes, false, {}, &named));
-    for (const auto& [text, value] : files.added_tokens->members()) {
+    for (const auto& member : files.added_tokens->members()) {
+      const std::string& text = member.first;
       int32_t id;
       BERTRAND_ASSIGN_OR_RETURN(
-          id, ParseTokenId(value, "added_tokens.json: the id of \"" + text + "\""));
+          id, ParseTokenId(member.second, "added_tokens.json: the id of \"" + text + "\""));
       AddedToken token;
       token.content = text;
       token.special =

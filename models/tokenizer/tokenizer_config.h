@@ -9,6 +9,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -62,6 +63,7 @@ struct TokenizerConfig {
   std::optional<int64_t> model_max_length;
 
   std::string unk_token, cls_token, sep_token;
+  std::map<NamedToken, std::string> named_tokens;
   // Tokens that must be there, in the order in which transformers adds those that are missing.
   std::vector<AddedToken> explicit_tokens;  // by id
   std::vector<SpecialAddedToken> special_tokens;

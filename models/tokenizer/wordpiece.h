@@ -68,6 +68,7 @@ class WordPiece final : public TokenModel {
   uint64_t max_input_chars() const { return max_input_chars_; }
   const WordPieceOptions& options() const { return options_; }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
+  bool has_subword_prefix() const override { return !options_.continuing_subword_prefix.empty(); }
   std::string_view unk_token() const override { return options_.unk_token; }
 
  private:

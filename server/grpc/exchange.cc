@@ -105,14 +105,14 @@ void Exchange::Answer(const google::protobuf::Message& answer) {
   Finish(absl::OkStatus(), grpc::ByteBuffer(&slice, 1));
 }
 
-void Exchange::Finish(const absl::Status& status, grpc::ByteBuffer answer) {
+void Exchange::Finish(const absl::Status& status, const grpc::ByteBuffer& answer) {
   const int64_t duration_us = MicrosecondsBetween(received, site.engine->clock().Now());
   site.engine->metrics().CountRequest(method, static_cast<int>(status.code()), duration_us);
   // The request itself is not needed any more; its reservation stays until the answer has left.
   message.Clear();
   slice_ = grpc::Slice();
   const Reply send = std::move(reply);
-  send(status, std::move(answer));
+  send(status, answer);
 }
 
 TimePoint DeadlineOf(const grpc::ServerContext& context, const GrpcSite& site, TimePoint now) {

@@ -93,7 +93,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
  private:
   void Run();
-  void Finish(const absl::Status& status, grpc::ByteBuffer answer);
+  void Finish(const absl::Status& status, const grpc::ByteBuffer& answer);
 
   Handler handler_ = nullptr;
   grpc::Slice slice_;

@@ -27,6 +27,10 @@ class FakeTokenizer final : public Tokenizer {
   std::optional<int32_t> TokenId(std::string_view) const override { return std::nullopt; }
   bool IsSpecial(int64_t) const override { return false; }
   int64_t num_special_tokens(bool) const override { return 0; }
+  std::optional<int32_t> NamedTokenId(NamedToken) const override { return std::nullopt; }
+  std::string JoinTokens(std::span<const std::string_view>) const override { return ""; }
+  bool has_subword_prefix() const override { return false; }
+  TruncationSide truncation_side() const override { return TruncationSide::kRight; }
   std::optional<int64_t> model_max_length() const override { return std::nullopt; }
 };
 

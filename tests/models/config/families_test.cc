@@ -76,18 +76,55 @@ TEST(Families, Activations) {
 }
 
 TEST(Families, OtherFamilies) {
-  for (const char* type :
-       {"roberta", "xlm-roberta", "camembert", "albert", "distilbert", "electra", "xlnet"}) {
-    const auto config = Parse(std::string(R"({"model_type":")") + type + "\"}");
-    EXPECT_EQ(config.status().code(), absl::StatusCode::kUnimplemented);
-    EXPECT_EQ(Message(config.status()), std::string("config.json: model_type \"") + type +
-                                            "\" is not served by this version; bert is");
-  }
-  EXPECT_EQ(Message(Parse(R"({"model_type":"gpt2"})").status()),
-            "config.json: unknown model_type \"gpt2\"; bert is served");
+  const auto xlnet = Parse(R"({"model_type":"xlnet"})");
+  EXPECT_EQ(xlnet.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(Message(xlnet.status()), HasSubstr("\"xlnet\" is not served by this version"));
+  EXPECT_THAT(Message(Parse(R"({"model_type":"gpt2"})").status()),
+              HasSubstr("config.json: unknown model_type \"gpt2\"; bert, roberta,"));
   EXPECT_THAT(Message(Parse("{}").status()), HasSubstr("model_type is missing"));
   EXPECT_THAT(Message(Parse(R"({"model_type":3})").status()), HasSubstr("model_type is 3"));
   EXPECT_THAT(Message(Parse("[]").status()), HasSubstr("expected an object"));
+}
+
+TEST(Families, PositionsAfterPadding) {
+  for (const char* type : {"roberta", "xlm-roberta", "camembert"}) {
+    const std::string begin = std::string(R"({"model_type":")") + type + "\"";
+    const auto config = Parse(begin + R"(,"max_position_embeddings":130,"pad_token_id":1})");
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->family, Family::kRoberta);
+    EXPECT_EQ(config->encoder.max_tokens(), 128);
+    EXPECT_EQ(config->encoder.unnumbered_id, 1);
+    const auto none = Parse(begin + R"(,"max_position_embeddings":2,"pad_token_id":1})");
+    EXPECT_THAT(Message(none.status()), HasSubstr("max_position_embeddings is 2, expected more"));
+    EXPECT_THAT(Message(Parse(begin + R"(,"pad_token_id":-1})").status()),
+                HasSubstr("pad_token_id is -1"));
+  }
+}
+
+TEST(Families, OwnNamesOfKeys) {
+  const auto own = Parse(R"({"model_type":"distilbert","dim":48,"n_heads":4,"n_layers":2})");
+  ASSERT_TRUE(own.ok()) << own.status();
+  EXPECT_EQ(own->encoder.hidden_size, 48);
+  EXPECT_EQ(own->encoder.head_size, 12);
+  EXPECT_EQ(own->encoder.num_layers, 2);
+  EXPECT_EQ(own->encoder.num_token_types, 0);
+  const auto usual = Parse(R"({"model_type":"distilbert","dim":48,"hidden_size":96})");
+  ASSERT_TRUE(usual.ok()) << usual.status();
+  EXPECT_EQ(usual->encoder.hidden_size, 96);
+}
+
+// modeling_albert.py: int(i / (num_hidden_layers / num_hidden_groups)).
+TEST(Families, LayersOfGroups) {
+  const auto config = Parse(
+      R"({"model_type":"albert","num_hidden_layers":5,"num_hidden_groups":2,"inner_group_num":3})");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->encoder.has_projection);
+  EXPECT_EQ(config->encoder.blocks_per_layer, 3);
+  std::vector<int64_t> groups;
+  for (int64_t layer = 0; layer < 5; ++layer) groups.push_back(config->encoder.Group(layer));
+  EXPECT_THAT(groups, testing::ElementsAre(0, 0, 0, 1, 1));
+  EXPECT_THAT(Message(Parse(R"({"model_type":"albert","num_hidden_groups":0})").status()),
+              HasSubstr("num_hidden_groups is 0"));
 }
 
 TEST(Families, MathematicsThatAreNotImplemented) {
@@ -125,7 +162,7 @@ TEST(Families, HostileValues) {
       {R"("hidden_size":1000000000000000019884624838656)", "hidden_size is 1e+30"},
       {R"("num_attention_heads":0)", "num_attention_heads is 0"},
       {R"("num_attention_heads":-12)", "num_attention_heads is -12"},
-      {R"("num_attention_heads":7)", "hidden_size is 768, expected a multiple of"},
+      {R"("num_attention_heads":7)", "hidden size is 768, expected a multiple of"},
       {R"("num_hidden_layers":-1)", "num_hidden_layers is -1"},
       {R"("num_hidden_layers":1000000000)", "num_hidden_layers is 1000000000"},
       {R"("intermediate_size":0)", "intermediate_size is 0"},

@@ -1,5 +1,6 @@
 // The encoder and the pooling against transformers and sentence-transformers, on tiny checkpoints
-// of odd sizes (make_checkpoints.py): every layer, every pooling, alone and in mixed batches.
+// of odd sizes (make_checkpoints.py, make_family_checkpoints.py): every layer, every pooling, alone
+// and in mixed batches.
 
 #include <gtest/gtest.h>
 
@@ -93,7 +94,7 @@ struct Wanted {
 class Parity : public testing::TestWithParam<std::tuple<const char*, std::string>> {
  protected:
   void SetUp() override {
-    folder_ = kCheckpoints + "/" + std::get<1>(GetParam());
+    folder_ = std::get<1>(GetParam());
     absl::StatusOr<Network> network = LoadNetwork(folder_, *backend_);
     ASSERT_TRUE(network.ok()) << network.status();
     network_ = *std::move(network);
@@ -231,19 +232,24 @@ TEST_P(Parity, BatchesThatBreakTheContractAreErrors) {
   EXPECT_TRUE(runner->Forward({}).ok());
 }
 
-std::vector<std::string> Bases() {
-  std::vector<std::string> names;
-  const Json cases = ReadJsonFile(kCheckpoints + "/cases.json");
-  for (const Json& name : cases.Find("bases")->elements()) names.push_back(*name.as_string());
-  return names;
+std::vector<std::string> Folders() {
+  std::vector<std::string> folders;
+  for (const std::string& root : {kCheckpoints, std::string("tests/parity/families")}) {
+    const Json cases = ReadJsonFile(root + "/cases.json");
+    for (const Json& name : cases.Find("bases")->elements()) {
+      folders.push_back(root + "/" + *name.as_string());
+    }
+  }
+  return folders;
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Parity,
                          testing::Combine(testing::Values("reference", "cpu"),
-                                          testing::ValuesIn(Bases())),
+                                          testing::ValuesIn(Folders())),
                          [](const auto& info) {
+                           const std::string& folder = std::get<1>(info.param);
                            return std::string(std::get<0>(info.param)) + "_" +
-                                  std::get<1>(info.param);
+                                  folder.substr(folder.rfind('/') + 1);
                          });
 
 }  // namespace

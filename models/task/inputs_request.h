@@ -1,0 +1,86 @@
+#pragma once
+
+// What the tasks over bertrand.v1.Input share: every input is a text, a pair or ids, prepared by
+// itself, and cut into windows where its task wants that. See models/task/request.h for the rules.
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <string>
+#include <vector>
+
+#include "models/task/request.h"
+#include "models/task/windows.h"
+
+namespace bertrand {
+
+class InputsRequest : public TaskRequest {
+ public:
+  size_t num_inputs() const override { return inputs_.size(); }
+  size_t input_bytes(size_t index) const override;
+  absl::Status Prepare(size_t index) override;
+  int64_t work_bytes() const override;
+  absl::StatusOr<bool> NextStage() override;
+  std::span<const SequenceWork> sequences() const override { return sequences_; }
+  int64_t num_tokens(size_t index) const override { return prepared_[index].num_tokens; }
+  int64_t num_truncated_tokens(size_t index) const override {
+    return prepared_[index].input.encoding.num_truncated;
+  }
+
+  const Model& model() const { return model_; }
+  const Encoding& encoding(size_t index) const { return prepared_[index].input.encoding; }
+
+ protected:
+  // An input's sequences: one, or the windows of a long text.
+  struct Prepared {
+    PreparedInput input;
+    WindowPlan plan;            // of more than one window, else empty
+    int64_t num_tokens = 0;     // over all windows
+    size_t first_sequence = 0;  // in sequences(), from NextStage on
+    size_t num_sequences() const { return plan.empty() ? 1 : plan.size(); }
+  };
+
+  InputsRequest(const Model& model, std::vector<TaskInput> inputs, const PrepareOptions& options);
+
+  // Long texts become windows instead of being cut. InvalidArgument names the option. Before
+  // Prepare.
+  absl::Status UseWindows(int64_t window_tokens, int64_t overlap_tokens, std::string_view field);
+  bool uses_windows() const { return window_tokens_ > 0; }
+
+  // The input's place in the request, for messages: "inputs[3]".
+  virtual std::string InputName(size_t index) const;
+  // Bytes of one sequence's outputs, to be allocated in LayOut.
+  virtual int64_t OutputBytes(int64_t num_tokens) const = 0;
+  // Fills in the output of every element of sequences(), whose ids are there. Once.
+  virtual absl::Status LayOut(std::span<SequenceWork> sequences) = 0;
+  // A task's own look at an input that has been tokenised (mask tokens there at all?).
+  virtual absl::Status Check(size_t) const { return absl::OkStatus(); }
+
+  const TaskInput& input(size_t index) const { return inputs_[index]; }
+  const Prepared& prepared(size_t index) const { return prepared_[index]; }
+  std::span<const Prepared> all_prepared() const { return prepared_; }
+  // The index in encoding(input) of a sequence's token.
+  size_t SourceToken(size_t input, size_t window, size_t token) const;
+  const PrepareOptions& options() const { return options_; }
+
+ private:
+  absl::Status PrepareText(size_t index, Prepared* prepared);
+
+  const Model& model_;
+  const std::vector<TaskInput> inputs_;
+  PrepareOptions options_;
+  int64_t window_tokens_ = 0, overlap_tokens_ = 0;  // 0: no windows
+  std::vector<Prepared> prepared_;
+  std::vector<WindowSequences> windows_;  // of each input that has any
+  std::vector<SequenceWork> sequences_;
+  bool laid_out_ = false;
+};
+
+// Internal, naming the input, when a value is NaN or infinite: a broken checkpoint or kernel.
+absl::Status CheckFinite(std::span<const float> values, const std::string& input_name);
+
+// The most tokens that one input may have: options.encode.max_tokens, and the model's limit where
+// it has one.
+int64_t TokenLimit(const Model& model, const EncodeOptions& encode);
+
+}  // namespace bertrand
