@@ -12,6 +12,9 @@ namespace bertrand {
 namespace {
 
 constexpr size_t kLongestCluster = 5;
+// Unicode's longest compatibility decomposition has 33 bytes. A damaged map's results could have
+// millions, for each code point of a text: those count as none.
+constexpr size_t kLongestResult = 1024;
 
 // A unit of the trie, as darts-clone packs it.
 bool HasLeaf(uint32_t unit) { return (unit >> 8 & 1) != 0; }
@@ -101,7 +104,9 @@ std::optional<std::string_view> Charsmap::Find(std::string_view text) const {
     const bool inside =
         begin < results_.size() && (static_cast<unsigned char>(results_[begin]) & 0xC0) == 0x80;
     if (inside) return std::nullopt;
-    const size_t end = std::min(results_.find('\0', begin), results_.size());
+    const size_t found = std::string_view(results_).substr(begin, kLongestResult + 1).find('\0');
+    const size_t end = found == std::string_view::npos ? results_.size() : begin + found;
+    if (end - begin > kLongestResult) return std::nullopt;
     return std::string_view(results_).substr(begin, end - begin);
   }
   return std::nullopt;

@@ -69,12 +69,14 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Reads tokenizer.json, or where it is absent vocab.txt, with tokenizer_config.json,
-  // special_tokens_map.json and added_tokens.json beside it, as transformers' fast tokenizers do.
-  // `truncation` (but for its direction) and `padding` of tokenizer.json are ignored. Where the
-  // files say that the tokenizer's class is BERT's, do_lower_case, strip_accents and
-  // tokenize_chinese_chars of tokenizer_config.json, defaults included, replace those of
-  // tokenizer.json, as there. Errors name the file, and what is not supported by its name.
+  // Reads tokenizer.json, or where it is absent vocab.json and merges.txt, spiece.model,
+  // sentencepiece.bpe.model or vocab.txt, as the class of the tokenizer converts them, with
+  // tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it, as
+  // transformers' fast tokenizers do. The class is that of tokenizer_config.json, else of
+  // config.json, else its model_type's. `truncation` (but for its direction) and `padding` of
+  // tokenizer.json are ignored. What a class overrides, defaults included, is overridden here:
+  // BERT's do_lower_case, strip_accents and tokenize_chinese_chars, add_prefix_space of byte-level
+  // ones, RoBERTa's trim_offsets. Errors name the file, and what is not supported by its name.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
   // From the two files' texts; `config` may be empty.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view tokenizer_json,

@@ -52,7 +52,8 @@ std::unique_ptr<Bpe> Make(const Bpe::MergeList& merges) {
   int32_t id = 0;
   for (char c = 'a'; c < 'h'; ++c) EXPECT_TRUE(vocabulary.Add(std::string(1, c), id++).ok());
   for (const auto& [left, right] : merges) {
-    if (!vocabulary.Find(left + right)) EXPECT_TRUE(vocabulary.Add(left + right, id++).ok());
+    if (vocabulary.Find(left + right).has_value()) continue;
+    EXPECT_TRUE(vocabulary.Add(left + right, id++).ok());
   }
   auto model = Bpe::Create(std::move(vocabulary), merges, {});
   EXPECT_TRUE(model.ok()) << Message(model.status());

@@ -6,7 +6,11 @@
 #include <random>
 #include <thread>
 
+#include "models/tokenizer/charsmap.h"
+#include "models/tokenizer/conversion.h"
+#include "models/tokenizer/sentence_piece.h"
 #include "models/tokenizer/tokenizer.h"
+#include "models/tokenizer/unicode.h"
 #include "tests/models/tokenizer/test_data.h"
 
 namespace bertrand {
@@ -105,29 +109,96 @@ TEST(LoadErrorsTest, Folder) {
   EXPECT_THAT(Message(missing.status()), HasSubstr("has neither tokenizer.json nor vocab.txt"));
 }
 
+// One to three changes somewhere.
+std::string Damaged(std::string text, std::mt19937* random) {
+  for (uint32_t changes = 1 + (*random)() % 3; changes > 0; --changes) {
+    const size_t at = (*random)() % text.size();
+    switch ((*random)() % 4) {
+      case 0:
+        text[at] = static_cast<char>((*random)());
+        break;
+      case 1:
+        text.erase(at, 1 + (*random)() % 9);
+        break;
+      case 2:
+        text.insert(at, text.substr((*random)() % text.size(), (*random)() % 20));
+        break;
+      default:
+        text[at] = "0123456789{}[]\",:-"[(*random)() % 18];
+    }
+  }
+  return text;
+}
+
+// Of other models: what loads also runs.
+TEST(LoadErrorsTest, DamagedModelsNeverCrash) {
+  std::mt19937 random(7);
+  Encoding encoding;
+  EncodeOptions options;
+  options.want_spans = true;
+  for (const char* name : {"bpe_odd", "bpe_fused", "unigram", "unigram_first"}) {
+    const std::string whole = ReadData("tokenizers/" + std::string(name) + ".json");
+    int loaded = 0;
+    for (int i = 0; i < 1500; ++i) {
+      const auto tokenizer = Tokenizer::FromJson(Damaged(whole, &random), "");
+      if (!tokenizer.ok()) continue;
+      ++loaded;
+      (void)(*tokenizer)->Encode("the aaab  abc e\u0301 [SEP] 1,", nullptr, options, &encoding);
+    }
+    EXPECT_GT(loaded, 0) << name;
+  }
+}
+
+TEST(LoadErrorsTest, DamagedSentencePieceModelsNeverCrash) {
+  std::mt19937 random(9);
+  const std::string whole = ReadData("trained/lean.model");
+  TokenizerConfig config;
+  config.kind = TokenizerKind::kAlbert;
+  int refused = 0;
+  for (int i = 0; i < 3000; ++i) {
+    auto parts = PartsFromSentencePiece(Damaged(whole, &random), config);
+    refused += !parts.ok();
+    EXPECT_EQ(parts.ok(), Message(parts.status()).empty());
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_THAT(Message(PartsFromSentencePiece(whole.substr(0, whole.size() - 1), config).status()),
+              HasSubstr("no SentencePiece model"));
+}
+
+// A map's trie that leads anywhere.
+TEST(LoadErrorsTest, DamagedCharsmapsNeverCrash) {
+  std::mt19937 random(3);
+  auto model = ParseSentencePieceModel(ReadData("trained/unigram.model"));
+  ASSERT_TRUE(model.ok());
+  const std::string& whole = model->precompiled_charsmap;
+  for (int i = 0; i < 100; ++i) {
+    std::string damaged = whole;
+    for (int j = 0; j < 2000; ++j)
+      damaged[4 + random() % (damaged.size() / 2)] ^= 1 << random() % 8;
+    const auto map = Charsmap::Create(damaged);
+    if (!map.ok()) continue;
+    NormalizedText text, spare;
+    std::string source;
+    for (int j = 0; j < 300; ++j) {
+      char32_t c = random() % (j % 2 == 0 ? 0x3000 : 0x20000);
+      if (c >= 0xD800 && c < 0xE000) c = U'x';
+      AppendUtf8(c, &source);
+    }
+    text.Assign(source, 0);
+    (*map)->Normalize(&text, &spare);
+    EXPECT_EQ(text.text.size(), text.source.size());
+    EXPECT_FALSE(FindInvalidUtf8(text.text).has_value());
+  }
+  EXPECT_FALSE(Charsmap::Create("").ok());
+  EXPECT_FALSE(Charsmap::Create(whole.substr(0, 1000)).ok());
+}
+
 // Whatever one byte is replaced by, the file loads or is refused.
 TEST(LoadErrorsTest, DamagedFilesNeverCrash) {
   std::mt19937 random(5);
   const std::string whole = kSmall;
   for (int i = 0; i < 4000; ++i) {
-    std::string damaged = whole;
-    const int changes = 1 + static_cast<int>(random() % 3);
-    for (int j = 0; j < changes; ++j) {
-      const size_t at = random() % damaged.size();
-      switch (random() % 4) {
-        case 0:
-          damaged[at] = static_cast<char>(random());
-          break;
-        case 1:
-          damaged.erase(at, 1 + random() % 9);
-          break;
-        case 2:
-          damaged.insert(at, damaged.substr(random() % damaged.size(), random() % 20));
-          break;
-        default:
-          damaged[at] = "0123456789{}[]\",:-"[random() % 18];
-      }
-    }
+    const std::string damaged = Damaged(whole, &random);
     const auto tokenizer = Tokenizer::FromJson(damaged, "");
     if (!tokenizer.ok()) continue;
     Encoding encoding;
