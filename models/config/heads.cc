@@ -11,7 +11,6 @@ namespace bertrand {
 namespace {
 
 constexpr int64_t kLabelsMax = 1 << 17;
-constexpr int64_t kWidthMax = 1 << 17;
 
 // What the class in `architectures` was made for. kUnknown: config.json does not say.
 enum class Purpose : uint8_t {
@@ -293,7 +292,7 @@ HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string
   parts.purpose = PurposeOf(architecture);
   parts.num_labels = static_cast<int64_t>(heads.labels.size());
   parts.hidden = encoder.hidden_size;
-  parts.embedding = reader.Int("embedding_size", 128, 1, kWidthMax);
+  parts.embedding = encoder.embedding_size;
   parts.activation = encoder.activation;
   parts.eps = encoder.layer_norm_eps;
   switch (family) {

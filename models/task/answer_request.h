@@ -2,10 +2,14 @@
 
 // AnswerQuestion: spans of a context, as transformers' question-answering pipeline gives them; and
 // XLNet's beam head, with which that pipeline crashes: masks and <cls> are given to the head, a
-// score is P(start) * P(end), equal answers stay apart.
+// score is P(start) * P(end), equal answers stay apart, and the score of no answer is the head's
+// own probability of it.
 //
-// For XLNet question and special tokens are masked as for the others; transformers' p_mask is all 0
-// there, by a slip of operator precedence. See models/task/request.h for how a request runs.
+// Where questions come after the context (XLNet), question and special tokens are masked as
+// elsewhere; transformers' p_mask is all 0 there, by a slip of operator precedence. Answers of
+// score 0 are left out: transformers fills up with them, in no defined order.
+//
+// See models/task/request.h for how a request runs.
 
 #include <absl/status/statusor.h>
 
@@ -15,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "models/task/answers.h"
 #include "models/task/request.h"
 #include "models/task/windows.h"
 
@@ -33,12 +38,6 @@ struct AnswerOptions {
   bool align_to_words = true;
 };
 
-struct Answer {
-  std::string text;  // empty with the span 0, 0: no answer
-  float score = 0;
-  TokenSpan span;  // in the context
-};
-
 class AnswerRequest final : public TaskRequest {
  public:
   static absl::StatusOr<std::unique_ptr<AnswerRequest>> Create(const Model& model,
@@ -52,33 +51,52 @@ class AnswerRequest final : public TaskRequest {
   int64_t answer_bytes() const override;
   absl::StatusOr<bool> NextStage() override;
   std::span<const SequenceWork> sequences() const override { return sequences_; }
-  int64_t num_tokens(size_t index) const override;
+  int64_t num_tokens(size_t index) const override { return prepared_[index].plan.num_tokens(); }
   int64_t num_truncated_tokens(size_t) const override { return 0; }  // windows drop nothing
 
   // Of each input, best first.
   absl::StatusOr<std::vector<std::vector<Answer>>> Finish();
 
  private:
-  struct Prepared;
-  struct BeamMemory;
+  struct Prepared {
+    PreparedInput input;
+    WindowPlan plan;
+    WindowSequences windows;
+    size_t first_sequence = 0;
+  };
+  // A window's tokens, looked at for answers.
+  struct WindowView {
+    std::vector<TokenSpan> spans;
+    std::vector<int32_t> words;
+    std::vector<uint8_t> masked;
+    size_t context_begin = 0, context_end = 0, cls_index = 0;
+
+    WindowTokens tokens() const { return {spans, words, context_begin, context_end}; }
+    bool in_context(size_t token) const { return token >= context_begin && token < context_end; }
+  };
 
   AnswerRequest(const Model& model, std::vector<QuestionContext> inputs,
                 const AnswerOptions& options);
   absl::Status SetDefaults();
+  bool has_beam() const { return model_.description().heads.beam_starts > 0; }
+  WindowView View(const Prepared& prepared, size_t window) const;
+  size_t CandidatesEach() const;
   void LayOutSpans();
   void LayOutBeams();
+  std::vector<Answer> FinishSpans(size_t index) const;
+  std::vector<Answer> FinishBeams(size_t index) const;
+  absl::Status CheckOutput(size_t index) const;
 
- public:
-  ~AnswerRequest() override;
-
- private:
   const Model& model_;
   const std::vector<QuestionContext> inputs_;
   AnswerOptions options_;
   std::vector<Prepared> prepared_;
-  std::vector<float> logits_;
+  // Logits of spans, or a beam's scores.
+  std::vector<float> values_;
   std::vector<LogitsOutput> outputs_;
-  std::unique_ptr<BeamMemory> beam_;
+  std::vector<BeamOutput> beams_;
+  std::vector<int32_t> beam_indices_;
+  std::vector<std::vector<uint8_t>> beam_masks_;
   std::vector<SequenceWork> sequences_;
   bool laid_out_ = false;
 };

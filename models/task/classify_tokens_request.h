@@ -37,6 +37,8 @@ class ClassifyTokensRequest final : public InputsRequest {
                         const ClassifyTokensOptions& options);
   int64_t OutputBytes(int64_t num_tokens) const override;
   absl::Status LayOut(std::span<SequenceWork> sequences) override;
+  std::vector<ClassifiedToken> Classified(size_t index, size_t window, int8_t which) const;
+  bool IsIgnored(const Entity& entity) const;
   std::vector<Entity> FinishInput(size_t index);
 
   const ClassifyTokensOptions options_;

@@ -39,6 +39,7 @@ class FillMaskRequest final : public InputsRequest {
   static absl::StatusOr<std::unique_ptr<FillMaskRequest>> Create(const Model& model,
                                                                  std::vector<TaskInput> inputs,
                                                                  const FillMaskOptions& options);
+  int64_t work_bytes() const override;
   int64_t answer_bytes() const override;
 
   // Of each input, its masks in their order.
@@ -51,6 +52,9 @@ class FillMaskRequest final : public InputsRequest {
   absl::Status Check(size_t index) const override;
   int64_t OutputBytes(int64_t num_tokens) const override;
   absl::Status LayOut(std::span<SequenceWork> sequences) override;
+  int64_t NumMasks(size_t index) const;
+  absl::StatusOr<MaskCandidate> Candidate(size_t index, size_t position, int32_t id,
+                                          float score) const;
 
   int32_t mask_id_ = 0;
   int64_t num_candidates_ = 0;    // for each mask

@@ -105,8 +105,10 @@ absl::Status InputsRequest::PrepareOne(const TaskInput& input, Prepared* prepare
   return absl::OkStatus();
 }
 
-absl::Status InputsRequest::CheckLength(const Prepared& prepared) const {
-  if (rules_.any_length) return absl::OkStatus();
+absl::Status InputsRequest::CheckLength(const TaskInput& input, const Prepared& prepared) const {
+  // PrepareIds has looked: ids may use every position.
+  const bool ids_fit = input.kind == TaskInput::Kind::kIds && model_.description().max_ids > 0;
+  if (rules_.any_length || ids_fit) return absl::OkStatus();
   const auto size = static_cast<int64_t>(prepared.input.encoding.ids.size());
   const int64_t limit = uses_windows() ? kNoLimit : TokenLimit(model_, rules_.prepare.encode);
   if (size >= 1 && size <= limit) return absl::OkStatus();
@@ -117,7 +119,7 @@ absl::Status InputsRequest::Prepare(size_t index) {
   const TaskInput& input = inputs_[index];
   Prepared& prepared = prepared_[index];
   absl::Status status = PrepareOne(input, &prepared);
-  if (status.ok()) status = CheckLength(prepared);
+  if (status.ok()) status = CheckLength(input, prepared);
   if (status.ok()) status = Check(index);
   if (!status.ok()) return Annotate(status, InputName(index) + FieldOf(input.kind));
   prepared.num_tokens = prepared.plan.empty()

@@ -84,7 +84,7 @@ class InputsRequest : public TaskRequest {
 
  private:
   absl::Status PrepareOne(const TaskInput& input, Prepared* prepared) const;
-  absl::Status CheckLength(const Prepared& prepared) const;
+  absl::Status CheckLength(const TaskInput& input, const Prepared& prepared) const;
 
   const Model& model_;
   const std::vector<TaskInput> inputs_;
