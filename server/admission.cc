@@ -24,6 +24,7 @@ Admission::Reservation& Admission::Reservation::operator=(Reservation&& other) n
   bytes_ = std::exchange(other.bytes_, 0);
   tokens_ = std::exchange(other.tokens_, 0);
   grown_ = std::exchange(other.grown_, false);
+  added_ = std::exchange(other.added_, false);
   return *this;
 }
 
@@ -64,18 +65,22 @@ absl::Status Admission::Reservation::Grow(int64_t bytes, Waiter when_freed) {
   return absl::OkStatus();
 }
 
-absl::Status Admission::Reservation::AddBytes(int64_t bytes) {
+absl::Status Admission::Reservation::AddBytes(int64_t bytes, Waiter when_freed) {
   Admission& admission = *admission_;
   const int64_t limit = admission.limits_.bytes_max;
   if (bytes_ + bytes > limit) {
     return NeverFits("bytes", bytes_ + bytes, "--max-queue-bytes", limit);
   }
   MutexLock lock(admission.mutex_);
-  if (admission.usage_.bytes + bytes > limit) {
+  const bool may_wait = when_freed != nullptr;
+  if (admission.usage_.bytes + bytes > limit && (!may_wait || admission.num_added_ > 0)) {
+    if (may_wait) admission.waiters_.push_back(std::move(when_freed));
     return admission.Full("bytes", "--max-queue-bytes", limit);
   }
   admission.usage_.bytes += bytes;
+  admission.num_added_ += added_ ? 0 : 1;
   bytes_ += bytes;
+  added_ = true;
   return absl::OkStatus();
 }
 
@@ -93,20 +98,28 @@ absl::Status Admission::Reservation::AddTokens(int64_t tokens, Waiter when_freed
   return absl::OkStatus();
 }
 
+void Admission::Reservation::ForceTokens(int64_t tokens) {
+  MutexLock lock(admission_->mutex_);
+  admission_->usage_.tokens += tokens;
+  tokens_ += tokens;
+}
+
 void Admission::Reservation::ReleaseTokens(int64_t tokens) {
   if (admission_ == nullptr) return;
   {
     MutexLock lock(admission_->mutex_);
     tokens_ -= tokens;
   }
-  admission_->GiveBack(0, 0, tokens, false);
+  admission_->GiveBack({.tokens = tokens});
 }
 
 void Admission::Reservation::Release() {
   if (admission_ == nullptr) return;
-  std::exchange(admission_, nullptr)->GiveBack(1, bytes_, tokens_, grown_);
+  std::exchange(admission_, nullptr)
+      ->GiveBack(
+          {.requests = 1, .bytes = bytes_, .tokens = tokens_, .grown = grown_, .added = added_});
   bytes_ = tokens_ = 0;
-  grown_ = false;
+  grown_ = added_ = false;
 }
 
 Admission::Usage Admission::usage() const {
@@ -121,14 +134,15 @@ absl::Status Admission::Full(std::string_view what, std::string_view flag, int64
   return Overloaded(message, retry_after_ms());
 }
 
-void Admission::GiveBack(int64_t requests, int64_t bytes, int64_t tokens, bool grown) {
+void Admission::GiveBack(const Share& share) {
   std::vector<Waiter> waiters;
   {
     MutexLock lock(mutex_);
-    usage_.requests -= requests;
-    usage_.bytes -= bytes;
-    usage_.tokens -= tokens;
-    num_grown_ -= grown ? 1 : 0;
+    usage_.requests -= share.requests;
+    usage_.bytes -= share.bytes;
+    usage_.tokens -= share.tokens;
+    num_grown_ -= share.grown ? 1 : 0;
+    num_added_ -= share.added ? 1 : 0;
     waiters.swap(waiters_);
   }
   for (const Waiter& waiter : waiters) waiter();

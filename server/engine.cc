@@ -4,7 +4,6 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "kernels/status.h"
@@ -16,12 +15,9 @@ namespace {
 
 // Text that one urgent task tokenises: a millisecond or so.
 constexpr size_t kTextBytesPerTask = 8192;
+constexpr char kCancelledByClient[] = "the client cancelled the call";
 constexpr int64_t kRetryAfterMsMin = 50;
 constexpr int64_t kRetryAfterMsMax = 10'000;
-
-size_t TextBytes(const SourceInput& source) {
-  return source.first.size() + source.second.size() + source.ids.size();
-}
 
 BatchLimits RaisedTo(BatchLimits limits, const std::vector<std::unique_ptr<ServedModel>>& models) {
   for (const auto& model : models) {
@@ -37,43 +33,37 @@ EngineOptions WithLimits(EngineOptions options,
 }
 
 absl::Status LacksTask(const ServedModel& served, Task task) {
-  std::string tasks;
-  for (const Task known : served.model->description().tasks) {
-    absl::StrAppend(&tasks, tasks.empty() ? "" : ", ", Name(known));
-  }
-  return FailedPrecondition(absl::StrCat("model ", Quote(served.name),
-                                         " has no head for the task \"", Name(task),
-                                         "\"; it has: ", tasks));
+  return Annotate(served.model->CheckTask(task), absl::StrCat("model ", Quote(served.name)));
 }
 
-// Internal for the first input with a value that is no number: a broken checkpoint or kernel.
-absl::Status CheckFinite(const Job& job) {
-  for (size_t i = 0; i < job.inputs.size(); ++i) {
-    const std::span<const float> values =
-        job.kind == Job::Kind::kEmbed ? std::span<const float>(job.inputs[i].embed.vector)
-                                      : std::span<const float>(job.inputs[i].tokens.vectors);
-    // The sum is finite if and only if, overflow apart, all are: one pass that vectorises.
-    float sum = 0;
-    for (const float value : values) sum += value * 0.0f;
-    if (sum != 0.0f) {
-      return Internal(absl::StrCat("inputs[", i, "]: the model's output is not finite (NaN)"));
+// A sequence of the current stage, as the client knows it where it can.
+std::string SequenceName(const TaskRequest& request, size_t index) {
+  const bool one_each = request.sequences().size() == request.num_inputs();
+  return absl::StrCat(one_each ? "inputs[" : "sequence [", index, "]");
+}
+
+// The lengths of the current stage's sequences, for the queue.
+absl::Status ReadLengths(Job* job) {
+  const std::span<const SequenceWork> sequences = job->request->sequences();
+  job->lengths.clear();
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const size_t length = sequences[i].ids.size();
+    if (length == 0 || static_cast<int64_t>(length) > job->model->input_tokens_max) {
+      return InvalidArgument(absl::StrCat(SequenceName(*job->request, i), ": ", length,
+                                          " tokens; the model takes 1 to ",
+                                          job->model->input_tokens_max));
     }
+    job->lengths.push_back(static_cast<int32_t>(length));
   }
   return absl::OkStatus();
 }
 
-// transformers' `tokenizer(a, "")` is a single text; `tokenizer("", b)` is a pair.
-const std::string_view* SecondText(const SourceInput& source) {
-  const bool pair = source.kind == SourceInput::Kind::kPair && !source.second.empty();
-  return pair ? &source.second : nullptr;
-}
-
-// Without what Model::Prepare adds: its limit above all.
-absl::Status TokenizeAlone(const Job& job, const SourceInput& source, Encoding* encoding) {
-  std::string first(job.prepare.prompt);
-  first.append(source.first);
-  return job.model->model->tokenizer().Encode(first, SecondText(source), job.prepare.encode,
-                                              encoding);
+absl::Status CheckAnswerBytes(const Job& job) {
+  const int64_t bytes = job.request->answer_bytes();
+  if (bytes <= job.answer_bytes_max) return absl::OkStatus();
+  return ResourceExhausted(absl::StrCat("the answer would have about ", bytes,
+                                        " bytes, above --max-response-bytes (",
+                                        job.answer_bytes_max, ")"));
 }
 
 }  // namespace
@@ -91,11 +81,13 @@ struct Engine::Preparation {
 
 void Job::Cancel() {
   cancelled_.store(true);
-  if (Engine* const engine = engine_.load()) engine->CancelQueued(*this);
+  if (Engine* const engine = engine_.load()) {
+    engine->TakeOut(*this, Cancelled(kCancelledByClient));
+  }
 }
 
 absl::Status Job::abandoned(TimePoint now) const {
-  if (cancelled_.load(std::memory_order_relaxed)) return Cancelled("the client cancelled the call");
+  if (cancelled_.load(std::memory_order_relaxed)) return Cancelled(kCancelledByClient);
   if (now >= deadline) return DeadlineExceeded("the request expired before it was computed");
   return absl::OkStatus();
 }
@@ -121,6 +113,11 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     engine->free_lanes_.push_back(static_cast<size_t>(lane));
   }
   return engine;
+}
+
+absl::Status Engine::WarmUp() {
+  for (const auto& worker : workers_) BERTRAND_RETURN_IF_ERROR(worker->WarmUp(models_));
+  return absl::OkStatus();
 }
 
 Engine::Engine(std::vector<std::unique_ptr<ServedModel>> models, const EngineOptions& options,
@@ -194,11 +191,13 @@ void Engine::Start(const std::shared_ptr<Job>& job) {
     ++num_jobs_;
   }
   // Ranges of inputs with about the same amount of text.
+  const size_t num_inputs = job->request->num_inputs();
+  BERTRAND_CHECK(num_inputs > 0, "a request without inputs is refused before");
   std::vector<size_t> ends;
   size_t bytes = 0;
-  for (size_t i = 0; i < job->inputs.size(); ++i) {
-    bytes += TextBytes(job->inputs[i].source) + 1;
-    if (bytes < kTextBytesPerTask && i + 1 < job->inputs.size()) continue;
+  for (size_t i = 0; i < num_inputs; ++i) {
+    bytes += job->request->input_bytes(i) + 1;
+    if (bytes < kTextBytesPerTask && i + 1 < num_inputs) continue;
     ends.push_back(i + 1);
     bytes = 0;
   }
@@ -212,29 +211,12 @@ void Engine::Start(const std::shared_ptr<Job>& job) {
   PrepareRange(preparation, 0, ends[0]);
 }
 
-absl::Status Engine::PrepareInput(const Job& job, size_t index, JobInput* input) const {
-  const Model& model = *job.model->model;
-  const SourceInput& source = input->source;
-  absl::Status status;
-  if (source.kind == SourceInput::Kind::kIds) {
-    status = model.PrepareIds(source.ids, source.type_ids, &input->prepared);
-  } else if (job.tokenizer_alone) {
-    status = TokenizeAlone(job, source, &input->prepared.encoding);
-  } else {
-    const TextInput text{.first = source.first, .second = SecondText(source)};
-    status = model.Prepare(text, job.prepare, &input->prepared);
-  }
-  static constexpr const char* kFields[] = {"text", "pair", "tokens"};
-  return Annotate(status,
-                  absl::StrCat("inputs[", index, "].", kFields[static_cast<size_t>(source.kind)]));
-}
-
 void Engine::PrepareRange(const std::shared_ptr<Preparation>& preparation, size_t first,
                           size_t last) {
   Job& job = *preparation->job;
   for (size_t i = first; i < last && !preparation->failed.load(); ++i) {
     absl::Status status = job.abandoned(clock().Now());
-    if (status.ok()) status = PrepareInput(job, i, &job.inputs[i]);
+    if (status.ok()) status = job.request->Prepare(i);
     if (status.ok()) continue;
     MutexLock lock(preparation->mutex);
     if (preparation->status.ok() || i < preparation->failed_index) {
@@ -249,71 +231,65 @@ void Engine::PrepareRange(const std::shared_ptr<Preparation>& preparation, size_
     MutexLock lock(preparation->mutex);
     status = preparation->status;
   }
-  Prepared(preparation->job, std::move(status));
+  job.timing.prepared = clock().Now();
+  if (status.ok()) status = CheckAnswerBytes(job);
+  if (!status.ok()) return End(preparation->job, std::move(status));
+  ReserveWork(preparation->job);
 }
 
-void Engine::Prepared(const std::shared_ptr<Job>& job, absl::Status status) {
-  job->timing.prepared = clock().Now();
-  if (status.ok() && job->on_prepared) status = job->on_prepared(*job);
-  if (!status.ok() || job->kind == Job::Kind::kPrepare) return End(job, std::move(status));
-  job->lengths.clear();
-  for (size_t i = 0; i < job->inputs.size(); ++i) {
-    const size_t length = job->inputs[i].prepared.encoding.ids.size();
-    if (length == 0 || static_cast<int64_t>(length) > job->model->input_tokens_max) {
-      return End(job, InvalidArgument(absl::StrCat("inputs[", i, "]: ", length,
-                                                   " tokens; the model takes 1 to ",
-                                                   job->model->input_tokens_max)));
-    }
-    job->lengths.push_back(static_cast<int32_t>(length));
+// ---- Stages
+
+Admission::Waiter Engine::WaiterFor(const std::shared_ptr<Job>& job,
+                                    void (Engine::*step)(const std::shared_ptr<Job>&)) {
+  if (!job->wait_when_full) return nullptr;
+  return [this, job, step] { RunUrgent([this, job, step] { (this->*step)(job); }); };
+}
+
+void Engine::ReserveWork(const std::shared_ptr<Job>& job) {
+  absl::Status status = job->abandoned(clock().Now());
+  if (!status.ok()) return End(job, std::move(status));
+  const TaskRequest& request = *job->request;
+  const int64_t bytes = request.work_bytes() + request.answer_bytes() * job->answer_memory_factor;
+  status = job->reservation.AddBytes(std::max<int64_t>(bytes - job->reserved_bytes, 0),
+                                     WaiterFor(job, &Engine::ReserveWork));
+  if (status.ok()) return NextStage(job);
+  if (job->wait_when_full && RetryAfterMs(status).has_value()) return;  // the waiter goes on
+  End(job, std::move(status));
+}
+
+void Engine::NextStage(const std::shared_ptr<Job>& job) {
+  do {
+    const auto more = job->request->NextStage();
+    if (!more.ok() || !*more) return End(job, more.status());
+  } while (job->request->sequences().empty());
+  ++job->num_stages_;
+  if (absl::Status status = ReadLengths(job.get()); !status.ok()) {
+    return End(job, std::move(status));
   }
-  ReserveAndQueue(job);
+  QueueStage(job);
 }
 
-void Engine::ReserveAndQueue(const std::shared_ptr<Job>& job) {
+void Engine::QueueStage(const std::shared_ptr<Job>& job) {
   absl::Status status = job->abandoned(clock().Now());
   if (!status.ok()) return End(job, std::move(status));
   int64_t num_tokens = 0;
   for (const int32_t length : job->lengths) num_tokens += length;
-  Admission::Waiter waiter;
-  if (job->wait_when_full) {
-    waiter = [this, job] { RunUrgent([this, job] { ReserveAndQueue(job); }); };
+  const bool first = job->num_stages_ == 1;
+  if (first) {
+    status = job->reservation.AddTokens(num_tokens, WaiterFor(job, &Engine::QueueStage));
+    if (!status.ok()) {
+      if (job->wait_when_full && RetryAfterMs(status).has_value()) return;  // the waiter goes on
+      return End(job, std::move(status));
+    }
+  } else {
+    job->reservation.ForceTokens(num_tokens);
   }
-  status = job->reservation.AddTokens(num_tokens, std::move(waiter));
-  if (!status.ok()) {
-    if (job->wait_when_full && RetryAfterMs(status).has_value()) return;  // the waiter goes on
-    return End(job, std::move(status));
-  }
-  LayOutResults(*job);
-  metrics().CountInputs(static_cast<int64_t>(job->inputs.size()), num_tokens);
+  const auto num_inputs = static_cast<int64_t>(job->request->num_inputs());
+  metrics().CountInputs(first ? num_inputs : 0, num_tokens);
   queue_.Push(job);
   // A Cancel that came before the push found nothing in the queue.
-  if (status = job->abandoned(clock().Now()); !status.ok()) CancelQueued(*job);
+  if (status = job->abandoned(clock().Now()); !status.ok()) TakeOut(*job, status);
   Pump();
-}
-
-void Engine::LayOutResults(Job& job) const {
-  const bool embed = job.kind == Job::Kind::kEmbed;
-  const auto dimensions = static_cast<size_t>(job.dimensions);
-  size_t num_values = 0;
-  for (const int32_t length : job.lengths) {
-    num_values += dimensions * (embed ? 1 : static_cast<size_t>(length));
-  }
-  job.values.resize(num_values);
-  std::span<float> left(job.values);
-  for (size_t i = 0; i < job.inputs.size(); ++i) {
-    JobInput& input = job.inputs[i];
-    const size_t size = dimensions * (embed ? 1 : static_cast<size_t>(job.lengths[i]));
-    const std::span<float> values = left.first(size);
-    left = left.subspan(size);
-    if (embed) {
-      input.embed = {.pooling = job.pooling,
-                     .normalize = job.normalize,
-                     .num_prompt_tokens = input.prepared.num_prompt_tokens,
-                     .vector = values};
-    } else {
-      input.tokens = {.layers = job.layers, .vectors = values};
-    }
-  }
 }
 
 // ---- Batches
@@ -360,7 +336,13 @@ void Engine::RunBatch(size_t lane, const Batch& batch) {
     free_lanes_.push_back(lane);
   }
   Pump();  // before the post-processing, so that the device does not wait for it
-  for (EndedJob& job : ended) End(job.job, std::move(job.status));
+  for (EndedJob& job : ended) {
+    if (!job.status.ok()) {
+      End(job.job, std::move(job.status));
+    } else {
+      NextStage(job.job);
+    }
+  }
 }
 
 void Engine::UpdateRetryHint(const Batch& batch, int64_t batch_us) {
@@ -374,15 +356,13 @@ void Engine::UpdateRetryHint(const Batch& batch, int64_t batch_us) {
       std::clamp(static_cast<int64_t>(wait_ms), kRetryAfterMsMin, kRetryAfterMsMax));
 }
 
-void Engine::CancelQueued(Job& job) {
-  const absl::Status reason = Cancelled("the client cancelled the call");
+void Engine::TakeOut(Job& job, const absl::Status& reason) {
   if (queue_.Remove(job, reason)) End(job.shared_from_this(), reason);
 }
 
 void Engine::End(const std::shared_ptr<Job>& job, absl::Status status) {
   BERTRAND_CHECK(!job->finished_.exchange(true), "a job ends once");
   job->timing.finished = clock().Now();
-  if (status.ok() && job->kind != Job::Kind::kPrepare) status = CheckFinite(*job);
   // Moved out, since `done` may hold what holds the job.
   const auto done = std::move(job->done);
   done(*job, status);

@@ -2,9 +2,13 @@
 
 // Everything between a protocol and a model: tokenizing, the queue, batches, and the way back.
 //
-//   Start: tokenise (urgent tasks, big requests in several) -> reserve tokens -> queue
+//   Start: tokenise (urgent tasks, big requests in several) -> reserve what it needs -> stage
+//   stage: the request lays out its next sequences -> reserve tokens -> queue; none left -> `done`
 //   Pump:  while a lane is free, the scheduler's next batch becomes a task of the pool
-//   batch: Forward -> lane free, Pump -> `done` of every job that is complete, on this thread
+//   batch: Forward -> lane free, Pump -> next stage of every job whose stage is complete, on this
+//          thread
+//
+// It knows requests by models/task/request.h alone, and so nothing of tasks.
 //
 // Owns models, lanes and queue; the pool, the admission, the metrics and the clock must outlive it.
 // All methods are thread-safe. The destructor waits for what was started.
@@ -50,6 +54,9 @@ class Engine {
       const Surroundings& surroundings);
   ~Engine();
 
+  // One small batch on every lane and model, on this thread. Requires: nothing was started yet.
+  absl::Status WarmUp();
+
   const std::vector<std::unique_ptr<ServedModel>>& models() const { return models_; }
   Admission& admission() const { return *around_.admission; }
   Metrics& metrics() const { return *around_.metrics; }
@@ -75,16 +82,19 @@ class Engine {
 
   Engine(std::vector<std::unique_ptr<ServedModel>> models, const EngineOptions& options,
          const Surroundings& surroundings);
-  absl::Status PrepareInput(const Job& job, size_t index, JobInput* input) const;
   void PrepareRange(const std::shared_ptr<Preparation>& preparation, size_t first, size_t last);
-  void Prepared(const std::shared_ptr<Job>& job, absl::Status status);
-  void ReserveAndQueue(const std::shared_ptr<Job>& job);
-  void LayOutResults(Job& job) const;
+  void ReserveWork(const std::shared_ptr<Job>& job);
+  void NextStage(const std::shared_ptr<Job>& job);
+  void QueueStage(const std::shared_ptr<Job>& job);
+  // For a job that waits when the server is full: calls `step` again. Null for others.
+  Admission::Waiter WaiterFor(const std::shared_ptr<Job>& job,
+                              void (Engine::*step)(const std::shared_ptr<Job>&));
   void Pump();
   void RunBatch(size_t lane, const Batch& batch);
   void UpdateRetryHint(const Batch& batch, int64_t batch_us);
   void End(const std::shared_ptr<Job>& job, absl::Status status);
-  void CancelQueued(Job& job);
+  // Out of the queue, where it is there: ended now, or when its running batches are over.
+  void TakeOut(Job& job, const absl::Status& reason);
   void TaskBegins();
   void TaskEnds();
   void RunTimer();

@@ -1,8 +1,9 @@
 #pragma once
 
-// One request on its way through the engine: what the client asked for, in domain terms, its state,
-// and its results. The protocol's side makes a Job, gives it to Engine::Start, and gets it back in
-// `done`, called exactly once, on a compute thread (or on the thread that cancels).
+// One request on its way through the engine: the task's own part (models/task/request.h), which has
+// the inputs and the results, and what the engine needs to know to carry it. The protocol's side
+// makes a Job, gives it to Engine::Start, and gets it back in `done`, called exactly once, on a
+// compute thread (or on the thread that cancels).
 //
 // Who may touch it: the maker until Start; then the engine's tasks, one stage after the other; the
 // maker again from `done` on. Only Cancel and abandoned() may be called by anyone at any time.
@@ -12,14 +13,13 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
-#include <optional>
-#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "models/model.h"
+#include "models/task/request.h"
 #include "server/admission.h"
 #include "server/clock.h"
 
@@ -39,21 +39,6 @@ struct ServedModel {
   int64_t input_tokens_max = 0, text_tokens_max = 0;
 };
 
-// An input as the client gave it. Views into the request, which Job::owner keeps alive.
-struct SourceInput {
-  enum class Kind : uint8_t { kText, kPair, kIds };
-  Kind kind = Kind::kText;
-  std::string_view first, second;
-  std::span<const uint32_t> ids, type_ids;
-};
-
-struct JobInput {
-  SourceInput source;
-  PreparedInput prepared;
-  EmbedOutput embed;    // of Kind::kEmbed
-  TokensOutput tokens;  // of Kind::kEmbedTokens
-};
-
 struct JobTiming {
   TimePoint received, prepared, started, finished;  // started: the first batch
   int64_t inference_us = 0;                         // sum over the batches
@@ -61,30 +46,21 @@ struct JobTiming {
 
 class Job : public std::enable_shared_from_this<Job> {
  public:
-  enum class Kind : uint8_t { kPrepare, kEmbed, kEmbedTokens };
-
   // ---- set by the maker
-  Kind kind = Kind::kPrepare;
   const ServedModel* model = nullptr;
-  PrepareOptions prepare;
-  // kPrepare: the text goes to the tokenizer as it is, after `prompt`, and no limit of the model
-  // cuts it (prompt_name is not looked at).
-  bool tokenizer_alone = false;
-  std::vector<JobInput> inputs;
-  std::optional<PoolingChoice> pooling;  // kEmbed
-  std::optional<bool> normalize;         // kEmbed
-  std::vector<int32_t> layers;           // kEmbedTokens
-  int64_t dimensions = 0;                // values per vector
+  std::shared_ptr<void> owner;  // of what the request's views see
+  std::unique_ptr<TaskRequest> request;
   TimePoint deadline = TimePoint::max();
   Admission::Reservation reservation;
+  // Of the reservation, what was taken for work_bytes() and the answer before either was known.
+  int64_t reserved_bytes = 0;
+  int64_t answer_bytes_max = std::numeric_limits<int64_t>::max();
+  // Memory that the answer takes while it is made, per byte of answer_bytes().
+  int64_t answer_memory_factor = 2;
   bool wait_when_full = false;  // a stream's: full is a reason to wait, not an error
-  std::shared_ptr<void> owner;  // of what the views see
-  // Called when the ids are known, before anything is reserved for them; an error ends the job.
-  std::function<absl::Status(Job&)> on_prepared;
   std::function<void(Job&, const absl::Status&)> done;
 
   // ---- results
-  std::vector<float> values;  // vectors of all inputs, end to end
   JobTiming timing;
 
   // Drops the job at the next occasion; at once if it waits in the queue. Harmless when it is done.
@@ -92,14 +68,19 @@ class Job : public std::enable_shared_from_this<Job> {
   // Cancelled by its client, or expired.
   absl::Status abandoned(TimePoint now) const;
 
-  // Tokens per input, filled by the engine when the job is queued.
+  // ---- of the engine and the queue
+  // Tokens of the current stage's sequences.
   std::vector<int32_t> lengths;
+  // The start tag of what comes next (server/scheduler.h), so that a request of many stages has no
+  // advantage over one that is queued as a whole.
+  double next_tag = 0;
 
  private:
   friend class Engine;
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> finished_{false};
   std::atomic<Engine*> engine_{nullptr};  // null until Start, which Cancel may precede
+  int64_t num_stages_ = 0;
 };
 
 }  // namespace bertrand

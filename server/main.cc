@@ -230,6 +230,7 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
       const std::unique_ptr<Engine> engine,
       MakeEngine(options, **backend,
                  {.pool = &pool, .admission = &admission, .metrics = &metrics, .clock = &clock}));
+  BERTRAND_RETURN_IF_ERROR(engine->WarmUp());
   if (options.check) {
     spdlog::info("--check: {} model(s) load", engine->models().size());
     return absl::OkStatus();

@@ -19,7 +19,7 @@ void RequestQueue::Push(std::shared_ptr<Job> job) {
   const Job* key = job.get();
   Entry& entry = entries_[key];
   entry.job = std::move(job);
-  entry.tag = virtual_time_;
+  entry.tag = std::max(virtual_time_, key->next_tag);
   entry.order = num_pushed_++;
   waiting_.insert({{entry.tag, entry.order}, &entry});
   arrivals_.insert({key->timing.prepared, entry.order});
@@ -82,7 +82,8 @@ RequestQueue::Taken RequestQueue::Take(TimePoint now) {
   for (const BatchPlan::Slice& slice : plan.slices) {
     Entry& entry = *entries[slice.request];
     Job& job = *entry.job;
-    if (entry.next == 0) job.timing.started = now;
+    if (job.timing.started == TimePoint()) job.timing.started = now;
+    job.next_tag = entry.tag + static_cast<double>(slice.tokens);
     taken.batch.slices.push_back({entry.job, entry.next, slice.count, slice.tokens});
     ++entry.num_in_flight;
     num_tokens_ -= slice.tokens;
@@ -93,7 +94,7 @@ RequestQueue::Taken RequestQueue::Take(TimePoint now) {
     }
     waiting_.erase({{entry.tag, entry.order}, &entry});
     entry.next += slice.count;
-    entry.tag += static_cast<double>(slice.tokens);
+    entry.tag = job.next_tag;
     waiting_.insert({{entry.tag, entry.order}, &entry});
   }
   return taken;

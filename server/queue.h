@@ -1,8 +1,8 @@
 #pragma once
 
 // Jobs that wait for a batch, in the order of their start tags (server/scheduler.h), and those of
-// which some inputs are in batches now. Its size is bounded by Admission, which every job has
-// passed.
+// which some sequences are in batches now. A job is here once for each of its stages. Its size is
+// bounded by Admission, which every job has passed.
 //
 // Owns the jobs while they are in it. Thread-safe. Time comes in as an argument.
 
@@ -22,7 +22,7 @@
 
 namespace bertrand {
 
-// Inputs [first, first + count) of a job, in a batch.
+// Sequences [first, first + count) of a job's current stage, in a batch.
 struct JobSlice {
   std::shared_ptr<Job> job;
   size_t first = 0, count = 0;
@@ -35,7 +35,7 @@ struct Batch {
   int64_t num_tokens = 0, num_sequences = 0;
 };
 
-// A job that leaves the queue, with the reason.
+// A job that leaves the queue, with the reason; OK: all of its stage is computed.
 struct EndedJob {
   std::shared_ptr<Job> job;
   absl::Status status;
@@ -59,8 +59,8 @@ class RequestQueue {
   void Push(std::shared_ptr<Job> job);
   // Drops what has expired and cuts the next batch.
   Taken Take(TimePoint now);
-  // The slices' batch is over, with `status` for all of them. Returns the jobs that are thereby
-  // complete (each once).
+  // The slices' batch is over, with `status` for all of them. Returns the jobs whose stage is
+  // thereby complete (each once).
   std::vector<EndedJob> Finish(const Batch& batch, const absl::Status& status, int64_t batch_us);
   // Takes a job out, if it is here; its running slices are waited for. Returns true when the job
   // has left, and so is the caller's to end.
@@ -72,7 +72,7 @@ class RequestQueue {
     std::shared_ptr<Job> job;
     double tag = 0;
     uint64_t order = 0;  // of arrival
-    size_t next = 0;     // first input that no batch has taken
+    size_t next = 0;     // first sequence that no batch has taken
     size_t num_in_flight = 0;
     absl::Status status;  // of the first thing that went wrong
     bool waiting() const { return status.ok() && next < job->lengths.size(); }

@@ -11,7 +11,7 @@ class BatchBuilder {
   BatchBuilder(std::span<const WaitingRequest> waiting, const BatchLimits& limits)
       : waiting_(waiting), limits_(limits), taken_(waiting.size()) {}
 
-  // Takes inputs of a request, in their order, while they fit and `quantum` is not used up.
+  // Takes sequences of a request, in their order, while they fit and `quantum` is not used up.
   void Take(size_t request, int64_t quantum) {
     BatchPlan::Slice& slice = taken_[request];
     const auto lengths = waiting_[request].lengths;

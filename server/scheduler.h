@@ -6,7 +6,7 @@
 // to wait for more. Fairness is by start tags (start-time fair queueing, Goyal, Vin and Cheng,
 // 1996) with requests as flows and tokens as cost: RequestQueue keeps requests in order of their
 // tag, and each gets a quantum per batch before anyone gets a second one. So a request of a
-// thousand inputs shares the device with the small ones that come after it, and neither starves.
+// thousand sequences shares the device with the small ones that come after it, and neither starves.
 
 #include <cstddef>
 #include <cstdint>
@@ -35,7 +35,7 @@ struct BatchLimits {
   int64_t max_sequences = 1024;
   double max_cost = std::numeric_limits<double>::infinity();
   BatchCost cost;
-  // Tokens that a request may take before the others have had theirs; at least one input.
+  // Tokens that a request may take before the others have had theirs; at least one sequence.
   int64_t quantum_tokens = 1024;
   // How long the oldest request may wait for a full batch. 0: never.
   std::chrono::microseconds max_delay{0};
@@ -44,13 +44,13 @@ struct BatchLimits {
 struct WaitingRequest {
   int model = 0;
   TimePoint arrival;
-  std::span<const int32_t> lengths;  // tokens of the inputs that are still to be scheduled
+  std::span<const int32_t> lengths;  // tokens of the sequences still to be scheduled
 };
 
 struct BatchPlan {
   struct Slice {
     size_t request = 0;  // index into `waiting`
-    size_t count = 0;    // of its next inputs
+    size_t count = 0;    // of its next sequences
     int64_t tokens = 0;
   };
   int model = 0;

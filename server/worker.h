@@ -25,7 +25,11 @@ class Worker {
       std::span<const std::unique_ptr<ServedModel>> models, int64_t max_batch_tokens,
       int64_t max_batch_sequences);
 
-  // Runs a batch to its end; results are in the jobs' values then.
+  // A small forward with each model: what is made or touched only once is not left to the first
+  // request.
+  absl::Status WarmUp(std::span<const std::unique_ptr<ServedModel>> models);
+
+  // Runs a batch to its end; results are in the requests' own memory then.
   absl::Status Run(const Batch& batch);
 
  private:

@@ -1,21 +1,13 @@
-// Embed and EmbedStream: texts -> one vector each.
+// Embed, EmbedStream and EmbedSparse: texts -> one vector each.
 
 #include <absl/strings/str_cat.h>
 
-#include <utility>
-
-#include "kernels/status.h"
-#include "server/grpc/methods.h"
-#include "server/grpc/request.h"
+#include "models/task/embed_request.h"
+#include "models/task/embed_sparse_request.h"
+#include "server/grpc/task_call.h"
 
 namespace bertrand {
 namespace {
-
-// How the vectors shall look in the answer.
-struct VectorsFormat {
-  VectorType type = VectorType::kFloat32;
-  size_t dimensions = 0;
-};
 
 absl::StatusOr<std::optional<PoolingChoice>> ReadPooling(v1::Pooling pooling) {
   if (pooling == v1::POOLING_UNSPECIFIED) return std::optional<PoolingChoice>();
@@ -25,88 +17,94 @@ absl::StatusOr<std::optional<PoolingChoice>> ReadPooling(v1::Pooling pooling) {
   return std::optional(static_cast<PoolingChoice>(pooling));
 }
 
-absl::StatusOr<VectorsFormat> ReadFormat(const v1::EmbedRequest& request, const Job& job) {
-  VectorsFormat format;
-  BERTRAND_ASSIGN_OR_RETURN(format.type, ReadVectorType(request.output_type()));
-  format.dimensions = static_cast<size_t>(job.dimensions);
-  if (request.dimensions() > job.dimensions) {
-    return InvalidArgument(absl::StrCat("dimensions: ", request.dimensions(),
-                                        " is above the model's ", job.dimensions));
+// The vectors' length in the answer.
+int64_t AnswerDimensions(const v1::EmbedRequest& message, const EmbedRequest& request) {
+  return message.dimensions() > 0 ? message.dimensions() : request.dimensions();
+}
+
+absl::StatusOr<std::unique_ptr<EmbedRequest>> ReadEmbed(const v1::EmbedRequest& message,
+                                                        const TaskContext& context) {
+  EmbedOptions options;
+  BERTRAND_RETURN_IF_ERROR(CheckPrompt(message.prompt_name(), message.prompt()));
+  options.prompt_name = message.prompt_name();
+  options.prompt = message.prompt();
+  BERTRAND_ASSIGN_OR_RETURN(options.long_input,
+                            ReadLongInput(message.long_input(), context.served));
+  BERTRAND_ASSIGN_OR_RETURN(options.encode, ReadTruncation(message.truncation(), context.exchange,
+                                                           context.served, options.long_input));
+  BERTRAND_ASSIGN_OR_RETURN(options.pooling, ReadPooling(message.pooling()));
+  if (message.has_normalize()) options.normalize = message.normalize();
+  BERTRAND_ASSIGN_OR_RETURN(const VectorType type, ReadVectorType(message.output_type()));
+  BERTRAND_ASSIGN_OR_RETURN(auto inputs, ReadInputs(message.inputs()));
+  BERTRAND_ASSIGN_OR_RETURN(auto request,
+                            EmbedRequest::Create(context.model, std::move(inputs), options));
+  if (message.dimensions() > request->dimensions()) {
+    return InvalidArgument(absl::StrCat("dimensions: ", message.dimensions(),
+                                        " is above the model's ", request->dimensions()));
   }
-  if (request.dimensions() > 0) format.dimensions = request.dimensions();
-  return format;
+  ScaleAnswerLimit(type, request->dimensions(), AnswerDimensions(message, *request), context);
+  return request;
 }
 
-// Checks a request and fills the job from it.
-absl::StatusOr<VectorsFormat> ReadRequest(const v1::EmbedRequest& request, const Exchange& exchange,
-                                          Job* job) {
-  BERTRAND_RETURN_IF_ERROR(CheckLongInput(request.long_input()));
-  BERTRAND_RETURN_IF_ERROR(ReadPrompt(request.prompt_name(), request.prompt(), &job->prepare));
-  BERTRAND_RETURN_IF_ERROR(
-      ReadTruncation(request.truncation(), exchange, *job->model, &job->prepare.encode));
-  BERTRAND_ASSIGN_OR_RETURN(job->pooling, ReadPooling(request.pooling()));
-  if (request.has_normalize()) job->normalize = request.normalize();
-  BERTRAND_ASSIGN_OR_RETURN(job->dimensions, job->model->model->EmbedDimensions(job->pooling));
-  BERTRAND_RETURN_IF_ERROR(ReadInputs(request.inputs(), job));
-  job->kind = Job::Kind::kEmbed;
-  job->prepare.as_sentence = true;
-  return ReadFormat(request, *job);
-}
-
-void WriteVectors(Job& job, const VectorsFormat& format, v1::Vectors* out) {
-  const bool normalizes = job.model->model->description().normalizes;
-  const bool cut = format.dimensions < static_cast<size_t>(job.dimensions);
-  std::vector<float> scales;
-  std::string bytes;
-  bytes.reserve(job.inputs.size() * EncodedRowBytes(format.type, format.dimensions));
-  for (JobInput& input : job.inputs) {
-    std::span<float> row = input.embed.vector;
-    const bool normalize = cut && job.normalize.value_or(normalizes);
-    AppendRow(format.type, CutRow(row, format.dimensions, normalize), &bytes, &scales);
+absl::Status WriteEmbed(const v1::EmbedRequest& message, EmbedRequest& request,
+                        v1::EmbedResponse* response) {
+  BERTRAND_ASSIGN_OR_RETURN(const VectorType type, ReadVectorType(message.output_type()));
+  BERTRAND_ASSIGN_OR_RETURN(const std::span<float> values, request.Finish());
+  const auto width = static_cast<size_t>(request.dimensions());
+  const auto dimensions = static_cast<size_t>(AnswerDimensions(message, request));
+  const bool normalize = dimensions < width && request.normalizes();
+  VectorsWriter writer(type, dimensions, request.num_inputs());
+  for (size_t i = 0; i < request.num_inputs(); ++i) {
+    writer.Add(CutRow(values.subspan(i * width, width), dimensions, normalize));
   }
-  out->set_type(static_cast<v1::DataType>(format.type));
-  out->set_count(static_cast<uint32_t>(job.inputs.size()));
-  out->set_dimensions(static_cast<uint32_t>(format.dimensions));
-  out->set_data(std::move(bytes));
-  out->mutable_scales()->Add(scales.begin(), scales.end());
+  writer.Finish(response->mutable_embeddings());
+  return absl::OkStatus();
 }
 
-void AnswerEmbed(Exchange& exchange, Job& job, const VectorsFormat& format,
-                 const absl::Status& status) {
-  exchange.TakeBack(&job);
-  if (!status.ok()) return exchange.Answer(status);
-  google::protobuf::Arena arena;
-  auto* response = google::protobuf::Arena::CreateMessage<v1::EmbedResponse>(&arena);
-  WriteVectors(job, format, response->mutable_embeddings());
-  WriteStats(job, response);
-  WriteTiming(job.timing, response->mutable_timing());
-  exchange.Answer(*response);
+absl::StatusOr<std::unique_ptr<EmbedSparseRequest>> ReadSparse(
+    const v1::EmbedSparseRequest& message, const TaskContext& context) {
+  EmbedSparseOptions options;
+  BERTRAND_RETURN_IF_ERROR(CheckPrompt(message.prompt_name(), message.prompt()));
+  options.prompt_name = message.prompt_name();
+  options.prompt = message.prompt();
+  options.top_k = message.top_k();
+  BERTRAND_ASSIGN_OR_RETURN(options.encode,
+                            ReadTruncation(message.truncation(), context.exchange, context.served));
+  BERTRAND_ASSIGN_OR_RETURN(auto inputs, ReadInputs(message.inputs()));
+  return EmbedSparseRequest::Create(context.model, std::move(inputs), options);
+}
+
+absl::Status WriteSparse(const v1::EmbedSparseRequest&, EmbedSparseRequest& request,
+                         v1::EmbedSparseResponse* response) {
+  BERTRAND_ASSIGN_OR_RETURN(const std::vector<SparseVector> vectors, request.Finish());
+  for (const SparseVector& vector : vectors) {
+    auto* out = response->add_embeddings();
+    out->mutable_indices()->Add(vector.indices.begin(), vector.indices.end());
+    out->mutable_values()->Add(vector.values.begin(), vector.values.end());
+  }
+  return absl::OkStatus();
+}
+
+// Vectors as floats, in the message, and serialised; pooling and cut are not known yet. Some more
+// for the outputs' bookkeeping.
+int64_t EmbedResultBytes(const ServedModel& model) {
+  return 12 * model.model->description().embedding_dimensions + 256;
 }
 
 }  // namespace
 
 absl::Status HandleEmbed(const ExchangePtr& exchange) {
-  BERTRAND_ASSIGN_OR_RETURN(const ServedModel* model, ResolveModel(*exchange, Task::kEmbed));
-  BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountInputs(*exchange));
-  // Vectors as floats, encoded, and in the message; pooling and cut are not known yet.
-  const int64_t answer = count * 12 * model->model->description().embedding_dimensions;
-  BERTRAND_ASSIGN_OR_RETURN(const bool grown,
-                            exchange->Grow(EstimateWorkBytes(*exchange, count) + answer));
-  if (!grown) return absl::OkStatus();
+  static constexpr TaskTraits kTraits{.task = Task::kEmbed,
+                                      .answer_memory_factor = kVectorsMemoryFactor,
+                                      .result_bytes = EmbedResultBytes};
+  return HandleTask<v1::EmbedRequest, v1::EmbedResponse>(exchange, kTraits, ReadEmbed, WriteEmbed);
+}
 
-  BERTRAND_ASSIGN_OR_RETURN(auto parsed, Parse<v1::EmbedRequest>(*exchange));
-  auto job = std::make_shared<Job>();
-  job->model = model;
-  BERTRAND_ASSIGN_OR_RETURN(const VectorsFormat format,
-                            ReadRequest(*parsed->message, *exchange, job.get()));
-  const auto row_bytes = static_cast<int64_t>(EncodedRowBytes(format.type, format.dimensions));
-  BERTRAND_RETURN_IF_ERROR(CheckAnswerBytes(*exchange, count * (row_bytes + 16)));
-  job->owner = std::move(parsed);
-  job->done = [exchange, format](Job& done, const absl::Status& status) {
-    AnswerEmbed(*exchange, done, format, status);
-  };
-  exchange->StartJob(std::move(job));
-  return absl::OkStatus();
+absl::Status HandleEmbedSparse(const ExchangePtr& exchange) {
+  static constexpr TaskTraits kTraits{.task = Task::kEmbedSparse,
+                                      .answer_memory_factor = kVectorsMemoryFactor};
+  return HandleTask<v1::EmbedSparseRequest, v1::EmbedSparseResponse>(exchange, kTraits, ReadSparse,
+                                                                     WriteSparse);
 }
 
 }  // namespace bertrand

@@ -19,6 +19,7 @@
 #include "kernels/mutex.h"
 #include "kernels/status.h"
 #include "proto/bertrand.grpc.pb.h"
+#include "server/grpc/connections.h"
 #include "server/grpc/methods.h"
 #include "server/grpc/stream_call.h"
 #include "server/grpc/unary_call.h"
@@ -52,6 +53,9 @@ constexpr int kPingIntervalMsMin = 10'000;
 constexpr int kKeepaliveMs = 60'000;
 // For health watchers and reflection streams, which do not end by themselves.
 constexpr auto kCloseGrace = std::chrono::milliseconds(200);
+// A drained server closes when it has not been called for kQuiet, or after kQuietMax at last.
+constexpr auto kQuiet = std::chrono::milliseconds(50);
+constexpr auto kQuietMax = std::chrono::seconds(1);
 
 // gRPC's own log: only its first error is kept, since it alone knows why a port cannot be had. A
 // line a bad call would be a flood.
@@ -98,6 +102,7 @@ class GrpcServer::Impl {
   void AddUnary(MethodIndex method, UnaryCall::RequestFn request);
   static void Poll(grpc::ServerCompletionQueue* queue);
   bool WaitForNone(const std::atomic<int64_t>& count, TimePoint deadline) const;
+  void WaitForQuiet(TimePoint deadline) const;
 
   const GrpcOptions options_;
   const GrpcSite site_;
@@ -111,6 +116,7 @@ class GrpcServer::Impl {
   std::unique_ptr<grpc::Server> server_;
   std::vector<std::thread> threads_;
   std::string address_;
+  uint16_t port_ = 0;
 };
 
 void GrpcServer::Impl::Configure(grpc::ServerBuilder* builder) const {
@@ -157,6 +163,7 @@ absl::Status GrpcServer::Impl::Start() {
     }
     return Unavailable(absl::StrCat(options_.address, ": ", WhyNotListening()));
   }
+  port_ = static_cast<uint16_t>(port);
   address_ = absl::StrCat(options_.address.substr(0, options_.address.rfind(':')), ":", port);
   SetServing(false);
   ListSources();
@@ -230,10 +237,27 @@ bool GrpcServer::Impl::WaitForNone(const std::atomic<int64_t>& count, TimePoint 
   return count.load() == 0;
 }
 
+void GrpcServer::Impl::WaitForQuiet(TimePoint deadline) const {
+  TimePoint quiet_since = std::chrono::steady_clock::now();
+  int64_t seen = -1;
+  for (TimePoint now = quiet_since; now < deadline; now = std::chrono::steady_clock::now()) {
+    const int64_t total = counts_.accepted_total.load();
+    if (total != seen || counts_.accepted.load() > 0) quiet_since = now;
+    if (now - quiet_since >= kQuiet) return;
+    seen = total;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
 bool GrpcServer::Impl::Shutdown(TimePoint deadline) {
   streams_.DrainAll();
   const bool all_answered = WaitForNone(counts_.accepted, deadline);
-  // From here on nothing new comes in. What is still here is cancelled when the grace is over.
+  // Calls that come now are told that the server goes. When nobody calls any more, or does not stop
+  // calling, the port is closed below gRPC, which would answer CANCELLED.
+  WaitForQuiet(std::chrono::steady_clock::now() + kQuietMax);
+  CloseConnections(port_);
+  WaitForNone(counts_.accepted, std::chrono::steady_clock::now() + kCloseGrace);
+  // What is still here is cancelled when the grace is over.
   server_->Shutdown(std::chrono::system_clock::now() + kCloseGrace);
   // Finish on a queue that is shut down aborts: every call must be gone before.
   site_.engine->WaitIdle();

@@ -41,6 +41,12 @@ using ExchangePtr = std::shared_ptr<Exchange>;
 
 absl::Status HandleEmbed(const ExchangePtr& exchange);
 absl::Status HandleEmbedTokens(const ExchangePtr& exchange);
+absl::Status HandleEmbedSparse(const ExchangePtr& exchange);
+absl::Status HandleClassify(const ExchangePtr& exchange);
+absl::Status HandleClassifyZeroShot(const ExchangePtr& exchange);
+absl::Status HandleRerank(const ExchangePtr& exchange);
+absl::Status HandleDetectReplacedTokens(const ExchangePtr& exchange);
+absl::Status HandlePredictSentencePair(const ExchangePtr& exchange);
 absl::Status HandleTokenize(const ExchangePtr& exchange);
 absl::Status HandleDetokenize(const ExchangePtr& exchange);
 absl::Status HandleListModels(const ExchangePtr& exchange);

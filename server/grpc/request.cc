@@ -12,6 +12,8 @@ namespace {
 
 constexpr uint32_t kModelField = 1;
 constexpr uint32_t kInputsField = 2;
+// Text that is tokenised with every input may be that many messages' worth in all: seconds of work.
+constexpr int64_t kRepeatedFactorMax = 16;
 
 absl::Status UnknownValue(const char* field, int value) {
   return InvalidArgument(absl::StrCat(field, ": unknown value ", value));
@@ -33,41 +35,63 @@ absl::StatusOr<const ServedModel*> ResolveModel(const Exchange& exchange,
   return exchange.site.engine->Resolve(name, task);
 }
 
-absl::StatusOr<int64_t> CountInputs(const Exchange& exchange) {
-  BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountField(exchange.bytes(), kInputsField));
+absl::StatusOr<int64_t> CountRepeated(const Exchange& exchange, uint32_t field, const char* name,
+                                      bool may_be_empty) {
+  BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountField(exchange.bytes(), field));
   const int64_t limit = exchange.site.limits.inputs_per_request_max;
-  if (count == 0) return InvalidArgument("inputs: is empty; at least one input is needed");
+  if (count == 0 && !may_be_empty) {
+    return InvalidArgument(absl::StrCat(name, ": is empty; at least one is needed"));
+  }
   if (count > limit) {
     return ResourceExhausted(
-        absl::StrCat("inputs: ", count, " of them, above --max-inputs-per-request (", limit, ")"));
+        absl::StrCat(name, ": ", count, " of them, above --max-inputs-per-request (", limit, ")"));
   }
   return count;
 }
 
-int64_t EstimateWorkBytes(const Exchange& exchange, int64_t num_inputs) {
-  return 12 * static_cast<int64_t>(exchange.bytes().size()) + 512 * num_inputs;
+absl::StatusOr<InputCount> CountInputs(const Exchange& exchange) {
+  BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountRepeated(exchange, kInputsField, "inputs"));
+  return InputCount{.num_inputs = count};
 }
 
-absl::Status ReadInputs(const google::protobuf::RepeatedPtrField<v1::Input>& inputs, Job* job) {
-  job->inputs.resize(static_cast<size_t>(inputs.size()));
+absl::Status CheckRepeatedBytes(const Exchange& exchange, const char* field, int64_t bytes) {
+  const int64_t limit = exchange.site.limits.request_bytes_max;
+  if (bytes / kRepeatedFactorMax <= limit) return absl::OkStatus();
+  return ResourceExhausted(absl::StrCat(field, ": is tokenised once for each input, ", bytes,
+                                        " bytes in all, above ", kRepeatedFactorMax,
+                                        " times --max-request-bytes (", limit, ")"));
+}
+
+int64_t EstimateWorkBytes(const Exchange& exchange, const ServedModel& model,
+                          const InputCount& count) {
+  constexpr int64_t kBytesPerByte = 12, kBytesPerToken = 40, kBytesPerInput = 512;
+  const int64_t repeated = std::min(kBytesPerByte * count.repeated_bytes,
+                                    kBytesPerToken * count.num_inputs * model.input_tokens_max);
+  return kBytesPerByte * static_cast<int64_t>(exchange.bytes().size()) +
+         kBytesPerInput * count.num_inputs + repeated;
+}
+
+absl::StatusOr<std::vector<TaskInput>> ReadInputs(
+    const google::protobuf::RepeatedPtrField<v1::Input>& inputs) {
+  std::vector<TaskInput> read(static_cast<size_t>(inputs.size()));
   for (int i = 0; i < inputs.size(); ++i) {
     const v1::Input& input = inputs[i];
-    SourceInput& source = job->inputs[static_cast<size_t>(i)].source;
+    TaskInput& out = read[static_cast<size_t>(i)];
     switch (input.content_case()) {
       case v1::Input::kText:
-        source.kind = SourceInput::Kind::kText;
-        source.first = input.text();
+        out.kind = TaskInput::Kind::kText;
+        out.first = input.text();
         break;
       case v1::Input::kPair:
-        source.kind = SourceInput::Kind::kPair;
-        source.first = input.pair().first();
-        source.second = input.pair().second();
+        out.kind = TaskInput::Kind::kPair;
+        out.first = input.pair().first();
+        out.second = input.pair().second();
         break;
       case v1::Input::kTokens: {
         const v1::TokenIds& tokens = input.tokens();
-        source.kind = SourceInput::Kind::kIds;
-        source.ids = {tokens.ids().data(), static_cast<size_t>(tokens.ids_size())};
-        source.type_ids = {tokens.type_ids().data(), static_cast<size_t>(tokens.type_ids_size())};
+        out.kind = TaskInput::Kind::kIds;
+        out.ids = {tokens.ids().data(), static_cast<size_t>(tokens.ids_size())};
+        out.type_ids = {tokens.type_ids().data(), static_cast<size_t>(tokens.type_ids_size())};
         break;
       }
       case v1::Input::CONTENT_NOT_SET:
@@ -75,74 +99,112 @@ absl::Status ReadInputs(const google::protobuf::RepeatedPtrField<v1::Input>& inp
             absl::StrCat("inputs[", i, "]: has no content; set text, pair or tokens"));
     }
   }
-  return absl::OkStatus();
+  return read;
 }
 
-absl::Status ReadTruncation(const v1::Truncation& truncation, const Exchange& exchange,
-                            const ServedModel& model, EncodeOptions* encode) {
+std::vector<TaskInput> ReadPairs(const google::protobuf::RepeatedPtrField<v1::TextPair>& pairs) {
+  std::vector<TaskInput> read;
+  read.reserve(static_cast<size_t>(pairs.size()));
+  for (const v1::TextPair& pair : pairs) {
+    read.push_back(
+        {.kind = TaskInput::Kind::kPair, .first = pair.first(), .second = pair.second()});
+  }
+  return read;
+}
+
+std::vector<std::string_view> ReadTexts(
+    const google::protobuf::RepeatedPtrField<std::string>& texts) {
+  return {texts.begin(), texts.end()};
+}
+
+absl::StatusOr<EncodeOptions> ReadTruncation(const v1::Truncation& truncation,
+                                             const Exchange& exchange, const ServedModel& model) {
+  return ReadTruncation(truncation, exchange, model, LongInputOptions());
+}
+
+absl::StatusOr<EncodeOptions> ReadTruncation(const v1::Truncation& truncation,
+                                             const Exchange& exchange, const ServedModel& model,
+                                             const LongInputOptions& long_input) {
+  EncodeOptions encode;
   switch (truncation.mode()) {
     case v1::Truncation::MODE_UNSPECIFIED:
-      encode->truncation = exchange.site.limits.truncation;
+      encode.truncation = exchange.site.limits.truncation;
       break;
     case v1::Truncation::MODE_FAIL:
-      encode->truncation = TruncationMode::kFail;
+      encode.truncation = TruncationMode::kFail;
       break;
     case v1::Truncation::MODE_LONGEST_FIRST:
-      encode->truncation = TruncationMode::kLongestFirst;
+      encode.truncation = TruncationMode::kLongestFirst;
       break;
     case v1::Truncation::MODE_ONLY_FIRST:
-      encode->truncation = TruncationMode::kOnlyFirst;
+      encode.truncation = TruncationMode::kOnlyFirst;
       break;
     case v1::Truncation::MODE_ONLY_SECOND:
-      encode->truncation = TruncationMode::kOnlySecond;
+      encode.truncation = TruncationMode::kOnlySecond;
       break;
     default:
       return UnknownValue("truncation.mode", truncation.mode());
   }
   switch (truncation.side()) {
     case v1::Truncation::SIDE_UNSPECIFIED:
-      encode->side = TruncationSide::kAsConfigured;
+      encode.side = TruncationSide::kAsConfigured;
       break;
     case v1::Truncation::SIDE_RIGHT:
-      encode->side = TruncationSide::kRight;
+      encode.side = TruncationSide::kRight;
       break;
     case v1::Truncation::SIDE_LEFT:
-      encode->side = TruncationSide::kLeft;
+      encode.side = TruncationSide::kLeft;
       break;
     default:
       return UnknownValue("truncation.side", truncation.side());
   }
-  if (truncation.max_tokens() > model.text_tokens_max) {
-    return InvalidArgument(absl::StrCat("truncation.max_tokens: ", truncation.max_tokens(),
-                                        " is above the model's limit of ", model.text_tokens_max));
+  if (long_input.mode == LongInputOptions::Mode::kTruncate) {
+    encode.max_tokens = model.text_tokens_max;
+    if (truncation.max_tokens() > model.text_tokens_max) {
+      return InvalidArgument(absl::StrCat("truncation.max_tokens: ", truncation.max_tokens(),
+                                          " is above the model's limit of ",
+                                          model.text_tokens_max));
+    }
   }
-  encode->max_tokens =
-      truncation.max_tokens() > 0 ? truncation.max_tokens() : model.text_tokens_max;
-  return absl::OkStatus();
+  if (truncation.max_tokens() > 0) encode.max_tokens = truncation.max_tokens();
+  return encode;
 }
 
-absl::Status ReadPrompt(const std::string& prompt_name, const std::string& prompt,
-                        PrepareOptions* prepare) {
-  if (!prompt_name.empty() && !prompt.empty()) {
-    return InvalidArgument("prompt, prompt_name: at most one of the two may be set");
-  }
-  prepare->prompt_name = prompt_name;
-  prepare->prompt = prompt;
-  return absl::OkStatus();
-}
-
-absl::Status CheckLongInput(const v1::LongInput& long_input) {
+absl::StatusOr<LongInputOptions> ReadLongInput(const v1::LongInput& long_input,
+                                               const ServedModel& model) {
+  using Mode = LongInputOptions::Mode;
+  LongInputOptions options{.window_tokens = long_input.window_tokens(),
+                           .overlap_tokens = long_input.overlap_tokens(),
+                           .memory_tokens = long_input.memory_tokens()};
   switch (long_input.mode()) {
     case v1::LongInput::MODE_UNSPECIFIED:
-      return absl::OkStatus();
+      return LongInputOptions();
     case v1::LongInput::MODE_WINDOWS:
+      options.mode = Mode::kWindows;
+      break;
     case v1::LongInput::MODE_RECURRENCE:
-      return Unimplemented(
-          absl::StrCat("long_input.mode: ", v1::LongInput::Mode_Name(long_input.mode()),
-                       " is not in this version; leave it out to truncate"));
+      options.mode = Mode::kRecurrence;
+      break;
     default:
       return UnknownValue("long_input.mode", long_input.mode());
   }
+  if (options.window_tokens > model.text_tokens_max) {
+    return InvalidArgument(absl::StrCat("long_input.window_tokens: ", options.window_tokens,
+                                        " is above the model's limit of ", model.text_tokens_max));
+  }
+  if (options.window_tokens == 0) options.window_tokens = model.text_tokens_max;
+  return options;
+}
+
+absl::Status CheckPrompt(const std::string& prompt_name, const std::string& prompt) {
+  if (prompt_name.empty() || prompt.empty()) return absl::OkStatus();
+  return InvalidArgument("prompt, prompt_name: at most one of the two may be set");
+}
+
+absl::StatusOr<std::optional<ScoreFunction>> ReadActivation(v1::Activation activation) {
+  if (activation == v1::ACTIVATION_UNSPECIFIED) return std::optional<ScoreFunction>();
+  if (!v1::Activation_IsValid(activation)) return UnknownValue("activation", activation);
+  return std::optional(static_cast<ScoreFunction>(activation));
 }
 
 absl::StatusOr<VectorType> ReadVectorType(v1::DataType type) {
@@ -170,14 +232,24 @@ void WriteToken(const Model& model, const Encoding& encoding, size_t index, v1::
       index < encoding.type_ids.size() ? static_cast<uint32_t>(encoding.type_ids[index]) : 0);
   if (index >= encoding.spans.size()) return;
   if (index < encoding.sequence.size() && encoding.sequence[index] < 0) return;
-  const TokenSpan& span = encoding.spans[index];
-  v1::TextSpan* out = token->mutable_span();
+  const int sequence = index < encoding.sequence.size() ? encoding.sequence[index] : 0;
+  WriteSpan(encoding.spans[index], sequence, token->mutable_span());
+}
+
+void WriteSpan(const TokenSpan& span, int sequence, v1::TextSpan* out) {
   out->set_start(span.start);
   out->set_end(span.end);
   out->set_start_byte(span.start_byte);
   out->set_end_byte(span.end_byte);
-  if (index < encoding.sequence.size()) {
-    out->set_sequence_index(static_cast<uint32_t>(encoding.sequence[index]));
+  out->set_sequence_index(static_cast<uint32_t>(sequence));
+}
+
+void WriteLabels(std::span<const LabelScore> labels, v1::ClassifyResponse::Classification* out) {
+  for (const LabelScore& label : labels) {
+    v1::LabelScore* score = out->add_labels();
+    score->set_label(label.label.data(), label.label.size());
+    score->set_score(label.score);
+    score->set_label_id(label.label_id);
   }
 }
 

@@ -59,6 +59,7 @@ void StreamCall::OnRequested(bool ok) {
   if (!ok) return done_.Disarm();  // the server shuts down
   accepted_ = true;
   source_->counts->accepted.fetch_add(1);
+  source_->counts->accepted_total.fetch_add(1);
   source_->registry->Add(this);
   Listen(source_, queue_);
   if (source_->site->health->state() == Health::State::kDraining) return Drain();

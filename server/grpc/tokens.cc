@@ -2,146 +2,79 @@
 
 #include <absl/strings/str_cat.h>
 
-#include <utility>
-
-#include "kernels/status.h"
-#include "server/grpc/methods.h"
-#include "server/grpc/request.h"
+#include "models/task/embed_tokens_request.h"
+#include "models/task/tokenize_request.h"
+#include "server/grpc/task_call.h"
 
 namespace bertrand {
 namespace {
 
-// Memory of a v1::Token and its span in an answer, and its bytes on the wire, the text apart.
-constexpr int64_t kTokenMessageBytes = 192;
-constexpr int64_t kTokenWireBytes = 16;
-
-struct TokensFormat {
-  VectorType type = VectorType::kFloat32;
-  bool exclude_special_tokens = false;
-};
-
-int64_t NumTokens(const Job& job) {
-  int64_t count = 0;
-  for (const JobInput& input : job.inputs) {
-    count += static_cast<int64_t>(input.prepared.encoding.ids.size());
-  }
-  return count;
+absl::StatusOr<std::unique_ptr<EmbedTokensRequest>> ReadEmbedTokens(
+    const v1::EmbedTokensRequest& message, const TaskContext& context) {
+  EmbedTokensOptions options;
+  BERTRAND_RETURN_IF_ERROR(CheckPrompt(message.prompt_name(), message.prompt()));
+  options.prompt_name = message.prompt_name();
+  options.prompt = message.prompt();
+  BERTRAND_ASSIGN_OR_RETURN(options.encode,
+                            ReadTruncation(message.truncation(), context.exchange, context.served));
+  options.layers.assign(message.layers().begin(), message.layers().end());
+  BERTRAND_ASSIGN_OR_RETURN(const VectorType type, ReadVectorType(message.output_type()));
+  BERTRAND_ASSIGN_OR_RETURN(auto inputs, ReadInputs(message.inputs()));
+  BERTRAND_ASSIGN_OR_RETURN(auto request,
+                            EmbedTokensRequest::Create(context.model, std::move(inputs), options));
+  ScaleAnswerLimit(type, request->dimensions(), request->dimensions(), context);
+  return request;
 }
 
-// Layers as ModelRunner wants them: from 0 to the last.
-absl::Status ReadLayers(const google::protobuf::RepeatedField<int32_t>& layers,
-                        const ModelDescription& description, std::vector<int32_t>* out) {
-  const auto last = static_cast<int32_t>(description.num_layers);
-  if (layers.size() > last + 1) {
-    return InvalidArgument(absl::StrCat("layers: ", layers.size(), " of them; the model has ", last,
-                                        " and its embeddings"));
-  }
-  for (int i = 0; i < layers.size(); ++i) {
-    if (layers[i] < -1 || layers[i] > last) {
-      return InvalidArgument(
-          absl::StrCat("layers[", i, "]: ", layers[i], " is not between -1 and ", last));
+absl::Status WriteEmbedTokens(const v1::EmbedTokensRequest& message, EmbedTokensRequest& request,
+                              v1::EmbedTokensResponse* response) {
+  BERTRAND_ASSIGN_OR_RETURN(const VectorType type, ReadVectorType(message.output_type()));
+  BERTRAND_ASSIGN_OR_RETURN(const auto values, request.Finish());
+  const auto dimensions = static_cast<size_t>(request.dimensions());
+  for (size_t input = 0; input < request.num_inputs(); ++input) {
+    const Encoding& encoding = request.encoding(input);
+    auto* out = response->add_results();
+    VectorsWriter writer(type, dimensions, encoding.ids.size());
+    for (size_t i = 0; i < encoding.ids.size(); ++i) {
+      v1::Token* token = out->add_tokens();
+      WriteToken(request.model(), encoding, i, token);
+      if (token->special() && message.exclude_special_tokens()) {
+        out->mutable_tokens()->RemoveLast();
+        continue;
+      }
+      writer.Add(values[input].subspan(i * dimensions, dimensions));
     }
-    out->push_back(layers[i] == -1 ? last : layers[i]);
+    writer.Finish(out->mutable_vectors());
   }
-  if (out->empty()) out->push_back(last);
   return absl::OkStatus();
 }
 
-absl::StatusOr<TokensFormat> ReadRequest(const v1::EmbedTokensRequest& request,
-                                         const Exchange& exchange, Job* job) {
-  TokensFormat format;
-  BERTRAND_ASSIGN_OR_RETURN(format.type, ReadVectorType(request.output_type()));
-  format.exclude_special_tokens = request.exclude_special_tokens();
-  BERTRAND_RETURN_IF_ERROR(ReadPrompt(request.prompt_name(), request.prompt(), &job->prepare));
-  BERTRAND_RETURN_IF_ERROR(
-      ReadTruncation(request.truncation(), exchange, *job->model, &job->prepare.encode));
-  const ModelDescription& description = job->model->model->description();
-  BERTRAND_RETURN_IF_ERROR(ReadLayers(request.layers(), description, &job->layers));
-  BERTRAND_RETURN_IF_ERROR(ReadInputs(request.inputs(), job));
-  job->kind = Job::Kind::kEmbedTokens;
-  job->dimensions = static_cast<int64_t>(job->layers.size()) * description.hidden_size;
-  job->prepare.as_sentence = true;
-  job->prepare.encode.want_spans = true;
-  return format;
-}
-
-// Once the tokens are counted, the answer's size is known.
-absl::Status ReserveTokenVectors(const Exchange& exchange, const TokensFormat& format, Job& job) {
-  const int64_t num_tokens = NumTokens(job);
-  const auto row =
-      static_cast<int64_t>(EncodedRowBytes(format.type, static_cast<size_t>(job.dimensions)));
-  BERTRAND_RETURN_IF_ERROR(CheckAnswerBytes(exchange, num_tokens * (row + kTokenWireBytes)));
-  return job.reservation.AddBytes(num_tokens * (4 * job.dimensions + 2 * row + kTokenMessageBytes));
-}
-
-void WriteInput(const Job& job, const JobInput& input, const TokensFormat& format,
-                v1::EmbedTokensResponse::TokenEmbeddings* out) {
-  const Encoding& encoding = input.prepared.encoding;
-  const auto dimensions = static_cast<size_t>(job.dimensions);
-  std::string bytes;
-  std::vector<float> scales;
-  for (size_t i = 0; i < encoding.ids.size(); ++i) {
-    v1::Token* token = out->add_tokens();
-    WriteToken(*job.model->model, encoding, i, token);
-    if (token->special() && format.exclude_special_tokens) {
-      out->mutable_tokens()->RemoveLast();
-      continue;
-    }
-    AppendRow(format.type, input.tokens.vectors.subspan(i * dimensions, dimensions), &bytes,
-              &scales);
+absl::StatusOr<std::unique_ptr<TokenizeRequest>> ReadTokenize(const v1::TokenizeRequest& message,
+                                                              const TaskContext& context) {
+  TokenizeOptions options;
+  BERTRAND_RETURN_IF_ERROR(CheckPrompt(message.prompt_name(), message.prompt()));
+  options.prompt_name = message.prompt_name();
+  options.prompt = message.prompt();
+  options.truncate = message.has_truncation();
+  if (options.truncate) {
+    BERTRAND_ASSIGN_OR_RETURN(
+        options.encode, ReadTruncation(message.truncation(), context.exchange, context.served));
   }
-  v1::Vectors* vectors = out->mutable_vectors();
-  vectors->set_type(static_cast<v1::DataType>(format.type));
-  vectors->set_count(static_cast<uint32_t>(out->tokens_size()));
-  vectors->set_dimensions(static_cast<uint32_t>(dimensions));
-  vectors->set_data(std::move(bytes));
-  vectors->mutable_scales()->Add(scales.begin(), scales.end());
-}
-
-void AnswerEmbedTokens(Exchange& exchange, Job& job, const TokensFormat& format,
-                       const absl::Status& status) {
-  exchange.TakeBack(&job);
-  if (!status.ok()) return exchange.Answer(status);
-  google::protobuf::Arena arena;
-  auto* response = google::protobuf::Arena::CreateMessage<v1::EmbedTokensResponse>(&arena);
-  for (const JobInput& input : job.inputs) {
-    WriteInput(job, input, format, response->add_results());
+  if (message.has_add_special_tokens()) {
+    options.encode.add_special_tokens = message.add_special_tokens();
   }
-  WriteStats(job, response);
-  WriteTiming(job.timing, response->mutable_timing());
-  exchange.Answer(*response);
+  BERTRAND_ASSIGN_OR_RETURN(auto inputs, ReadInputs(message.inputs()));
+  return TokenizeRequest::Create(context.model, std::move(inputs), options);
 }
 
-void AnswerTokenize(Exchange& exchange, Job& job, const absl::Status& status) {
-  exchange.TakeBack(&job);
-  if (!status.ok()) return exchange.Answer(status);
-  google::protobuf::Arena arena;
-  auto* response = google::protobuf::Arena::CreateMessage<v1::TokenizeResponse>(&arena);
-  for (const JobInput& input : job.inputs) {
-    const Encoding& encoding = input.prepared.encoding;
+absl::Status WriteTokenize(const v1::TokenizeRequest&, TokenizeRequest& request,
+                           v1::TokenizeResponse* response) {
+  for (size_t input = 0; input < request.num_inputs(); ++input) {
+    const Encoding& encoding = request.encoding(input);
     auto* tokens = response->add_results();
     for (size_t i = 0; i < encoding.ids.size(); ++i) {
-      WriteToken(*job.model->model, encoding, i, tokens->add_tokens());
+      WriteToken(request.model(), encoding, i, tokens->add_tokens());
     }
-  }
-  exchange.Answer(*response);
-}
-
-absl::Status ReadTokenizeRequest(const v1::TokenizeRequest& request, const Exchange& exchange,
-                                 Job* job) {
-  BERTRAND_RETURN_IF_ERROR(ReadPrompt(request.prompt_name(), request.prompt(), &job->prepare));
-  if (request.has_truncation()) {
-    BERTRAND_RETURN_IF_ERROR(
-        ReadTruncation(request.truncation(), exchange, *job->model, &job->prepare.encode));
-  }
-  BERTRAND_RETURN_IF_ERROR(ReadInputs(request.inputs(), job));
-  job->kind = Job::Kind::kPrepare;
-  // Model::Prepare always cuts to the model's limit, which Tokenize does only when asked to; but it
-  // alone knows the named prompts.
-  job->tokenizer_alone = !request.has_truncation() && request.prompt_name().empty();
-  job->prepare.encode.want_spans = true;
-  if (request.has_add_special_tokens()) {
-    job->prepare.encode.add_special_tokens = request.add_special_tokens();
   }
   return absl::OkStatus();
 }
@@ -164,52 +97,24 @@ absl::StatusOr<std::string> DetokenizeInput(const Exchange& exchange, const Toke
 }  // namespace
 
 absl::Status HandleEmbedTokens(const ExchangePtr& exchange) {
-  BERTRAND_ASSIGN_OR_RETURN(const ServedModel* model, ResolveModel(*exchange, Task::kEmbedTokens));
-  BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountInputs(*exchange));
-  BERTRAND_ASSIGN_OR_RETURN(const bool grown, exchange->Grow(EstimateWorkBytes(*exchange, count)));
-  if (!grown) return absl::OkStatus();
-  BERTRAND_ASSIGN_OR_RETURN(auto parsed, Parse<v1::EmbedTokensRequest>(*exchange));
-  auto job = std::make_shared<Job>();
-  job->model = model;
-  BERTRAND_ASSIGN_OR_RETURN(const TokensFormat format,
-                            ReadRequest(*parsed->message, *exchange, job.get()));
-  job->owner = std::move(parsed);
-  job->on_prepared = [exchange, format](Job& prepared) {
-    return ReserveTokenVectors(*exchange, format, prepared);
-  };
-  job->done = [exchange, format](Job& done, const absl::Status& status) {
-    AnswerEmbedTokens(*exchange, done, format, status);
-  };
-  exchange->StartJob(std::move(job));
-  return absl::OkStatus();
+  static constexpr TaskTraits kTraits{.task = Task::kEmbedTokens,
+                                      .answer_memory_factor = kVectorsMemoryFactor};
+  return HandleTask<v1::EmbedTokensRequest, v1::EmbedTokensResponse>(
+      exchange, kTraits, ReadEmbedTokens, WriteEmbedTokens);
 }
 
 absl::Status HandleTokenize(const ExchangePtr& exchange) {
-  BERTRAND_ASSIGN_OR_RETURN(const ServedModel* model, ResolveModel(*exchange, std::nullopt));
-  BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountInputs(*exchange));
-  BERTRAND_ASSIGN_OR_RETURN(const bool grown, exchange->Grow(EstimateWorkBytes(*exchange, count)));
-  if (!grown) return absl::OkStatus();
-  BERTRAND_ASSIGN_OR_RETURN(auto parsed, Parse<v1::TokenizeRequest>(*exchange));
-  auto job = std::make_shared<Job>();
-  job->model = model;
-  BERTRAND_RETURN_IF_ERROR(ReadTokenizeRequest(*parsed->message, *exchange, job.get()));
-  job->owner = std::move(parsed);
-  job->on_prepared = [exchange](Job& prepared) -> absl::Status {
-    const int64_t num_tokens = NumTokens(prepared);
-    BERTRAND_RETURN_IF_ERROR(CheckAnswerBytes(*exchange, num_tokens * kTokenWireBytes));
-    return prepared.reservation.AddBytes(num_tokens * kTokenMessageBytes);
-  };
-  job->done = [exchange](Job& done, const absl::Status& status) {
-    AnswerTokenize(*exchange, done, status);
-  };
-  exchange->StartJob(std::move(job));
-  return absl::OkStatus();
+  // A token of a few bytes on the wire is 200 in memory.
+  static constexpr TaskTraits kTraits{.answer_memory_factor = 2 * kMessagesMemoryFactor};
+  return HandleTask<v1::TokenizeRequest, v1::TokenizeResponse>(exchange, kTraits, ReadTokenize,
+                                                               WriteTokenize);
 }
 
 absl::Status HandleDetokenize(const ExchangePtr& exchange) {
   BERTRAND_ASSIGN_OR_RETURN(const ServedModel* model, ResolveModel(*exchange, std::nullopt));
-  BERTRAND_ASSIGN_OR_RETURN(const int64_t count, CountInputs(*exchange));
-  BERTRAND_ASSIGN_OR_RETURN(const bool grown, exchange->Grow(EstimateWorkBytes(*exchange, count)));
+  BERTRAND_ASSIGN_OR_RETURN(const InputCount count, CountInputs(*exchange));
+  BERTRAND_ASSIGN_OR_RETURN(const bool grown,
+                            exchange->Grow(EstimateWorkBytes(*exchange, *model, count)));
   if (!grown) return absl::OkStatus();
   BERTRAND_ASSIGN_OR_RETURN(auto parsed, Parse<v1::DetokenizeRequest>(*exchange));
   const v1::DetokenizeRequest& request = *parsed->message;

@@ -29,6 +29,7 @@ void UnaryCall::OnRequested(bool ok) {
   if (!ok) return done_.Disarm();  // the server shuts down
   accepted_ = true;
   source_->counts->accepted.fetch_add(1);
+  source_->counts->accepted_total.fetch_add(1);
   Listen(source_, queue_);
   const GrpcSite& site = *source_->site;
   const TimePoint now = site.engine->clock().Now();

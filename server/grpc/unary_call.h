@@ -45,10 +45,12 @@ class CallTag final : public Tag {
   std::shared_ptr<Call> call_;
 };
 
-// Calls that are known to gRPC (live), and those of them that a client has made (accepted).
+// Calls that are known to gRPC (live), those of them that a client has made (accepted), and how
+// many of those there ever were.
 struct CallCounts {
   std::atomic<int64_t> live{0};
   std::atomic<int64_t> accepted{0};
+  std::atomic<int64_t> accepted_total{0};
 };
 
 class UnaryCall : public std::enable_shared_from_this<UnaryCall> {

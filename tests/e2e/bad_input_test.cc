@@ -153,9 +153,22 @@ TEST_F(BadInputTest, WrongFields) {
                                                        "m n o p")});
   request.mutable_truncation()->set_mode(v1::Truncation::MODE_FAIL);
   Expect(request, grpc::INVALID_ARGUMENT, "inputs[0].text");
-  request = NewRequest({"a"});
+}
+
+TEST_F(BadInputTest, LongInput) {
+  v1::EmbedRequest request = NewRequest({"a"});
+  request.mutable_long_input()->set_mode(static_cast<v1::LongInput::Mode>(7));
+  Expect(request, grpc::INVALID_ARGUMENT, "long_input.mode");
   request.mutable_long_input()->set_mode(v1::LongInput::MODE_WINDOWS);
-  Expect(request, grpc::UNIMPLEMENTED, "long_input");
+  request.mutable_long_input()->set_window_tokens(41);
+  Expect(request, grpc::INVALID_ARGUMENT, "long_input.window_tokens");
+  request.mutable_long_input()->set_window_tokens(10);
+  request.mutable_long_input()->set_overlap_tokens(8);  // with [CLS] and [SEP] nothing is left
+  Expect(request, grpc::INVALID_ARGUMENT, "overlap_tokens");
+  // A model that has no memory.
+  request = NewRequest({"a"});
+  request.mutable_long_input()->set_mode(v1::LongInput::MODE_RECURRENCE);
+  Expect(request, grpc::INVALID_ARGUMENT, "long_input.mode");
 }
 
 TEST_F(BadInputTest, TooManyInputsAndTooLargeAnAnswer) {
@@ -166,6 +179,45 @@ TEST_F(BadInputTest, TooManyInputsAndTooLargeAnAnswer) {
   v1::EmbedResponse response;
   ExpectStatus(Embed(*small->NewClient(), NewRequest(std::vector<std::string>(10, "a")), &response),
                grpc::RESOURCE_EXHAUSTED, "--max-response-bytes");
+}
+
+// Inputs that are not in a field called `inputs`, and fields that are repeated besides them.
+TEST_F(BadInputTest, LimitsOfOtherMethods) {
+  const auto server = ServerProcess::StartReady(
+      {"--model", "nli=tests/e2e/tasks/nli", "--model", "relevance=tests/e2e/tasks/relevance"});
+  ASSERT_NE(server, nullptr);
+  const auto client = server->NewClient();
+  const auto zero_shot = [&](int num_texts, int num_labels, const std::string& text) {
+    v1::ClassifyZeroShotRequest request;
+    for (int i = 0; i < num_texts; ++i) request.add_texts(text);
+    for (int i = 0; i < num_labels; ++i) request.add_candidate_labels("cat");
+    v1::ClassifyZeroShotResponse response;
+    grpc::ClientContext context;
+    return client->ClassifyZeroShot(&context, request, &response);
+  };
+  EXPECT_TRUE(zero_shot(32, 32, "a").ok());
+  ExpectStatus(zero_shot(33, 32, "a"), grpc::RESOURCE_EXHAUSTED, "33 x 32");
+  ExpectStatus(zero_shot(1, 1025, "a"), grpc::RESOURCE_EXHAUSTED, "candidate_labels: 1025");
+  ExpectStatus(zero_shot(0, 1, "a"), grpc::INVALID_ARGUMENT, "texts");
+  ExpectStatus(zero_shot(1, 0, "a"), grpc::INVALID_ARGUMENT, "candidate_labels");
+  // Each label has the megabyte tokenised once more.
+  ExpectStatus(zero_shot(1, 1000, std::string(1'000'000, 'a')), grpc::RESOURCE_EXHAUSTED,
+               "--max-request-bytes");
+
+  v1::RerankRequest rerank;
+  v1::RerankResponse ranks;
+  rerank.set_query("a");
+  grpc::ClientContext none, many, bad_text;
+  ExpectStatus(client->Rerank(&none, rerank, &ranks), grpc::INVALID_ARGUMENT, "documents");
+  for (int i = 0; i < 1025; ++i) rerank.add_documents("");
+  ExpectStatus(client->Rerank(&many, rerank, &ranks), grpc::RESOURCE_EXHAUSTED, "documents: 1025");
+  v1::ClassifyRequest classify;
+  v1::ClassifyResponse labels;
+  classify.add_inputs()->set_text("a");
+  classify.set_activation(static_cast<v1::Activation>(12));
+  ExpectStatus(client->Classify(&bad_text, classify, &labels), grpc::INVALID_ARGUMENT,
+               "activation: unknown value 12");
+  ExpectWell(*server);
 }
 
 TEST_F(BadInputTest, ABadRequestEndsAStream) {

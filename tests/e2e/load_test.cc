@@ -169,6 +169,38 @@ TEST(Load, SigtermLosesNothing) {
   EXPECT_EQ(num_other, 0);
 }
 
+// CANCELLED would say that the clients themselves gave up, and so would not be retried elsewhere.
+TEST(Load, CallsDuringTheDrainAreUnavailable) {
+  const auto server = ServerProcess::StartReady({"--threads", "1"});
+  ASSERT_NE(server, nullptr);
+  ManyCalls calls(*server);
+  calls.Start(40, LongRequest(200), seconds(60));
+  std::atomic<bool> gone{false};
+  std::atomic<int> num_told{0};
+  std::vector<std::thread> clients;
+  for (int client = 0; client < 6; ++client) {
+    clients.emplace_back([&] {
+      const auto stub = server->NewClient();
+      while (!gone) {
+        v1::EmbedResponse response;
+        const grpc::Status status = Embed(*stub, NewRequest({"hello"}), &response);
+        const bool unavailable = status.error_code() == grpc::UNAVAILABLE;
+        EXPECT_TRUE(status.ok() || unavailable)
+            << status.error_code() << " " << status.error_message();
+        num_told += unavailable && status.error_message() == "the server is shutting down";
+      }
+    });
+  }
+  std::this_thread::sleep_for(milliseconds(300));
+  server->Signal(SIGTERM);
+  EXPECT_EQ(server->WaitForEnd(seconds(30)), 0);
+  gone = true;
+  for (std::thread& client : clients) client.join();
+  EXPECT_GT(num_told, 0);
+  auto counts = calls.Wait();
+  EXPECT_EQ(counts[grpc::OK] + counts[grpc::UNAVAILABLE], 40);
+}
+
 TEST(Load, AcceptedCallsAreAnsweredAfterSigterm) {
   const auto server = ServerProcess::StartReady({"--threads", "1"});
   ASSERT_NE(server, nullptr);

@@ -11,6 +11,7 @@
 #include "kernels/status.h"
 #include "server/overload.h"
 #include "tests/server/fake_model.h"
+#include "tests/server/fake_request.h"
 
 namespace bertrand {
 namespace {
@@ -23,6 +24,7 @@ constexpr const char* kMethodNames[] = {"Embed"};
 struct Outcome {
   absl::Status status;
   std::vector<float> values;
+  int stages_run = 0;
   int rank = 0;  // among the jobs of the test, in the order of their ends
 };
 
@@ -56,16 +58,11 @@ class EngineTest : public testing::Test {
     engine_ = *std::move(engine);
   }
 
-  std::shared_ptr<Job> NewJob(std::vector<std::string> texts) {
+  std::shared_ptr<Job> NewJob(std::vector<std::string> texts,
+                              const FakeRequest::Options& options = {}) {
     auto job = std::make_shared<Job>();
-    auto owner = std::make_shared<std::vector<std::string>>(std::move(texts));
-    job->kind = Job::Kind::kEmbed;
     job->model = engine_->models().front().get();
-    job->dimensions = FakeModel::kDimensions;
-    for (const std::string& text : *owner) {
-      job->inputs.emplace_back().source.first = text;
-    }
-    job->owner = std::move(owner);
+    job->request = std::make_unique<FakeRequest>(std::move(texts), options);
     return job;
   }
 
@@ -73,7 +70,8 @@ class EngineTest : public testing::Test {
     auto promise = std::make_shared<std::promise<Outcome>>();
     job->done = [promise, this](Job& done, const absl::Status& status) {
       done.reservation.Release();
-      promise->set_value({status, done.values, num_ended_++});
+      const auto& request = static_cast<const FakeRequest&>(*done.request);
+      promise->set_value({status, request.values(), request.stages_run(), num_ended_++});
     };
     auto admitted = admission_->Admit(1);
     if (!admitted.ok()) {
@@ -246,12 +244,152 @@ TEST_F(EngineTest, AFailedBatchFailsItsJobsOnly) {
   EXPECT_TRUE(Run(NewJob({"a"})).get().status.ok());
 }
 
-TEST_F(EngineTest, NamesTheInputWhoseOutputIsNotANumber) {
+TEST_F(EngineTest, RunsStagesOneAfterTheOther) {
+  Create(2);
+  const Outcome outcome = Run(NewJob({"a", "bb"}, {.num_stages = 5})).get();
+  ASSERT_TRUE(outcome.status.ok());
+  EXPECT_EQ(outcome.values, (std::vector<float>{5 * 97, 5 * 1, 5 * 196, 5 * 2}));
+  EXPECT_EQ(script_->num_sequences, 10);
+  engine_->WaitIdle();
+  EXPECT_EQ(admission_->usage().tokens, 0);
+}
+
+TEST_F(EngineTest, EndsRequestsThatNeedNoModel) {
   Create(1);
-  script_->nan = true;
-  const Outcome outcome = Run(NewJob({"a", "b"})).get();
-  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kInternal);
-  EXPECT_EQ(Message(outcome.status).find("inputs[1]"), 0U);
+  script_->gate.Close();
+  EXPECT_TRUE(Run(NewJob({"a"}, {.num_stages = 0})).get().status.ok());
+  EXPECT_TRUE(Run(NewJob({"a"}, {.num_stages = 0, .num_empty_stages = 2})).get().status.ok());
+  EXPECT_EQ(script_->num_batches, 0);
+  script_->gate.Open();
+}
+
+TEST_F(EngineTest, PassesOverStagesWithoutSequences) {
+  Create(1);
+  const Outcome outcome = Run(NewJob({"a"}, {.num_empty_stages = 3})).get();
+  ASSERT_TRUE(outcome.status.ok());
+  EXPECT_EQ(outcome.values, (std::vector<float>{97, 1}));
+}
+
+TEST_F(EngineTest, AnInputMayBecomeManySequences) {
+  Create(2);
+  const Outcome outcome =
+      Run(NewJob({std::string(50, 'a'), "b"}, {.sequences_per_input = 40})).get();
+  ASSERT_TRUE(outcome.status.ok());
+  ASSERT_EQ(outcome.values.size(), 160U);
+  EXPECT_EQ(outcome.values[79], 50);
+  EXPECT_EQ(outcome.values[159], 1);
+  EXPECT_EQ(script_->num_sequences, 80);
+  EXPECT_LE(script_->most_tokens, 64);
+}
+
+TEST_F(EngineTest, AStageThatFailsEndsTheJob) {
+  Create(1);
+  const Outcome outcome = Run(NewJob({"a"}, {.num_stages = 3, .failing_stage = 2})).get();
+  EXPECT_EQ(Message(outcome.status), "this stage cannot be laid out");
+  EXPECT_EQ(script_->num_batches, 1);
+}
+
+TEST_F(EngineTest, CancelsBetweenStages) {
+  Create(1);
+  script_->gate.Close();
+  const auto job = NewJob({"a"}, {.num_stages = 1000});
+  auto running = Run(job);
+  script_->gate.WaitForBlocked(1);
+  job->Cancel();
+  script_->gate.Open();
+  const Outcome outcome = running.get();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kCancelled);
+  EXPECT_LE(outcome.stages_run, 2);
+}
+
+TEST_F(EngineTest, ExpiresBetweenStages) {
+  Create(1);
+  script_->gate.Close();
+  const auto job = NewJob({"a"}, {.num_stages = 1000});
+  job->deadline = clock_.Now() + milliseconds(100);
+  auto running = Run(job);
+  script_->gate.WaitForBlocked(1);
+  clock_.Advance(milliseconds(101));
+  script_->gate.Open();
+  const Outcome outcome = running.get();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_LE(outcome.stages_run, 2);
+}
+
+// Its second stage finds the queue full of others: it is counted, and neither refused nor kept
+// waiting.
+TEST_F(EngineTest, ALaterStageIsNotRefused) {
+  Create(1, {.tokens_max = 10});
+  script_->gate.Close();
+  auto staged = Run(NewJob({"12345678"}, {.num_stages = 3}));
+  script_->gate.WaitForBlocked(1);
+  auto waiting = Run(NewJob({"12345678"}));
+  WaitForQueued(1);
+  script_->gate.Open();
+  EXPECT_TRUE(staged.get().status.ok());
+  EXPECT_TRUE(waiting.get().status.ok());
+  engine_->WaitIdle();
+  EXPECT_EQ(admission_->usage().tokens, 0);
+}
+
+TEST_F(EngineTest, ASmallRequestPassesOneOfManyStages) {
+  Create(1);
+  auto held = HoldLane();
+  auto staged = Run(NewJob(std::vector<std::string>(4, std::string(60, 'a')), {.num_stages = 50}));
+  WaitForQueued(1);
+  auto small = Run(NewJob({"small"}));
+  WaitForQueued(2);
+  script_->gate.Open();
+  const Outcome first = small.get(), last = staged.get();
+  EXPECT_TRUE(first.status.ok());
+  EXPECT_TRUE(last.status.ok());
+  EXPECT_LT(first.rank, last.rank);
+}
+
+TEST_F(EngineTest, RefusesAnswersThatWouldBeTooLarge) {
+  Create(1);
+  const auto job = NewJob({"a"}, {.answer_bytes = 101});
+  job->answer_bytes_max = 100;
+  const Outcome outcome = Run(job).get();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(RetryAfterMs(outcome.status).has_value());
+  EXPECT_NE(Message(outcome.status).find("--max-response-bytes (100)"), std::string::npos);
+  EXPECT_EQ(script_->num_batches, 0);
+}
+
+TEST_F(EngineTest, ReservesTheWorkBeforeItIsLaidOut) {
+  Create(1, {.bytes_max = 1000});
+  // What can never fit.
+  const Outcome never = Run(NewJob({"a"}, {.work_bytes = 900, .answer_bytes = 50})).get();
+  EXPECT_EQ(never.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(RetryAfterMs(never.status).has_value());
+  // What was reserved before counts.
+  const auto reserved = NewJob({"a"}, {.work_bytes = 900, .answer_bytes = 50});
+  reserved->reserved_bytes = 300;
+  EXPECT_TRUE(Run(reserved).get().status.ok());
+  // What does not fit now: refused with a hint, or in a stream waited for.
+  script_->gate.Close();
+  auto held = Run(NewJob({"held"}, {.work_bytes = 700}));
+  script_->gate.WaitForBlocked(1);
+  const Outcome refused = Run(NewJob({"a"}, {.work_bytes = 700})).get();
+  EXPECT_TRUE(RetryAfterMs(refused.status).has_value()) << Message(refused.status);
+  const auto patient_job = NewJob({"a"}, {.work_bytes = 700});
+  patient_job->wait_when_full = true;
+  auto patient = Run(patient_job);
+  EXPECT_EQ(patient.wait_for(milliseconds(20)), std::future_status::timeout);
+  script_->gate.Open();
+  EXPECT_TRUE(held.get().status.ok());
+  EXPECT_TRUE(patient.get().status.ok());
+  engine_->WaitIdle();
+  EXPECT_EQ(admission_->usage().bytes, 0);
+}
+
+TEST_F(EngineTest, WarmsUpEveryLane) {
+  Create(3);
+  ASSERT_TRUE(engine_->WarmUp().ok());
+  EXPECT_EQ(script_->num_batches, 3);
+  script_->fail = true;
+  EXPECT_EQ(Message(engine_->WarmUp()), "model fake: warm-up: the device is gone");
 }
 
 TEST_F(EngineTest, ResolvesModels) {
@@ -275,8 +413,10 @@ TEST_F(EngineTest, ManyThreadsAtOnce) {
     clients.emplace_back([&, client] {
       std::vector<std::future<Outcome>> running;
       for (int i = 0; i < 300; ++i) {
-        const auto job = NewJob(std::vector<std::string>(
-            static_cast<size_t>(i % 9 + 1), std::string(static_cast<size_t>(i % 50 + 1), 'x')));
+        const auto job =
+            NewJob(std::vector<std::string>(static_cast<size_t>(i % 9 + 1),
+                                            std::string(static_cast<size_t>(i % 50 + 1), 'x')),
+                   {.num_stages = i % 4});
         running.push_back(Run(job));
         if (i % 7 == client) job->Cancel();
       }

@@ -38,7 +38,6 @@ class FakeModel final : public Model {
 
   const ModelDescription& description() const override { return description_; }
   const Tokenizer& tokenizer() const override { return *tokenizer_; }
-  // A text with '!' in it cannot be tokenised.
   absl::Status Prepare(const TextInput& text, const PrepareOptions& options,
                        PreparedInput* input) const override;
   absl::Status PrepareIds(std::span<const uint32_t> ids, std::span<const uint32_t> type_ids,
@@ -54,7 +53,6 @@ class FakeModel final : public Model {
     std::atomic<int> num_sequences{0};
     std::atomic<int64_t> most_tokens{0};
     std::atomic<bool> fail{false};  // Forward returns Internal
-    std::atomic<bool> nan{false};   // the last vector of each batch becomes NaN
   };
   Script& script() const { return *script_; }
 

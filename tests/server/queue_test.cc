@@ -78,5 +78,22 @@ TEST_F(RequestQueueTest, RemovesWhatWaits) {
   EXPECT_EQ(ended[0].status.code(), absl::StatusCode::kCancelled);
 }
 
+// A job of many stages has no more of the device than one that is queued as a whole.
+TEST_F(RequestQueueTest, StagesKeepTheirPlaceInTheOrder) {
+  const auto staged = NewJob({10}), whole = NewJob({10, 10, 10});
+  queue_.Push(staged);
+  queue_.Push(whole);
+  std::vector<const Job*> order;
+  for (int i = 0; i < 6; ++i) {
+    const auto taken = queue_.Take(now_);
+    ASSERT_EQ(taken.batch.slices.size(), 1U);
+    order.push_back(taken.batch.slices[0].job.get());
+    const bool stage_over = !queue_.Finish(taken.batch, absl::OkStatus(), 1).empty();
+    if (stage_over && order.back() == staged.get()) queue_.Push(staged);
+  }
+  const Job *s = staged.get(), *w = whole.get();
+  EXPECT_EQ(order, (std::vector<const Job*>{s, w, w, s, w, s}));
+}
+
 }  // namespace
 }  // namespace bertrand

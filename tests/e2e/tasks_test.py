@@ -1,0 +1,202 @@
+"""Every task through a real server, against what transformers and sentence-transformers answered.
+
+The checkpoints and the expected answers are those of make_tasks.py. Environment: BERTRAND_SERVER
+and BERTRAND_CLI, the binaries. Without a server everything is skipped, exit status 77;
+REQUIRE_SERVER=1 makes that a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from python_client_test import CLI, SERVER, Server
+
+import bertrand
+
+TASKS = Path(__file__).resolve().parent / "tasks"
+NAMES = ["nli", "relevance", "entities", "answers", "masks", "replaced", "pairs"]
+TOLERANCE = 1e-4
+
+
+class TasksTest(unittest.TestCase):
+    """All models in one server."""
+
+    server: ClassVar[Server]
+    client: ClassVar[bertrand.Client]
+    expected: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        arguments = [word for name in NAMES for word in ("--model", f"{name}={TASKS / name}")]
+        cls.server = Server(*arguments)
+        cls.client = bertrand.Client(cls.server.address, timeout=30)
+        cls.expected = json.loads((TASKS / "expected.json").read_text())
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.client.close()
+        status = cls.server.stop()
+        assert status == 0, f"the server ended with {status}"
+
+    def assert_scores(self, actual: Any, expected: Any) -> None:
+        np.testing.assert_allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+    def assert_labels(self, actual: list[bertrand.LabelScore], expected: list[Any]) -> None:
+        self.assertEqual([x.label for x in actual], [x["label"] for x in expected])
+        self.assert_scores([x.score for x in actual], [x["score"] for x in expected])
+
+    def test_classify(self) -> None:
+        case = self.expected["classify"]
+        inputs = [*case["texts"], *map(tuple, case["pairs"])]
+        results = self.client.classify(inputs, model="nli")
+        self.assertEqual(len(results), len(case["results"]))
+        for actual, expected in zip(results, case["results"], strict=True):
+            self.assert_labels(actual, expected)
+        best = self.client.classify(inputs[0], model="nli", top_k=1)[0]
+        self.assert_labels(best, case["results"][0][:1])
+        logits = self.client.classify(inputs[0], model="nli", activation="none")[0]
+        scores = np.exp([x.score for x in logits])
+        self.assert_scores(scores / scores.sum(), [x["score"] for x in case["results"][0]])
+
+    def test_windows_of_a_long_text(self) -> None:
+        case = self.expected["classify_windows"]
+        options: Any = {
+            "model": "nli",
+            "long_input": "windows",
+            "window_tokens": case["window_tokens"],
+            "overlap_tokens": case["overlap_tokens"],
+        }
+        result = self.client.classify(case["text"], **options)
+        scores = {x.label_id: x.score for x in result[0]}
+        self.assert_scores([scores[i] for i in range(3)], case["scores"])
+        self.assertEqual(result.stats[0], bertrand.InputStats(case["num_tokens"], 0))
+        # Some hundred windows of many inputs, over many batches.
+        long = " ".join([case["text"]] * 20)
+        results = self.client.classify([long] * 10 + ["ada ."] + [case["text"]], **options)
+        for i in range(1, 10):
+            self.assertEqual(results[i], results[0])
+        self.assertGreater(results.stats[0].num_tokens, 2000)
+        self.assert_scores([x.score for x in results[11]], [x.score for x in result[0]])
+        short = self.client.classify("ada .", model="nli")[0]
+        self.assert_scores([x.score for x in results[10]], [x.score for x in short])
+
+    def test_zero_shot(self) -> None:
+        case = self.expected["zero_shot"]
+        for multi in (False, True):
+            results = self.client.classify_zero_shot(
+                case["texts"],
+                case["labels"],
+                model="nli",
+                hypothesis_template=case["template"],
+                multi_label=multi,
+            )
+            wanted = case["multi" if multi else "single"]
+            for actual, expected in zip(results, wanted, strict=True):
+                self.assertEqual([x.label for x in actual], expected["labels"])
+                self.assert_scores([x.score for x in actual], expected["scores"])
+                self.assertEqual(case["labels"][actual[0].label_id], actual[0].label)
+
+    def test_rerank(self) -> None:
+        case = self.expected["rerank"]
+        ranking = self.client.rerank(case["query"], case["documents"], model="relevance")
+        self.assertEqual([x.index for x in ranking], [x["index"] for x in case["ranks"]])
+        self.assert_scores([x.score for x in ranking], [x["score"] for x in case["ranks"]])
+        best = self.client.rerank(case["query"], case["documents"], model="relevance", top_n=2)
+        self.assertEqual(best.ranks, ranking.ranks[:2])
+
+    def test_replaced_tokens(self) -> None:
+        case = self.expected["replaced"]
+        results = self.client.detect_replaced_tokens(case["texts"], model="replaced")
+        for text, actual, expected in zip(case["texts"], results, case["results"], strict=True):
+            spans = [(x.span.start, x.span.end) for x in actual]
+            self.assertEqual(spans, [(x["start"], x["end"]) for x in expected])
+            self.assertEqual([x.text for x in actual], [text[s:e] for s, e in spans])
+            self.assert_scores([x.score for x in actual], [x["score"] for x in expected])
+            self.assertEqual([x.replaced for x in actual], [x["replaced"] for x in expected])
+
+    def test_sentence_pairs(self) -> None:
+        case = self.expected["pairs"]
+        pairs = [(first, second) for first, second in case["pairs"]]
+        results = self.client.predict_sentence_pair(pairs, model="pairs")
+        self.assert_scores([[x.in_order, x.not_in_order] for x in results], case["scores"])
+
+    def test_sparse(self) -> None:
+        case = self.expected["sparse"]
+        results = self.client.embed_sparse(case["texts"], model="masks")
+        for actual, expected in zip(results, case["vectors"], strict=True):
+            self.assertEqual(actual.indices.tolist(), expected["indices"])
+            self.assert_scores(actual.values, expected["values"])
+        (best,) = self.client.embed_sparse(case["texts"][0], model="masks", top_k=3)
+        largest = sorted(case["vectors"][0]["values"])[-3:]
+        self.assert_scores(sorted(best.values.tolist()), largest)
+
+    def test_models_tell_their_tasks_and_labels(self) -> None:
+        models = {model.name: model for model in self.client.models()}
+        primary = {name: models[name].tasks[0] for name in NAMES}
+        self.assertEqual(
+            primary,
+            {
+                "nli": "classify",
+                "relevance": "rerank",
+                "entities": "classify_tokens",
+                "answers": "answer_question",
+                "masks": "fill_mask",
+                "replaced": "detect_replaced_tokens",
+                "pairs": "predict_sentence_pair",
+            },
+        )
+        self.assertEqual(models["nli"].labels, ["contradiction", "neutral", "entailment"])
+        self.assertEqual(models["entities"].labels[:2], ["O", "B-PER"])
+        self.assertEqual((models["replaced"].family, models["nli"].family), ("electra", "bert"))
+
+    def test_a_model_without_the_head_says_what_it_has(self) -> None:
+        for call in (
+            lambda: self.client.classify("x", model="masks"),
+            lambda: self.client.rerank("q", ["d"], model="answers"),
+            lambda: self.client.predict_sentence_pair([("a", "b")], model="nli"),
+        ):
+            with self.assertRaisesRegex(bertrand.FailedPrecondition, "it has: .*embed"):
+                call()
+
+    def test_without_a_name_the_first_that_has_the_task(self) -> None:
+        named = self.client.rerank("the cat", ["a", "b"], model="relevance")
+        self.assertEqual(self.client.rerank("the cat", ["a", "b"]).ranks, named.ranks)
+
+    def test_the_command_line(self) -> None:
+        environment = {**os.environ, "BERTRAND_ADDRESS": self.server.address}
+
+        def run(*arguments: str) -> Any:
+            done = subprocess.run(
+                [CLI, *arguments, "--json"], env=environment, capture_output=True, timeout=60
+            )
+            self.assertEqual(done.returncode, 0, done.stderr.decode())
+            return json.loads(done.stdout)["results"]
+
+        case = self.expected["classify"]
+        (result,) = run("classify", "-m", "nli", case["texts"][0])
+        self.assertEqual(
+            [x["label"] for x in result["labels"]], [x["label"] for x in case["results"][0]]
+        )
+        ranks = run("rerank", "-m", "relevance", "the cat", *self.expected["rerank"]["documents"])
+        self.assertEqual(
+            [x["index"] for x in ranks], [x["index"] for x in self.expected["rerank"]["ranks"]]
+        )
+        (result,) = run("sparse", "-m", "masks", self.expected["sparse"]["texts"][0])
+        self.assertEqual(result["indices"], self.expected["sparse"]["vectors"][0]["indices"])
+
+
+if __name__ == "__main__":
+    if not os.access(SERVER, os.X_OK):
+        reason = f"no server at {SERVER}; build it, or set BERTRAND_SERVER"
+        if os.environ.get("REQUIRE_SERVER") == "1":
+            sys.exit(f"REQUIRE_SERVER is set, but {reason}")
+        print(f"skipped: {reason}")
+        sys.exit(77)
+    unittest.main()
