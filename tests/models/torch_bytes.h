@@ -123,13 +123,13 @@ inline std::string LegacyStart(bool little_endian = true) {
          (little_endian ? "\x88" : "\x89") + "u.";
 }
 
-// Storages of 4-byte elements.
-inline std::string LegacyBytes(const std::string& pickle, const StorageBytesByKey& storages) {
+inline std::string LegacyBytes(const std::string& pickle, const StorageBytesByKey& storages,
+                               size_t element_bytes = 4) {
   std::string bytes = LegacyStart() + pickle + "\x80\x02](";
   for (const auto& [key, elements] : storages) bytes += PickledText(key);
   bytes += "e.";
   for (const auto& [key, elements] : storages) {
-    bytes += Little(static_cast<int64_t>(elements.size() / 4)) + elements;
+    bytes += Little(static_cast<int64_t>(elements.size() / element_bytes)) + elements;
   }
   return bytes;
 }
