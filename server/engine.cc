@@ -42,8 +42,9 @@ std::string SequenceName(const TaskRequest& request, size_t index) {
   return absl::StrCat(one_each ? "inputs[" : "sequence [", index, "]");
 }
 
-// The lengths of the current stage's sequences, for the queue.
-absl::Status ReadLengths(Job* job) {
+// The lengths of the current stage's sequences, for the queue. What no batch can hold ends the job
+// here: in a batch it would fail the others, too.
+absl::Status ReadLengths(int64_t batch_tokens_max, Job* job) {
   const std::span<const SequenceWork> sequences = job->request->sequences();
   job->lengths.clear();
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -52,6 +53,13 @@ absl::Status ReadLengths(Job* job) {
       return InvalidArgument(absl::StrCat(SequenceName(*job->request, i), ": ", length,
                                           " tokens; the model takes 1 to ",
                                           job->model->input_tokens_max));
+    }
+    const int64_t memory = sequences[i].memory != nullptr ? sequences[i].memory->max_tokens() : 0;
+    if (static_cast<int64_t>(length) + memory > batch_tokens_max) {
+      return InvalidArgument(absl::StrCat(
+          "long_input: a segment of ", length, " tokens with a memory of ", memory,
+          " does not fit --max-batch-tokens (", batch_tokens_max,
+          "); ask for a smaller window_tokens or memory_tokens"));
     }
     job->lengths.push_back(static_cast<int32_t>(length));
   }
@@ -263,7 +271,7 @@ void Engine::NextStage(const std::shared_ptr<Job>& job) {
     if (!more.ok() || !*more) return End(job, more.status());
   } while (job->request->sequences().empty());
   ++job->num_stages_;
-  if (absl::Status status = ReadLengths(job.get()); !status.ok()) {
+  if (absl::Status status = ReadLengths(options_.batch.max_tokens, job.get()); !status.ok()) {
     return End(job, std::move(status));
   }
   QueueStage(job);

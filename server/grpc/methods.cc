@@ -1,22 +1,9 @@
 #include "server/grpc/methods.h"
 
-#include <absl/strings/str_cat.h>
-
 #include <array>
-
-#include "kernels/status.h"
-#include "server/grpc/request.h"
 
 namespace bertrand {
 namespace {
-
-// A method whose task no model of this version has: says which tasks the model does have.
-template <Task kTask>
-absl::Status HandleOtherTask(const ExchangePtr& exchange) {
-  BERTRAND_ASSIGN_OR_RETURN(const ServedModel* model, ResolveModel(*exchange, kTask));
-  return Unimplemented(absl::StrCat("the task \"", Name(kTask), "\" of model \"", model->name,
-                                    "\" is not served by this version"));
-}
 
 constexpr size_t kCount = static_cast<size_t>(MethodIndex::kCount);
 
@@ -28,9 +15,9 @@ constexpr std::array<Method, kCount> kMethods = {{
     {"Classify", HandleClassify},
     {"ClassifyZeroShot", HandleClassifyZeroShot},
     {"Rerank", HandleRerank},
-    {"ClassifyTokens", HandleOtherTask<Task::kClassifyTokens>},
-    {"AnswerQuestion", HandleOtherTask<Task::kAnswerQuestion>},
-    {"FillMask", HandleOtherTask<Task::kFillMask>},
+    {"ClassifyTokens", HandleClassifyTokens},
+    {"AnswerQuestion", HandleAnswerQuestion},
+    {"FillMask", HandleFillMask},
     {"DetectReplacedTokens", HandleDetectReplacedTokens},
     {"PredictSentencePair", HandlePredictSentencePair},
     {"Tokenize", HandleTokenize},

@@ -14,6 +14,9 @@ constexpr uint32_t kModelField = 1;
 constexpr uint32_t kInputsField = 2;
 // Text that is tokenised with every input may be that many messages' worth in all: seconds of work.
 constexpr int64_t kRepeatedFactorMax = 16;
+// Windows and segments of models without a limit: what such models were trained with. Less where a
+// batch could not hold a segment and a memory of that length.
+constexpr int64_t kWindowTokens = 512;
 
 absl::Status UnknownValue(const char* field, int value) {
   return InvalidArgument(absl::StrCat(field, ": unknown value ", value));
@@ -192,7 +195,11 @@ absl::StatusOr<LongInputOptions> ReadLongInput(const v1::LongInput& long_input,
     return InvalidArgument(absl::StrCat("long_input.window_tokens: ", options.window_tokens,
                                         " is above the model's limit of ", model.text_tokens_max));
   }
-  if (options.window_tokens == 0) options.window_tokens = model.text_tokens_max;
+  if (options.window_tokens == 0) {
+    options.window_tokens = model.model->description().max_tokens > 0
+                                ? model.text_tokens_max
+                                : std::min(kWindowTokens, model.text_tokens_max / 2);
+  }
   return options;
 }
 

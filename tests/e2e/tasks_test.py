@@ -111,6 +111,75 @@ class TasksTest(unittest.TestCase):
         best = self.client.rerank(case["query"], case["documents"], model="relevance", top_n=2)
         self.assertEqual(best.ranks, ranking.ranks[:2])
 
+    def assert_entities(self, actual: list[bertrand.Entity], expected: list[Any]) -> None:
+        self.assertEqual(
+            [(x.label, x.text, x.span.start, x.span.end) for x in actual],
+            [(x["label"], x["text"], x["start"], x["end"]) for x in expected],
+        )
+        self.assert_scores([x.score for x in actual], [x["score"] for x in expected])
+
+    def test_entities(self) -> None:
+        case = self.expected["entities"]
+        for aggregation in ("none", "simple", "first", "average", "max"):
+            with self.subTest(aggregation):
+                results = self.client.classify_tokens(
+                    case["texts"], model="entities", aggregation=aggregation
+                )
+                for actual, expected in zip(results, case[aggregation], strict=True):
+                    self.assert_entities(actual, expected)
+        (entities,) = self.client.classify_tokens(
+            case["long"], model="entities", aggregation="simple", stride_tokens=8
+        )
+        self.assert_entities(entities, case["stride"][0])
+        with self.assertRaisesRegex(bertrand.InvalidArgument, "stride_tokens"):
+            self.client.classify_tokens("x", model="entities", stride_tokens=8)
+
+    def test_answers(self) -> None:
+        case = self.expected["answers"]
+        questions, contexts = zip(*case["questions"], strict=True)
+        for each in case["cases"]:
+            wanted = each["options"]
+            options: Any = {
+                "model": "answers",
+                "top_k": wanted["top_k"],
+                "max_seq_tokens": wanted["max_seq_len"],
+                "doc_stride_tokens": wanted["doc_stride"],
+                "max_answer_tokens": wanted.get("max_answer_len", 0),
+                "allow_no_answer": wanted.get("handle_impossible_answer", False),
+            }
+            with self.subTest(wanted):
+                results = self.client.answer_question(questions, contexts, **options)
+                for context, actual, expected in zip(
+                    contexts, results, each["results"], strict=True
+                ):
+                    self.assertEqual(
+                        [(x.text, x.span.start, x.span.end) for x in actual],
+                        [(x["answer"], x["start"], x["end"]) for x in expected],
+                    )
+                    self.assert_scores([x.score for x in actual], [x["score"] for x in expected])
+                    for x in actual:
+                        self.assertEqual(x.text, context[x.span.start : x.span.end])
+
+    def test_masks(self) -> None:
+        case = self.expected["masks"]
+        results = [
+            *self.client.fill_mask(case["texts"], model="masks", top_k=4),
+            self.client.fill_mask(case["texts"][0], model="masks", targets=case["targets"])[0],
+        ]
+        wanted = [*case["results"], case["targeted"]]
+        texts = [*case["texts"], case["texts"][0]]
+        for text, actual, expected in zip(texts, results, wanted, strict=True):
+            self.assertEqual(len(actual), len(expected))
+            for mask, candidates in zip(actual, expected, strict=True):
+                self.assertEqual(text[mask.span.start : mask.span.end], "[MASK]")
+                self.assertEqual(
+                    [(x.token, x.token_id, x.sequence) for x in mask],
+                    [(x["token_str"], x["token"], x["sequence"]) for x in candidates],
+                )
+                self.assert_scores([x.score for x in mask], [x["score"] for x in candidates])
+        with self.assertRaisesRegex(bertrand.InvalidArgument, r"inputs\[1\]"):
+            self.client.fill_mask(["[MASK]", "nothing to fill"], model="masks")
+
     def test_replaced_tokens(self) -> None:
         case = self.expected["replaced"]
         results = self.client.detect_replaced_tokens(case["texts"], model="replaced")
@@ -188,6 +257,17 @@ class TasksTest(unittest.TestCase):
         self.assertEqual(
             [x["index"] for x in ranks], [x["index"] for x in self.expected["rerank"]["ranks"]]
         )
+        case = self.expected["entities"]
+        (result,) = run("entities", "-m", "entities", case["texts"][0])
+        texts = [x["text"] for x in result["entities"]]
+        self.assertEqual(texts, [x["text"] for x in case["simple"][0]])
+        (result,) = run("fill-mask", "-m", "masks", self.expected["masks"]["texts"][0])
+        best = self.expected["masks"]["results"][0][0][0]
+        self.assertEqual(result["masks"][0]["candidates"][0]["token"], best["token_str"])
+        question, context = self.expected["answers"]["questions"][0]
+        (result,) = run("answer", "-m", "answers", question, context)
+        answer = result["answers"][0]
+        self.assertEqual(answer["text"], context[answer["start"] : answer["end"]])
         (result,) = run("sparse", "-m", "masks", self.expected["sparse"]["texts"][0])
         self.assertEqual(result["indices"], self.expected["sparse"]["vectors"][0]["indices"])
 

@@ -384,6 +384,16 @@ TEST_F(EngineTest, ReservesTheWorkBeforeItIsLaidOut) {
   EXPECT_EQ(admission_->usage().bytes, 0);
 }
 
+TEST_F(EngineTest, RefusesMemoriesThatNoBatchCanHold) {
+  Create(1);
+  const std::string text(40, 'a');
+  EXPECT_TRUE(Run(NewJob({text}, {.memory_tokens = 24})).get().status.ok());
+  const Outcome outcome = Run(NewJob({text}, {.memory_tokens = 25})).get();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(outcome.status).find("--max-batch-tokens (64)"), std::string::npos);
+  EXPECT_EQ(script_->num_sequences, 1);
+}
+
 TEST_F(EngineTest, WarmsUpEveryLane) {
   Create(3);
   ASSERT_TRUE(engine_->WarmUp().ok());

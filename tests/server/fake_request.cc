@@ -10,7 +10,7 @@
 namespace bertrand {
 
 FakeRequest::FakeRequest(std::vector<std::string> texts, const Options& options)
-    : texts_(std::move(texts)), options_(options), ids_(texts_.size()) {}
+    : texts_(std::move(texts)), options_(options), ids_(texts_.size()), memory_(options.memory_tokens) {}
 
 absl::Status FakeRequest::Prepare(size_t index) {
   const std::string& text = texts_[index];
@@ -43,7 +43,10 @@ absl::StatusOr<bool> FakeRequest::NextStage() {
     outputs_[i].vector =
         std::span(stage_values_).subspan(i * FakeModel::kDimensions, FakeModel::kDimensions);
     const std::vector<int32_t>& ids = ids_[i / options_.sequences_per_input];
-    works_.push_back({.ids = ids, .type_ids = ids, .embed = &outputs_[i]});
+    works_.push_back({.ids = ids,
+                      .type_ids = ids,
+                      .embed = &outputs_[i],
+                      .memory = options_.memory_tokens > 0 ? &memory_ : nullptr});
   }
   return true;
 }

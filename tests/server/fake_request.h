@@ -22,6 +22,8 @@ class FakeRequest final : public TaskRequest {
     // Laid out without sequences, before the others.
     int num_empty_stages = 0;
     int64_t work_bytes = 0, answer_bytes = 0;
+    // Of every sequence; 0: none.
+    int64_t memory_tokens = 0;
     // NextStage of this number (from 1) fails.
     int failing_stage = 0;
   };
@@ -44,11 +46,22 @@ class FakeRequest final : public TaskRequest {
   int stages_run() const { return stage_; }
 
  private:
+  class Memory final : public SequenceMemory {
+   public:
+    explicit Memory(int64_t max_tokens) : max_tokens_(max_tokens) {}
+    int64_t max_tokens() const override { return max_tokens_; }
+    int64_t num_tokens() const override { return 0; }
+
+   private:
+    const int64_t max_tokens_;
+  };
+
   void Collect();
 
   const std::vector<std::string> texts_;
   const Options options_;
   std::vector<std::vector<int32_t>> ids_;  // by input
+  Memory memory_;
   std::vector<EmbedOutput> outputs_;
   std::vector<SequenceWork> works_;
   std::vector<float> stage_values_, values_;
