@@ -86,7 +86,7 @@ def windows(tokenizer, text, window, overlap):
 
 
 def embed_windows(folder):
-    """The mean of the windows' vectors weighted by their tokens, then normalised."""
+    """The mean of the windows' pooled vectors weighted by their tokens; normalised once, at last."""
     model, tokenizer = load(AutoModel, folder)
     vectors = []
     for text in (LONG.strip(), "hello world"):
@@ -94,7 +94,7 @@ def embed_windows(folder):
         for inputs in windows(tokenizer, text, 20, 6):
             with torch.no_grad():
                 states = model(**inputs).last_hidden_state[0]
-            total = total + torch.nn.functional.normalize(states.mean(0), dim=0) * len(states)
+            total = total + states.mean(0) * len(states)
             count += len(states)
         vectors.append(torch.nn.functional.normalize(total / count, dim=0).tolist())
     return [call("embed", [[LONG.strip()], ["hello world"]], vectors, normalize=True,

@@ -10,7 +10,10 @@
 namespace bertrand {
 
 FakeRequest::FakeRequest(std::vector<std::string> texts, const Options& options)
-    : texts_(std::move(texts)), options_(options), ids_(texts_.size()), memory_(options.memory_tokens) {}
+    : texts_(std::move(texts)),
+      options_(options),
+      ids_(texts_.size()),
+      memory_(options.memory_tokens) {}
 
 absl::Status FakeRequest::Prepare(size_t index) {
   const std::string& text = texts_[index];
