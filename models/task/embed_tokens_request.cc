@@ -20,14 +20,11 @@ InputRules RulesOf(const EmbedTokensOptions& options) {
   return rules;
 }
 
-// Layers as ModelRunner wants them: from 0 to the last.
+// Layers as ModelRunner wants them: from 0 to the last. A layer may be asked for twice; how many
+// there may be follows from the answer's size, which is checked before anything is computed.
 absl::StatusOr<std::vector<int32_t>> ResolveLayers(std::span<const int32_t> layers,
                                                    int64_t num_layers) {
   const auto last = static_cast<int32_t>(num_layers);
-  if (layers.size() > static_cast<size_t>(last) + 1) {
-    return InvalidArgument("layers: " + std::to_string(layers.size()) + " of them; the model has " +
-                           std::to_string(last) + " and its embeddings");
-  }
   std::vector<int32_t> resolved;
   for (size_t i = 0; i < layers.size(); ++i) {
     if (layers[i] < -1 || layers[i] > last) {
