@@ -28,13 +28,14 @@ void ApplyScoreFunction(ScoreFunction function, std::span<float> values) {
   }
 }
 
-std::vector<size_t> BestFirst(std::span<const float> values, size_t count) {
+std::vector<size_t> BestFirst(std::span<const float> values, size_t count, Ties ties) {
   std::vector<size_t> order(values.size());
   std::iota(order.begin(), order.end(), size_t{0});
   if (count == 0 || count > order.size()) count = order.size();
   std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(),
-                    [values](size_t a, size_t b) {
-                      return values[a] > values[b] || (values[a] == values[b] && a < b);
+                    [values, ties](size_t a, size_t b) {
+                      if (values[a] != values[b]) return values[a] > values[b];
+                      return ties == Ties::kLowerFirst ? a < b : b < a;
                     });
   order.resize(count);
   return order;

@@ -23,7 +23,12 @@ float Sigmoid(float logit);
 void Softmax(std::span<float> values);
 void ApplyScoreFunction(ScoreFunction function, std::span<float> values);
 
-// Indices of the `count` largest values (0: of all), best first, equal ones by index.
-std::vector<size_t> BestFirst(std::span<const float> values, size_t count);
+// Which of equal values comes first: that of the lower index, as Python's sort has it, or that of the
+// higher one, as a reversed argsort has it.
+enum class Ties : uint8_t { kLowerFirst, kHigherFirst };
+
+// Indices of the `count` largest values (0: of all), best first.
+std::vector<size_t> BestFirst(std::span<const float> values, size_t count,
+                              Ties ties = Ties::kLowerFirst);
 
 }  // namespace bertrand

@@ -176,7 +176,8 @@ absl::StatusOr<std::vector<std::vector<LabelScore>>> ZeroShotRequest::Finish() {
     const std::span<const float> logits = std::span(logits_).subspan(i * size, size);
     BERTRAND_RETURN_IF_ERROR(CheckFinite(logits, "texts[" + std::to_string(i) + "]"));
     const std::vector<float> scores = Scores(logits);
-    for (const size_t label : BestFirst(scores, 0)) {
+    // transformers sorts by a reversed argsort.
+    for (const size_t label : BestFirst(scores, 0, Ties::kHigherFirst)) {
       results[i].push_back({labels_[label], scores[label], static_cast<uint32_t>(label)});
     }
   }
