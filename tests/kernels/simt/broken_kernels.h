@@ -13,11 +13,11 @@ namespace bertrand::simt::inline SIMT_TARGET {
 inline constexpr int kBlock = 64;
 
 struct BrokenParams {
-  Global<const float> x;  // 256 floats
-  Global<float> y;        // 256 floats, unwritten
-  Global<const Half> a;   // 16 x 16
-  Global<const Half> b;   // 8 x 16
-  Global<int> counter;    // one, 0
+  Global<const float> x;      // 256 floats
+  Global<float> y;            // 256 floats, unwritten
+  Global<const Half> a;       // 16 x 16
+  Global<const Half> b;       // 8 x 16
+  Global<int> counter;        // one, 0
   Global<const float> slice;  // a workspace slice of 64 floats, as a view of 65
 };
 
@@ -125,7 +125,8 @@ struct WriteBeforeBegin : BrokenKernel {
   }
 };
 
-// The view is one float longer than the slice it stands for, as a wrong size in a launcher makes it.
+// The view is one float longer than the slice it stands for, as a wrong size in a launcher makes
+// it.
 template <bool kBroken>
 struct ReadPastSlice : BrokenKernel {
   SIMT_FN static void Run(const Params& p) {
@@ -164,8 +165,8 @@ struct RaceBetweenBlocks : BrokenKernel {
   }
 };
 
-// Two stages of one float a thread. Broken: waits for all but one group where the one it reads is the
-// last; on a GPU mostly right.
+// Two stages of one float a thread. Broken: waits for all but one group where the one it reads is
+// the last; on a GPU mostly right.
 template <bool kBroken>
 struct StaleStage : BrokenKernel {
   SIMT_FN static void Run(const Params& p) {

@@ -34,19 +34,16 @@ class BrokenKernelsTest : public EmulatedTest {
     void* next = workspace.Take(stream(), 64 * sizeof(float)).value();
     EXPECT_TRUE(stream().Fill(slice, 0, 64 * sizeof(float)).ok());
     EXPECT_TRUE(stream().Fill(next, 0, 64 * sizeof(float)).ok());
-    const BrokenParams params = {x.global(),
-                                 y.global(),
-                                 a.global(),
-                                 b.global(),
-                                 counter.global(),
-                                 Global<const float>(static_cast<const float*>(slice), 65)};
+    const BrokenParams params = {
+        x.global(), y.global(),       a.global(),
+        b.global(), counter.global(), Global<const float>(static_cast<const float*>(slice), 65)};
     BERTRAND_RETURN_IF_ERROR(Launch<Kernel>(stream(), {.grid = {blocks}}, params));
     y_.resize(static_cast<size_t>(outputs));
     return stream().CopyToHost(y_.data(), y.data(), y_.size() * sizeof(float));
   }
 
-  // The right version passes and the broken one is reported, with all of `texts`, the kernel's name,
-  // and a place in broken_kernels.h.
+  // The right version passes and the broken one is reported, with all of `texts`, the kernel's
+  // name, and a place in broken_kernels.h.
   template <template <bool> class Kernel, typename... Texts>
   void ExpectCaught(const Texts&... texts) {
     constexpr int kOutputs = Kernel<true>::kThreads;
@@ -107,7 +104,8 @@ TEST_P(BrokenKernelsTest, Divergence) {
   ExpectCaught<DifferentMasks>("divergent collective: ShuffleXor with ");
   ExpectCaught<ReturnBeforeShuffle>("divergent collective");
   ExpectCaught<DivergentBarrier>("divergent barrier: SyncThreads");
-  ExpectCaught<Deadlock>("deadlock: no thread can go on", "wait in SyncThreads", "wait in SyncWarp");
+  ExpectCaught<Deadlock>("deadlock: no thread can go on", "wait in SyncThreads",
+                         "wait in SyncWarp");
 }
 
 TEST_P(BrokenKernelsTest, FragmentsShowInTheResult) {
