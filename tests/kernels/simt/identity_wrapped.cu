@@ -11,18 +11,32 @@ struct Tile {
 };
 
 // y = a x + y, guarded.
-extern "C" __global__ void Axpy(Global<const float> x, Global<float> y, float a, int count) {
+struct AxpyParams {
+  Global<const float> x;
+  Global<float> y;
+  float a;
+  int count;
+};
+extern "C" __global__ void Axpy(const __grid_constant__ AxpyParams p) {
   const int i = BlockIndex() * NumThreads() + ThreadIndex();
-  if (i < count) Store(y + i, Fma(a, Load(x + i), Load(y + i)));
+  if (i < p.count) {
+    const float x = Load(p.x + i), y = Load(p.y + i);
+    Store(p.y + i, Fma(p.a, x, y));
+  }
 }
 
 // A block's sum of each row: vector loads, conversions, shuffles, shared memory, barriers.
-extern "C" __global__ void RowSums(Global<const Half> x, Global<float> sums, int width) {
+struct RowSumsParams {
+  Global<const Half> x;
+  Global<float> sums;
+  int width;
+};
+extern "C" __global__ void RowSums(const __grid_constant__ RowSumsParams p) {
   const auto partial = SharedArray<&Tile::sums>();
   float sum = 0;
-  for (int i = ThreadIndex(); i < width / 8; i += NumThreads()) {
+  for (int i = ThreadIndex(); i < p.width / 8; i += NumThreads()) {
     const Vector<float, 8> values =
-        ToFloat(LoadVector<8>(x + int64_t{BlockIndex()} * width + 8 * i));
+        ToFloat(LoadVector<8>(p.x + int64_t{BlockIndex()} * p.width + 8 * i));
     SIMT_UNROLL
     for (int j = 0; j < 8; ++j) sum += values[j];
   }
@@ -33,33 +47,42 @@ extern "C" __global__ void RowSums(Global<const Half> x, Global<float> sums, int
   if (ThreadIndex() == 0) {
     float total = 0;
     for (int w = 0; w < NumWarps(); ++w) total += Load(partial + w);
-    Store(sums + BlockIndex(), total);
+    Store(p.sums + BlockIndex(), total);
   }
 }
 
 // Two stages of asynchronous copies into shared memory.
-extern "C" __global__ void Stream(Global<const Half> x, Global<Half> y, int tiles) {
+struct StreamParams {
+  Global<const Half> x;
+  Global<Half> y;
+  int tiles;
+};
+extern "C" __global__ void Stream(const __grid_constant__ StreamParams p) {
   const auto keys = SharedArray<&Tile::keys>();
-  CopyAsync<16>(keys + 8 * ThreadIndex(), x + 8 * ThreadIndex());
+  CopyAsync<16>(keys + 8 * ThreadIndex(), p.x + 8 * ThreadIndex());
   CopyAsyncCommit();
-  for (int tile = 0; tile < tiles; ++tile) {
+  for (int tile = 0; tile < p.tiles; ++tile) {
     const int next = tile + 1;
-    CopyAsync<16>(keys + next % 2 * 4096 + 8 * ThreadIndex(),
-                  x + next * 4096 + 8 * ThreadIndex(), next < tiles ? 16 : 0);
+    CopyAsync<16>(keys + next % 2 * 4096 + 8 * ThreadIndex(), p.x + next * 4096 + 8 * ThreadIndex(),
+                  next < p.tiles ? 16 : 0);
     CopyAsyncCommit();
     CopyAsyncWait<1>();
     SyncThreads();
-    StoreVector<Cache::kStreaming>(y + tile * 4096 + 8 * ThreadIndex(),
+    StoreVector<Cache::kStreaming>(p.y + tile * 4096 + 8 * ThreadIndex(),
                                    LoadVector<8>(keys + tile % 2 * 4096 + 8 * (ThreadIndex() ^ 1)));
     SyncThreads();
   }
 }
 
 // One warp's 16 x 8 products over 64: ldmatrix and mma.
-extern "C" __global__ void Products(Global<const Half> a, Global<float> c) {
+struct ProductsParams {
+  Global<const Half> a;
+  Global<float> c;
+};
+extern "C" __global__ void Products(const __grid_constant__ ProductsParams p) {
   const auto tile = SharedArray<&Tile::keys>();
   for (int i = LaneIndex(); i < 512; i += 32) {
-    StoreVector(tile + 8 * i, LoadVector<8, Cache::kReadOnly>(a + 8 * i));
+    StoreVector(tile + 8 * i, LoadVector<8, Cache::kReadOnly>(p.a + 8 * i));
   }
   SyncWarp();
   MmaC sum = {};
@@ -72,20 +95,29 @@ extern "C" __global__ void Products(Global<const Half> a, Global<float> c) {
     Mma<Half>(sum, left, right);
   }
   SIMT_UNROLL
-  for (int i = 0; i < 4; ++i) Store(c + 4 * LaneIndex() + i, sum.v[i]);
+  for (int i = 0; i < 4; ++i) Store(p.c + 4 * LaneIndex() + i, sum.v[i]);
 }
 
 // Special functions and packed stores.
-extern "C" __global__ void Activate(Global<const float> x, Global<uint32_t> y) {
+struct ActivateParams {
+  Global<const float> x;
+  Global<uint32_t> y;
+};
+extern "C" __global__ void Activate(const __grid_constant__ ActivateParams p) {
   const int i = BlockIndex() * NumThreads() + ThreadIndex();
-  const Vector<float, 2> in = LoadVector<2>(x + 2 * i);
-  Store(y + i, Pack<BFloat16>(Exp2(in[0]) * Rsqrt(in[1]), Max(Tanh(in[0]), Log2(in[1]))));
+  const Vector<float, 2> in = LoadVector<2>(p.x + 2 * i);
+  Store(p.y + i, Pack<BFloat16>(Exp2(in[0]) * Rsqrt(in[1]), Max(Tanh(in[0]), Log2(in[1]))));
 }
 
 // Atomics and votes.
-extern "C" __global__ void Histogram(Global<const int> x, Global<int> bins, Global<float> most) {
+struct HistogramParams {
+  Global<const int> x;
+  Global<int> bins;
+  Global<float> most;
+};
+extern "C" __global__ void Histogram(const __grid_constant__ HistogramParams p) {
   const int i = BlockIndex() * NumThreads() + ThreadIndex();
-  const int value = Load(x + i);
-  AtomicAdd(bins + value, 1);
-  if (WarpAny(value > 100)) AtomicMax(most, static_cast<float>(value));
+  const int value = Load(p.x + i);
+  AtomicAdd(p.bins + value, 1);
+  if (WarpAny(value > 100)) AtomicMax(p.most, static_cast<float>(value));
 }
