@@ -8,9 +8,9 @@ namespace {
 template <typename From, typename To>
 absl::Status StartConvert(const TensorView& from, const TensorView& to, simt::Stream& stream) {
   const int64_t count = from.num_elements();
-  return simt::Launch<ConvertKernel<From, To>>(
-      stream, Blocks(count, kCopyThreads * kCopyValues),
-      {simt::AsGlobal<const From>(from), simt::AsGlobal<To>(to), count});
+  using Kernel = ConvertKernel<From, To>;
+  return simt::Launch<Kernel>(stream, Blocks(count, Kernel::kThreads * Kernel::kVector),
+                              {simt::AsGlobal<const From>(from), simt::AsGlobal<To>(to), count});
 }
 
 bool IsAligned(const TensorView& view) {
@@ -42,8 +42,9 @@ absl::Status CheckFinite(const TensorView& x, const TensorView& flag, simt::Stre
   if (x.num_elements() == 0) return absl::OkStatus();
   return WithType("CheckFinite", x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    return simt::Launch<FiniteKernel<T>>(
-        stream, Blocks(x.num_elements(), kCopyThreads * kCopyValues),
+    using Kernel = FiniteKernel<T>;
+    return simt::Launch<Kernel>(
+        stream, Blocks(x.num_elements(), Kernel::kThreads * Kernel::kVector),
         {simt::AsGlobal<const T>(x), simt::AsGlobal<int>(flag), x.num_elements()});
   });
 }

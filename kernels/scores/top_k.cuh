@@ -10,7 +10,10 @@
 //   2. at least `wanted` keys are not below the wanted-th maximum, and usually hardly more: they
 //   are
 //      gathered into shared memory, in whatever order they come, and sorted;
-//   3. should they not fit (all large values are one thread's), fewer are wanted; one always fits.
+//   3. should they not fit (the large values are few threads'), the wanted-th of those that did is
+//   the
+//      next threshold, which lets about a quarter of them pass; the result is the same whichever
+//      they were.
 // Two passes over the row for k <= 256. Histograms (radix select) were not taken: logits share
 // their leading bits, so a warp's shared-memory atomics fall on one bin.
 
@@ -127,11 +130,11 @@ struct TopKKernel {
     while (done < p.k) {
       Store(maxima + ThreadIndex(), Largest(p, row, last));
       Sort(maxima, kThreads);
-      int wanted = Min(p.k - done, kWantedMax);
+      const int wanted = Min(p.k - done, kWantedMax);
       int found = Gather(p, row, Load(maxima + (wanted - 1)), last);
       while (found > kCapacity) {
-        wanted /= 2;
-        found = Gather(p, row, Load(maxima + (wanted - 1)), last);
+        Sort(gathered, kCapacity);
+        found = Gather(p, row, Load(gathered + (wanted - 1)), last);
       }
       int size = 32;
       while (size < found) size *= 2;

@@ -17,8 +17,9 @@ class SoftmaxKernelTest : public RowKernelTest {
   }
 };
 
-// An exponential has a relative error of a few roundings, a sum of n of them at most sqrt(n) more,
-// of values that are far smaller than it.
+// The difference to the maximum, at most 40, is off by half a unit in its last place: 32 roundings
+// of the exponential; it and the division have a few more, a sum of n of them at most sqrt(n), of
+// values that are far smaller than it.
 TEST_F(SoftmaxKernelTest, MatchesReference) {
   for (const DType dtype : kFloatTypes) {
     for (const int64_t width : {1, 2, 3, 8, 33, 1000, 1024, 1025, 2048, 2049, 4096, 4098, 7001}) {
@@ -39,7 +40,7 @@ TEST_F(SoftmaxKernelTest, MatchesReference) {
       };
       // f16 is subnormal below 2^-14, in steps of 2^-24.
       ExpectClose(UnderEveryOrder(run, [&] { return Read(y.view); }), expected,
-                  dtype == DType::kFloat16 ? 0x1p-25 : 1e-37, RoundingOf(dtype) + 32 * 0x1p-24);
+                  dtype == DType::kFloat16 ? 0x1p-25 : 1e-37, RoundingOf(dtype) + 48 * 0x1p-24);
       if (width % 256 == 0) ExpectIdealSectors(run);
     }
   }
@@ -150,12 +151,12 @@ TEST_F(TopKKernelTest, LargeValuesOfOneThread) {
       x[i] = 2 + static_cast<float>(i % 7);
     Check(dtype, x, 1, {}, 40);
   }
-  // Two threads have something: the threshold of the 200 largest lets 4000 keys pass.
-  std::vector<float> x(512 * 2000, -1);
-  for (size_t i = 0; i < 2000; ++i) x[512 * i] = static_cast<float>(i % 50), x[512 * i + 1] = 3;
+  // Two threads have something: the first threshold lets all keys pass.
+  std::vector<float> x(512 * 700, -1);
+  for (size_t i = 0; i < 700; ++i) x[512 * i] = static_cast<float>(i % 50), x[512 * i + 1] = 3;
   std::vector<int32_t> columns(x.size());
   for (size_t i = 0; i < columns.size(); ++i) columns[i] = static_cast<int32_t>(i);
-  const DeviceTensor d_x = Upload(x, DType::kFloat32, {1, 512 * 2000}), d_columns = Upload(columns);
+  const DeviceTensor d_x = Upload(x, DType::kFloat32, {1, 512 * 700}), d_columns = Upload(columns);
   const DeviceTensor values = Empty(DType::kFloat32, {1, 200}),
                      indices = Empty(DType::kInt32, {1, 200});
   ASSERT_TRUE(gpu::TopK({d_x.view, d_columns.view, values.view, indices.view}, *stream_).ok());
