@@ -1,8 +1,8 @@
 #pragma once
 
 // What follows a matrix product, kCount neighbouring outputs of a row at a time:
-// y = activation(sum + bias) + residual in float, rounded once. Shared by the GEMMs, by the sum over
-// splits and by bias_activation.
+// y = activation(sum + bias) + residual in float, rounded once. Shared by the GEMMs, by the sum
+// over splits and by bias_activation.
 
 #include "kernels/bias_activation/activation.cuh"
 
@@ -18,8 +18,8 @@ struct Epilogue {
 };
 
 // Stores columns [column, column + kCount) of `row`, those of them below n.
-// Requires: column % kCount == 0, column < n. Rows are whole vectors of kCount where n % kCount == 0;
-// bias, residual and y then begin at multiples of a vector (the launcher checks).
+// Requires: column % kCount == 0, column < n. Rows are whole vectors of kCount where n % kCount ==
+// 0; bias, residual and y then begin at multiples of a vector (the launcher checks).
 template <int kCount, typename T>
 SIMT_FN void Finish(const Epilogue<T>& epilogue, int row, int column,
                     simt::Vector<float, kCount> values) {

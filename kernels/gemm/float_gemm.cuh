@@ -1,8 +1,8 @@
 #pragma once
 
-// The body of small_gemm.h's fallback: products in float, any shape and type. A block of 256 threads
-// computes 64 x 64 outputs, 4 x 4 a thread; tiles of 16 of k are kept transposed, [k][row], in two
-// buffers, and the next one waits in registers while this one is multiplied.
+// The body of small_gemm.h's fallback: products in float, any shape and type. A block of 256
+// threads computes 64 x 64 outputs, 4 x 4 a thread; tiles of 16 of k are kept transposed, [k][row],
+// in two buffers, and the next one waits in registers while this one is multiplied.
 
 #include "kernels/bias_activation/epilogue.cuh"
 

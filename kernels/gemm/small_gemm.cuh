@@ -1,11 +1,11 @@
 #pragma once
 
-// The bodies of small_gemm.h: tensor-core tiles fed by a ring of stages in shared memory, and the sum
-// over splits of k.
+// The bodies of small_gemm.h: tensor-core tiles fed by a ring of stages in shared memory, and the
+// sum over splits of k.
 //
-// A stage holds k-tiles of x and of the weight, rows of kK values. The 16-byte chunk c of row r lies
-// at c ^ (r & 7): the eight rows of one ldmatrix matrix are in eight different chunks modulo 128
-// bytes, and cp.async writes whole rows, so neither has bank conflicts.
+// A stage holds k-tiles of x and of the weight, rows of kK values. The 16-byte chunk c of row r
+// lies at c ^ (r & 7): the eight rows of one ldmatrix matrix are in eight different chunks modulo
+// 128 bytes, and cp.async writes whole rows, so neither has bank conflicts.
 //
 //   stage:  x tile  [kM][kK]   row r: chunk 0^r 1^r 2^r ...      warps: kWarpsM x kWarpsN over the
 //           w tile  [kN][kK]                                     outputs, each k-tile shared out
@@ -107,9 +107,7 @@ struct SmallGemmKernel {
 
   // The warp's place in the block.
   SIMT_FN static int WarpK() { return simt::WarpIndex() % kWarpsK; }
-  SIMT_FN static int WarpColumn() {
-    return simt::WarpIndex() / kWarpsK % kWarpsN * kWarpColumns;
-  }
+  SIMT_FN static int WarpColumn() { return simt::WarpIndex() / kWarpsK % kWarpsN * kWarpColumns; }
   SIMT_FN static int WarpRow() { return simt::WarpIndex() / (kWarpsK * kWarpsN) * kWarpRows; }
 
   // `step` counts 16 of k within the stage.
@@ -185,7 +183,8 @@ struct SmallGemmKernel {
         for (int i = 0; i < 4; ++i) values[i] += more[i];
       }
       if (p.partial) {
-        const int64_t at = (int64_t{part.split} * p.m + part.row + row) * pitch + part.column + column;
+        const int64_t at =
+            (int64_t{part.split} * p.m + part.row + row) * pitch + part.column + column;
         simt::StoreVector(p.partial + at, values);
       } else {
         Finish<4>(p.epilogue, part.row + row, part.column + column, values);

@@ -1,19 +1,20 @@
 #pragma once
 
-// Which tile and how many splits of k the small-M GEMM uses: a pure function of the shape and of the
-// number of multiprocessors, by a model of the time from bytes and products. Plain data; any thread.
+// Which tile and how many splits of k the small-M GEMM uses: a pure function of the shape and of
+// the number of multiprocessors, by a model of the time from bytes and products. Plain data; any
+// thread.
 //
-// The model's constants are an H100's (SXM, 1.7 GHz) from published measurements, none by us yet: an
-// A100 differs by about the same factor in all of them, so the order of the candidates holds there.
-// Where cuBLASLt competes, gemm.h times the best few instead of believing the model.
+// The model's constants are an H100's (SXM, 1.7 GHz) from published measurements, none by us yet:
+// an A100 differs by about the same factor in all of them, so the order of the candidates holds
+// there. Where cuBLASLt competes, gemm.h times the best few instead of believing the model.
 
 #include <cstdint>
 
 namespace bertrand::gpu {
 
-// A block computes m x n outputs, k deep at a time, `stages` of them in shared memory. Its warps are
-// a grid of warps_m x warps_n over the outputs, times warps_k that share out each k-tile and are
-// added up at the end: narrow tiles would leave warps without work otherwise.
+// A block computes m x n outputs, k deep at a time, `stages` of them in shared memory. Its warps
+// are a grid of warps_m x warps_n over the outputs, times warps_k that share out each k-tile and
+// are added up at the end: narrow tiles would leave warps without work otherwise.
 struct GemmTile {
   int m, n, k, stages;
   int warps_m, warps_n, warps_k;
@@ -47,10 +48,10 @@ inline constexpr int kNumGemmTiles = sizeof(kGemmTiles) / sizeof(kGemmTiles[0]);
 inline constexpr int kMaxGemmSplits = 8;
 
 struct SmallGemmPlan {
-  int tile = 0;        // of kGemmTiles
-  int splits = 1;      // of k; more than one need a workspace and a second kernel
+  int tile = 0;         // of kGemmTiles
+  int splits = 1;       // of k; more than one need a workspace and a second kernel
   int k_per_split = 0;  // a multiple of the tile's k
-  double time_us = 0;  // the model's
+  double time_us = 0;   // the model's
 };
 
 constexpr int64_t CeilDivide(int64_t value, int64_t divisor) {
@@ -64,8 +65,8 @@ constexpr int64_t SmallGemmWorkspaceBytes(int m, int n, int splits) {
 
 // A launch in a CUDA graph, its first bytes from memory and the epilogue.
 inline constexpr double kGemmLaunchUs = 1.0, kGemmLatencyUs = 0.8;
-inline constexpr double kGemmMemoryBytesPerUs = 3.0e6;   // HBM3, 90 % of it
-inline constexpr double kGemmCacheBytesPerUs = 6.0e6;    // second-level cache, all SMs together
+inline constexpr double kGemmMemoryBytesPerUs = 3.0e6;    // HBM3, 90 % of it
+inline constexpr double kGemmCacheBytesPerUs = 6.0e6;     // second-level cache, all SMs together
 inline constexpr double kGemmSmCacheBytesPerUs = 0.09e6;  // one SM: 64 bytes a clock, 80 % of it
 inline constexpr double kGemmSmSharedBytesPerUs = 0.2e6;  // one SM: 128 bytes a clock, 90 % of it
 inline constexpr double kGemmSmFlopPerUs = 4.4e6;         // mma.sync: 60 % of the wgmma rate
@@ -78,8 +79,7 @@ inline constexpr double kGemmSmFlopPerUs = 4.4e6;         // mma.sync: 60 % of t
 constexpr double SmallGemmTimeUs(int m, int n, int k, const GemmTile& tile, int splits,
                                  int num_sms) {
   const double k_block = static_cast<double>(CeilDivide(CeilDivide(k, splits), tile.k) * tile.k);
-  const double blocks =
-      static_cast<double>(CeilDivide(m, tile.m) * CeilDivide(n, tile.n) * splits);
+  const double blocks = static_cast<double>(CeilDivide(m, tile.m) * CeilDivide(n, tile.n) * splits);
   const double per_sm = static_cast<double>(CeilDivide(static_cast<int64_t>(blocks), num_sms));
   const double block_bytes = (tile.m + tile.n) * k_block * 2;
   const int fit = 227 * 1024 / tile.shared_bytes();
