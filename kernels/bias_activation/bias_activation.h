@@ -4,8 +4,8 @@
 // all: cuBLASLt's GELU is the tanh one).
 // Shapes: x, residual (optional), y [m, n]; bias [n] (optional). Row-major.
 // Types: all equal: f16 | bf16 | f32.
-// Requires: m * n < 2^31 * 256 * 8; any n (rows of 16-byte multiples are fast), and then operands
-//   aligned to 16 bytes.
+// Requires: any m and n; where rows are multiples of 16 bytes (only those are fast) operands are
+//   aligned to 16.
 // Aliasing: y may equal x, residual or both. m == 0 does nothing.
 // Numerics: in float before one rounding, PyTorch's formulas (activation.cuh).
 // Cost: reads x and residual, writes y; memory-bound.
@@ -25,6 +25,6 @@ struct BiasActivationParams {
   TensorView y;
 };
 
-absl::Status BiasActivation(simt::Stream& stream, const BiasActivationParams& params);
+absl::Status BiasActivation(const BiasActivationParams& params, simt::Stream& stream);
 
 }  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -21,7 +21,7 @@ Epilogue<T> MakeEpilogue(const GemmParams& params) {
 }
 
 template <typename T, int kTileIndex>
-absl::Status LaunchTile(simt::Stream& stream, const GemmParams& params, const SmallGemmPlan& plan,
+absl::Status LaunchTile(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
                         simt::Global<float> partial) {
   using Kernel = SmallGemmKernel<T, kTileIndex>;
   const int m_tiles = simt::DivideUp(params.m(), Kernel::kM);
@@ -37,16 +37,16 @@ absl::Status LaunchTile(simt::Stream& stream, const GemmParams& params, const Sm
 // 56, 72, 118, 95, 154, 96, 122, 166, 122, 166; sum_splits 32; float_gemm 80. No spills there nor
 // on sm_80 and sm_86. With 96 KiB, shared memory admits two blocks to an SM, as do 255 registers.
 template <typename T, int... kIndices>
-absl::Status LaunchTiles(simt::Stream& stream, const GemmParams& params, const SmallGemmPlan& plan,
+absl::Status LaunchTiles(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
                          simt::Global<float> partial, std::integer_sequence<int, kIndices...>) {
   using Launcher =
-      absl::Status (*)(simt::Stream&, const GemmParams&, const SmallGemmPlan&, simt::Global<float>);
+      absl::Status (*)(const GemmParams&, simt::Stream&, const SmallGemmPlan&, simt::Global<float>);
   static constexpr Launcher kLaunchers[] = {&LaunchTile<T, kIndices>...};
-  return kLaunchers[plan.tile](stream, params, plan, partial);
+  return kLaunchers[plan.tile](params, stream, plan, partial);
 }
 
 template <typename T>
-absl::Status SmallGemmAs(simt::Stream& stream, const GemmParams& params, const SmallGemmPlan& plan,
+absl::Status SmallGemmAs(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
                          void* workspace) {
   using Sum = SumSplitsKernel<T>;
   simt::Global<float> partial;
@@ -54,7 +54,7 @@ absl::Status SmallGemmAs(simt::Stream& stream, const GemmParams& params, const S
     partial = {static_cast<float*>(workspace),
                SmallGemmWorkspaceBytes(params.m(), params.n(), plan.splits) / 4};
   }
-  BERTRAND_RETURN_IF_ERROR(LaunchTiles<T>(stream, params, plan, partial,
+  BERTRAND_RETURN_IF_ERROR(LaunchTiles<T>(params, stream, plan, partial,
                                           std::make_integer_sequence<int, kNumGemmTiles>()));
   if (plan.splits == 1) return absl::OkStatus();
   const int vectors = params.m() * simt::DivideUp(params.n(), 4);
@@ -63,7 +63,7 @@ absl::Status SmallGemmAs(simt::Stream& stream, const GemmParams& params, const S
 }
 
 template <typename T>
-absl::Status FloatGemmAs(simt::Stream& stream, const GemmParams& params) {
+absl::Status FloatGemmAs(const GemmParams& params, simt::Stream& stream) {
   using Kernel = FloatGemmKernel<T>;
   const int m_tiles = simt::DivideUp(params.m(), Kernel::kTile);
   const int n_tiles = simt::DivideUp(params.n(), Kernel::kTile);
@@ -130,8 +130,8 @@ bool SmallGemmSupports(const GemmParams& params) {
          Aligned(params.weight, 16);
 }
 
-absl::Status SmallGemm(simt::Stream& stream, const GemmParams& params, const SmallGemmPlan& plan,
-                       void* workspace) {
+absl::Status SmallGemm(const GemmParams& params, const SmallGemmPlan& plan, void* workspace,
+                       simt::Stream& stream) {
   BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
   if (!SmallGemmSupports(params)) {
     return InvalidArgument("SmallGemm: x is " + params.x.ToString() +
@@ -140,21 +140,21 @@ absl::Status SmallGemm(simt::Stream& stream, const GemmParams& params, const Sma
   BERTRAND_RETURN_IF_ERROR(CheckPlan(params, plan, workspace));
   if (params.m() == 0) return absl::OkStatus();
   if (params.x.dtype() == DType::kFloat16) {
-    return SmallGemmAs<simt::Half>(stream, params, plan, workspace);
+    return SmallGemmAs<simt::Half>(params, stream, plan, workspace);
   }
-  return SmallGemmAs<simt::BFloat16>(stream, params, plan, workspace);
+  return SmallGemmAs<simt::BFloat16>(params, stream, plan, workspace);
 }
 
-absl::Status FloatGemm(simt::Stream& stream, const GemmParams& params) {
+absl::Status FloatGemm(const GemmParams& params, simt::Stream& stream) {
   BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
   if (params.m() == 0) return absl::OkStatus();
   switch (params.x.dtype()) {
     case DType::kFloat16:
-      return FloatGemmAs<simt::Half>(stream, params);
+      return FloatGemmAs<simt::Half>(params, stream);
     case DType::kBFloat16:
-      return FloatGemmAs<simt::BFloat16>(stream, params);
+      return FloatGemmAs<simt::BFloat16>(params, stream);
     default:
-      return FloatGemmAs<float>(stream, params);
+      return FloatGemmAs<float>(params, stream);
   }
 }
 

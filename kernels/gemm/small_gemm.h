@@ -47,9 +47,9 @@ bool SmallGemmSupports(const GemmParams& params);
 
 // workspace: SmallGemmWorkspaceBytes(m, n, plan.splits) bytes, 16-byte aligned; nullptr for one
 // split.
-absl::Status SmallGemm(simt::Stream& stream, const GemmParams& params, const SmallGemmPlan& plan,
-                       void* workspace);
+absl::Status SmallGemm(const GemmParams& params, const SmallGemmPlan& plan, void* workspace,
+                       simt::Stream& stream);
 
-absl::Status FloatGemm(simt::Stream& stream, const GemmParams& params);
+absl::Status FloatGemm(const GemmParams& params, simt::Stream& stream);
 
 }  // namespace bertrand::gpu::inline SIMT_TARGET
