@@ -1,12 +1,24 @@
 #pragma once
 
-// What suites over emulated kernels share: a device, tensors in its memory rounded to their type,
-// the four thread orders, and the bar that errors are held against.
+// What tests of GPU kernels share: an emulated device under every thread order, tensors on it, and
+// the bar for errors. A kernel's test is tests/kernels/x_kernel_test.cc:
+//
+//   class ScaleTest : public EmulatedTest {};
+//   EMULATED_SUITE(ScaleTest);
+//   TEST_P(ScaleTest, EqualsReference) {
+//     DeviceTensor<simt::Half> x(stream(), {3, 8}, Random(24)), y(stream(), {3, 8});
+//     ASSERT_OK(gpu::Scale({x.view(), y.view()}, stream()));
+//     ExpectAtMostTwice(y.Download(), Naive(x.values()), Exact(x.values()));
+//   }
+//
+// Tensors are allocations of their own, unreachable memory around them, and start uninitialised:
+// Download fails for elements that the kernel did not write.
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <random>
 #include <string>
@@ -16,152 +28,186 @@
 #include "kernels/status.h"
 #include "kernels/tensor.h"
 
-namespace bertrand::gpu {
+#define ASSERT_OK(expression)                                              \
+  do {                                                                     \
+    const absl::Status status_of_call = (expression);                      \
+    ASSERT_TRUE(status_of_call.ok()) << bertrand::Message(status_of_call); \
+  } while (false)
 
-inline constexpr simt::emulator::ThreadOrder kThreadOrders[] = {
-    simt::emulator::ThreadOrder::kRoundRobin, simt::emulator::ThreadOrder::kGreedy,
-    simt::emulator::ThreadOrder::kReversed, simt::emulator::ThreadOrder::kRandom};
+namespace bertrand {
 
-inline float RoundTo(DType dtype, float value) {
-  switch (dtype) {
-    case DType::kFloat16:
-      return simt::ToFloat(simt::FromFloat<simt::Half>(value));
-    case DType::kBFloat16:
-      return simt::ToFloat(simt::FromFloat<simt::BFloat16>(value));
-    default:
-      return value;
+template <typename T>
+inline constexpr DType kDTypeOf = DType::kFloat32;
+template <>
+inline constexpr DType kDTypeOf<int> = DType::kInt32;
+template <>
+inline constexpr DType kDTypeOf<simt::Half> = DType::kFloat16;
+template <>
+inline constexpr DType kDTypeOf<simt::BFloat16> = DType::kBFloat16;
+template <>
+inline constexpr DType kDTypeOf<simt::Float8> = DType::kFloat8;
+
+// Half the distance from 1 to the next value: the relative error of one rounding.
+template <typename T>
+inline constexpr double kRoundingOf = 0x1p-24;
+template <>
+inline constexpr double kRoundingOf<simt::Half> = 0x1p-11;
+template <>
+inline constexpr double kRoundingOf<simt::BFloat16> = 0x1p-8;
+template <>
+inline constexpr double kRoundingOf<simt::Float8> = 0x1p-4;
+
+// To T and back.
+template <typename T>
+float Rounded(double value) {
+  if constexpr (std::is_same_v<T, int>) {
+    return static_cast<float>(value);
+  } else {
+    return simt::ToFloat(simt::FromFloat<T>(static_cast<float>(value)));
   }
 }
 
-// The distance of 1 to the next value, halved: the relative error of one rounding.
-inline double UnitRounding(DType dtype) {
-  return dtype == DType::kFloat16 ? 0x1p-11 : dtype == DType::kBFloat16 ? 0x1p-8 : 0x1p-24;
-}
-
-// A matrix [rows, columns] (or a row, rows == 0) in device memory, with its values as float32.
-// Its memory ends with its last value: the emulator refuses accesses beyond it.
+template <typename T>
 class DeviceTensor {
  public:
-  DeviceTensor(const simt::Device& device, simt::Stream& stream, DType dtype, int64_t rows,
-               int64_t columns)
-      : stream_(stream), dtype_(dtype), rows_(rows), columns_(columns) {
-    floats_.resize(static_cast<size_t>((rows == 0 ? 1 : rows) * columns));
-    auto memory = device.Allocate(floats_.size() * SizeOf(dtype));
-    BERTRAND_CHECK(memory.ok(), memory.status().ToString());
-    memory_ = *std::move(memory);
+  // An output: nothing is written yet.
+  DeviceTensor(simt::Stream& stream, std::vector<int64_t> shape)
+      : stream_(stream), shape_(std::move(shape)) {
+    size_t count = 1;
+    for (const int64_t dim : shape_) count *= static_cast<size_t>(dim);
+    count_ = count;
+    auto memory = stream.device().Allocate(count * sizeof(T));
+    BERTRAND_CHECK(memory.ok(), Message(memory.status()));
+    memory_ = std::move(*memory);
+  }
+  // An input: the values, rounded to T.
+  template <typename Value>
+  DeviceTensor(simt::Stream& stream, std::vector<int64_t> shape, const std::vector<Value>& values)
+      : DeviceTensor(stream, std::move(shape)) {
+    BERTRAND_CHECK(values.size() == count_, "as many values as the shape has");
+    std::vector<T> typed(count_);
+    for (size_t i = 0; i < count_; ++i) {
+      if constexpr (std::is_same_v<T, int>) {
+        typed[i] = static_cast<int>(values[i]);
+        values_.push_back(static_cast<float>(typed[i]));
+      } else {
+        typed[i] = simt::FromFloat<T>(static_cast<float>(values[i]));
+        values_.push_back(simt::ToFloat(typed[i]));
+      }
+    }
+    const absl::Status status =
+        stream.CopyToDevice(memory_.data(), typed.data(), count_ * sizeof(T));
+    BERTRAND_CHECK(status.ok(), Message(status));
   }
 
   TensorView view() const {
-    if (rows_ == 0) return {memory_.data(), dtype_, {columns_}};
-    return {memory_.data(), dtype_, {rows_, columns_}};
+    switch (shape_.size()) {
+      case 1:
+        return {memory_.data(), kDTypeOf<T>, {shape_[0]}};
+      case 2:
+        return {memory_.data(), kDTypeOf<T>, {shape_[0], shape_[1]}};
+      case 3:
+        return {memory_.data(), kDTypeOf<T>, {shape_[0], shape_[1], shape_[2]}};
+      default:
+        return {memory_.data(), kDTypeOf<T>, {shape_[0], shape_[1], shape_[2], shape_[3]}};
+    }
   }
-  // Values rounded to the type.
-  const std::vector<float>& floats() const { return floats_; }
-  const float& operator[](size_t index) const { return floats_[index]; }
+  simt::Global<T> global() const { return simt::AsGlobal<T>(view()); }
+  T* data() const { return static_cast<T*>(memory_.data()); }
+  size_t size() const { return count_; }
+  // An input's values as the kernel sees them.
+  const std::vector<float>& values() const { return values_; }
 
-  DeviceTensor& Randomize(std::mt19937& random, float scale = 1) {
-    std::uniform_real_distribution<float> uniform(-scale, scale);
-    for (float& value : floats_) value = uniform(random);
-    return Upload();
-  }
-  DeviceTensor& Set(const std::vector<float>& floats) {
-    floats_ = floats;
-    return Upload();
-  }
-
-  // The device's values. Fails the test when some were never written.
-  std::vector<float> Download() {
-    std::vector<char> bytes(floats_.size() * SizeOf(dtype_));
-    const absl::Status status = stream_.CopyToHost(bytes.data(), memory_.data(), bytes.size());
-    EXPECT_TRUE(status.ok()) << status;
-    std::vector<float> floats(floats_.size());
-    for (size_t i = 0; i < floats.size(); ++i) floats[i] = Decode(bytes.data(), i);
+  // What is on the device now; fails the test, and is empty, when something was never written.
+  std::vector<float> Download() const {
+    std::vector<T> typed(count_);
+    const absl::Status status =
+        stream_.CopyToHost(typed.data(), memory_.data(), count_ * sizeof(T));
+    EXPECT_TRUE(status.ok()) << Message(status);
+    if (!status.ok()) return {};
+    std::vector<float> floats;
+    for (const T& value : typed) {
+      if constexpr (std::is_same_v<T, int>) {
+        floats.push_back(static_cast<float>(value));
+      } else {
+        floats.push_back(simt::ToFloat(value));
+      }
+    }
     return floats;
   }
 
  private:
-  DeviceTensor& Upload() {
-    std::vector<char> bytes(floats_.size() * SizeOf(dtype_));
-    for (size_t i = 0; i < floats_.size(); ++i) {
-      floats_[i] = RoundTo(dtype_, floats_[i]);
-      Encode(bytes.data(), i, floats_[i]);
-    }
-    const absl::Status status = stream_.CopyToDevice(memory_.data(), bytes.data(), bytes.size());
-    EXPECT_TRUE(status.ok()) << status;
-    return *this;
-  }
-  void Encode(char* bytes, size_t index, float value) const {
-    if (dtype_ == DType::kFloat32) {
-      std::memcpy(bytes + 4 * index, &value, 4);
-    } else if (dtype_ == DType::kFloat16) {
-      const auto half = simt::FromFloat<simt::Half>(value);
-      std::memcpy(bytes + 2 * index, &half, 2);
-    } else {
-      const auto half = simt::FromFloat<simt::BFloat16>(value);
-      std::memcpy(bytes + 2 * index, &half, 2);
-    }
-  }
-  float Decode(const char* bytes, size_t index) const {
-    if (dtype_ == DType::kFloat32) {
-      float value;
-      std::memcpy(&value, bytes + 4 * index, 4);
-      return value;
-    }
-    uint16_t bits;
-    std::memcpy(&bits, bytes + 2 * index, 2);
-    return dtype_ == DType::kFloat16 ? simt::ToFloat(simt::Half{bits})
-                                     : simt::ToFloat(simt::BFloat16{bits});
-  }
-
   simt::Stream& stream_;
-  DType dtype_;
-  int64_t rows_, columns_;
-  std::vector<float> floats_;
+  std::vector<int64_t> shape_;
+  size_t count_ = 0;
   simt::Memory memory_;
+  std::vector<float> values_;
 };
 
-class EmulatedTest : public testing::Test {
+inline double MaxError(const std::vector<float>& actual, const std::vector<double>& exact) {
+  double error = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const double difference = std::abs(double{actual[i]} - exact[i]);
+    error = std::isnan(difference) ? HUGE_VAL : std::max(error, difference);
+  }
+  return error;
+}
+
+// The bar for low precision: the largest error is at most twice that of a naive implementation in
+// the same precision, both against float64; `slack` allows for float's own roundings.
+inline void ExpectAtMostTwice(const std::vector<float>& actual, const std::vector<float>& naive,
+                              const std::vector<double>& exact, double slack = 1e-6) {
+  ASSERT_EQ(actual.size(), exact.size());
+  ASSERT_EQ(naive.size(), exact.size());
+  EXPECT_LE(MaxError(actual, exact), 2 * MaxError(naive, exact) + slack);
+}
+
+struct EmulatedCase {
+  simt::emulator::ThreadOrder order;
+  uint64_t seed;
+  std::string name;
+};
+
+inline std::vector<EmulatedCase> EmulatedCases() {
+  using simt::emulator::ThreadOrder;
+  return {{ThreadOrder::kRoundRobin, 1, "round_robin"},
+          {ThreadOrder::kGreedy, 1, "greedy"},
+          {ThreadOrder::kReversed, 1, "reversed"},
+          {ThreadOrder::kRandom, 1, "random_1"},
+          {ThreadOrder::kRandom, 2, "random_2"}};
+}
+
+class EmulatedTest : public testing::TestWithParam<EmulatedCase> {
  protected:
-  EmulatedTest() : device_(simt::Device::Emulated(simt::ProfileH100())) {
-    auto stream = device_->CreateStream();
-    BERTRAND_CHECK(stream.ok(), stream.status().ToString());
-    stream_ = *std::move(stream);
+  // Another device's limits: set_device(simt::ProfileL4()).
+  void set_device(const simt::DeviceInfo& profile) {
+    stream_.reset();
+    device_ = simt::Device::Emulated(profile);
+    device_->set_emulation({.order = GetParam().order, .seed = GetParam().seed});
+    stream_ = std::move(device_->CreateStream()).value();
+  }
+  void SetUp() override { set_device(simt::ProfileH100()); }
+
+  simt::Device& device() { return *device_; }
+  simt::Stream& stream() { return *stream_; }
+
+  std::vector<float> Random(size_t count, float low = -1, float high = 1) {
+    std::uniform_real_distribution<float> uniform(low, high);
+    std::vector<float> values(count);
+    for (float& value : values) value = uniform(random_);
+    return values;
   }
 
-  void Use(simt::emulator::ThreadOrder order, bool count_requests = false) {
-    device_->set_emulation({.order = order, .seed = 7, .count_requests = count_requests});
-  }
-  DeviceTensor Tensor(DType dtype, int64_t rows, int64_t columns) {
-    return DeviceTensor(*device_, *stream_, dtype, rows, columns);
-  }
+  std::mt19937 random_{20240607};
 
+ private:
   std::unique_ptr<simt::Device> device_;
   std::unique_ptr<simt::Stream> stream_;
-  std::mt19937 random_{20240607};
 };
 
-// The largest |actual - exact|. Infinite if something is not finite.
-inline double LargestError(const std::vector<float>& actual, const std::vector<double>& exact) {
-  double largest = 0;
-  for (size_t i = 0; i < actual.size(); ++i) {
-    const double error = std::abs(actual[i] - exact[i]);
-    if (!(error <= largest)) largest = std::isfinite(error) ? error : INFINITY;
-  }
-  return largest;
-}
+#define EMULATED_SUITE(Suite)                            \
+  INSTANTIATE_TEST_SUITE_P(                              \
+      Orders, Suite, testing::ValuesIn(EmulatedCases()), \
+      [](const testing::TestParamInfo<EmulatedCase>& info) { return info.param.name; })
 
-// The bar: at most twice the error of a naive evaluation in the type, both against float64. A naive
-// result may be right by luck: one rounding of the largest value is always allowed, in float32
-// four, since there an activation's few operations are not finer than the result.
-inline void ExpectWithinTwiceNaive(DType dtype, const std::vector<float>& actual,
-                                   const std::vector<float>& naive,
-                                   const std::vector<double>& exact) {
-  double magnitude = 0;
-  for (const double value : exact) magnitude = std::max(magnitude, std::abs(value));
-  const double roundings = dtype == DType::kFloat32 ? 4 : 1.01;
-  const double bar =
-      std::max(2 * LargestError(naive, exact), roundings * magnitude * UnitRounding(dtype));
-  EXPECT_LE(LargestError(actual, exact), bar);
-}
-
-}  // namespace bertrand::gpu
+}  // namespace bertrand
