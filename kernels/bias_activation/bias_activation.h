@@ -1,0 +1,30 @@
+#pragma once
+
+// y = activation(x + bias) + residual, for what a library's GEMM epilogue cannot do (erf GELU above
+// all: cuBLASLt's GELU is the tanh one).
+// Shapes: x, residual (optional), y [m, n]; bias [n] (optional). Row-major.
+// Types: all equal: f16 | bf16 | f32.
+// Requires: any m and n; where rows are multiples of 16 bytes (only those are fast) operands are
+//   aligned to 16.
+// Aliasing: y may equal x, residual or both. m == 0 does nothing.
+// Numerics: in float before one rounding, PyTorch's formulas (activation.cuh).
+// Cost: reads x and residual, writes y; memory-bound.
+// Errors: InvalidArgument before any launch. Asynchronous on `stream`; any thread, a stream one.
+
+#include <absl/status/status.h>
+
+#include "kernels/backend.h"
+#include "kernels/simt/runtime.h"
+
+namespace bertrand::gpu::inline SIMT_TARGET {
+
+struct BiasActivationParams {
+  TensorView x, bias;
+  Activation activation = Activation::kNone;
+  TensorView residual;
+  TensorView y;
+};
+
+absl::Status BiasActivation(const BiasActivationParams& params, simt::Stream& stream);
+
+}  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -1,0 +1,55 @@
+#pragma once
+
+// What follows a matrix product, kCount neighbouring outputs of a row at a time:
+// y = activation(sum + bias) + residual in float, rounded once. Shared by the GEMMs, by the sum
+// over splits and by bias_activation.
+
+#include "kernels/bias_activation/activation.cuh"
+
+namespace bertrand::gpu::inline SIMT_TARGET {
+
+template <typename T>
+struct Epilogue {
+  simt::Global<const T> bias;      // [n], optional
+  simt::Global<const T> residual;  // [m, n], optional; may be y's memory
+  simt::Global<T> y;               // [m, n]
+  int n;
+  Activation activation;
+};
+
+// Stores columns [column, column + kCount) of `row`, those of them below n.
+// Requires: column % kCount == 0, column < n. Rows are whole vectors of kCount where n % kCount ==
+// 0; bias, residual and y then begin at multiples of a vector (the launcher checks).
+template <int kCount, typename T>
+SIMT_FN void Finish(const Epilogue<T>& epilogue, int row, int column,
+                    simt::Vector<float, kCount> values) {
+  const int64_t at = int64_t{row} * epilogue.n + column;
+  if (epilogue.n % kCount == 0) {
+    if (epilogue.bias) {
+      const auto bias =
+          ToFloat(simt::LoadVector<kCount, simt::Cache::kReadOnly>(epilogue.bias + column));
+      SIMT_UNROLL
+      for (int i = 0; i < kCount; ++i) values[i] += bias[i];
+    }
+    SIMT_UNROLL
+    for (int i = 0; i < kCount; ++i) values[i] = Activate(epilogue.activation, values[i]);
+    if (epilogue.residual) {
+      const auto residual = ToFloat(simt::LoadVector<kCount>(epilogue.residual + at));
+      SIMT_UNROLL
+      for (int i = 0; i < kCount; ++i) values[i] += residual[i];
+    }
+    simt::StoreVector(epilogue.y + at, simt::FromFloat<T>(values));
+    return;
+  }
+  SIMT_UNROLL
+  for (int i = 0; i < kCount; ++i) {
+    if (column + i >= epilogue.n) break;
+    float value = values[i];
+    if (epilogue.bias) value += simt::ToFloat(simt::Load(epilogue.bias + (column + i)));
+    value = Activate(epilogue.activation, value);
+    if (epilogue.residual) value += simt::ToFloat(simt::Load(epilogue.residual + (at + i)));
+    simt::Store(epilogue.y + (at + i), simt::FromFloat<T>(value));
+  }
+}
+
+}  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -1,0 +1,161 @@
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "kernels/gemm/float_gemm.cuh"
+#include "kernels/gemm/small_gemm.cuh"
+#include "kernels/gemm/small_gemm.h"
+#include "kernels/status.h"
+
+namespace bertrand::gpu::inline SIMT_TARGET {
+namespace {
+
+bool Aligned(const TensorView& view, uintptr_t bytes) {
+  return reinterpret_cast<uintptr_t>(view.data()) % bytes == 0;
+}
+
+template <typename T>
+Epilogue<T> MakeEpilogue(const GemmParams& params) {
+  return {simt::AsGlobal<const T>(params.bias), simt::AsGlobal<const T>(params.residual),
+          simt::AsGlobal<T>(params.y), params.n(), params.activation};
+}
+
+template <typename T, int kTileIndex>
+absl::Status LaunchTile(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
+                        simt::Global<float> partial) {
+  using Kernel = SmallGemmKernel<T, kTileIndex>;
+  const int m_tiles = simt::DivideUp(params.m(), Kernel::kM);
+  const int n_tiles = simt::DivideUp(params.n(), Kernel::kN);
+  return simt::Launch<Kernel>(
+      stream, {.grid = {m_tiles * n_tiles * plan.splits}},
+      {simt::AsGlobal<const T>(params.x), simt::AsGlobal<const T>(params.weight),
+       MakeEpilogue<T>(params), partial, params.m(), params.n(), params.k(), m_tiles, n_tiles,
+       plan.k_per_split});
+}
+
+// The instantiations: kGemmTiles for each of two types. Registers on sm_90a, in kGemmTiles' order:
+// 56, 72, 118, 95, 154, 96, 122, 166, 122, 166; sum_splits 32; float_gemm 80. No spills there nor
+// on sm_80 and sm_86. With 96 KiB, shared memory admits two blocks to an SM, as do 255 registers.
+template <typename T, int... kIndices>
+absl::Status LaunchTiles(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
+                         simt::Global<float> partial, std::integer_sequence<int, kIndices...>) {
+  using Launcher =
+      absl::Status (*)(const GemmParams&, simt::Stream&, const SmallGemmPlan&, simt::Global<float>);
+  static constexpr Launcher kLaunchers[] = {&LaunchTile<T, kIndices>...};
+  return kLaunchers[plan.tile](params, stream, plan, partial);
+}
+
+template <typename T>
+absl::Status SmallGemmAs(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
+                         void* workspace) {
+  using Sum = SumSplitsKernel<T>;
+  simt::Global<float> partial;
+  if (plan.splits > 1) {
+    partial = {static_cast<float*>(workspace),
+               SmallGemmWorkspaceBytes(params.m(), params.n(), plan.splits) / 4};
+  }
+  BERTRAND_RETURN_IF_ERROR(LaunchTiles<T>(params, stream, plan, partial,
+                                          std::make_integer_sequence<int, kNumGemmTiles>()));
+  if (plan.splits == 1) return absl::OkStatus();
+  const int vectors = params.m() * simt::DivideUp(params.n(), 4);
+  return simt::Launch<Sum>(stream, {.grid = {simt::DivideUp(vectors, Sum::kThreads)}},
+                           {partial, MakeEpilogue<T>(params), params.m(), plan.splits});
+}
+
+template <typename T>
+absl::Status FloatGemmAs(const GemmParams& params, simt::Stream& stream) {
+  using Kernel = FloatGemmKernel<T>;
+  const int m_tiles = simt::DivideUp(params.m(), Kernel::kTile);
+  const int n_tiles = simt::DivideUp(params.n(), Kernel::kTile);
+  return simt::Launch<Kernel>(
+      stream, {.grid = {m_tiles * n_tiles}},
+      {simt::AsGlobal<const T>(params.x), simt::AsGlobal<const T>(params.weight),
+       MakeEpilogue<T>(params), params.m(), params.n(), params.k(), m_tiles});
+}
+
+absl::Status CheckPlan(const GemmParams& params, const SmallGemmPlan& plan, const void* workspace) {
+  const bool known = plan.tile >= 0 && plan.tile < kNumGemmTiles && plan.splits >= 1;
+  if (!known || plan.k_per_split < 1 || plan.k_per_split % kGemmTiles[plan.tile].k != 0 ||
+      CeilDivide(params.k(), plan.k_per_split) != plan.splits) {
+    return InvalidArgument("SmallGemm: tile " + std::to_string(plan.tile) + " with " +
+                           std::to_string(plan.splits) + " splits of " +
+                           std::to_string(plan.k_per_split) +
+                           " does not fit k = " + std::to_string(params.k()));
+  }
+  if (plan.splits > 1 && workspace == nullptr) {
+    return InvalidArgument("SmallGemm: " + std::to_string(plan.splits) +
+                           " splits need a workspace");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckGemm(const GemmParams& params) {
+  const auto mismatch = [&params](const char* name, const TensorView& view) {
+    return InvalidArgument("Gemm: " + std::string(name) + " is " + view.ToString() + ", weight " +
+                           params.weight.ToString());
+  };
+  const DType dtype = params.weight.dtype();
+  if (params.weight.rank() != 2 || dtype == DType::kInt32 || params.weight.num_elements() == 0) {
+    return InvalidArgument("Gemm: weight is " + params.weight.ToString() +
+                           ", expected floats with 2 dimensions");
+  }
+  const int64_t n = params.weight.dim(0), k = params.weight.dim(1);
+  const TensorView &x = params.x, &y = params.y;
+  if (x.rank() != 2 || x.dtype() != dtype || x.dim(1) != k) return mismatch("x", x);
+  const int64_t m = x.dim(0);
+  if (y.dtype() != dtype || !y.HasShape({m, n})) return mismatch("y", y);
+  if (params.bias && (params.bias.dtype() != dtype || !params.bias.HasShape({n}))) {
+    return mismatch("bias", params.bias);
+  }
+  if (params.residual && (params.residual.dtype() != dtype || !params.residual.HasShape({m, n}))) {
+    return mismatch("residual", params.residual);
+  }
+  // 64 more so that rounding up to tiles stays within int.
+  constexpr int64_t kMax = std::numeric_limits<int>::max() - 1024;
+  if (m > kMax || n > kMax || k > kMax) return mismatch("x", x);
+  const uintptr_t vector = n % 4 == 0 ? 4 * SizeOf(dtype) : SizeOf(dtype);
+  for (const TensorView* view : {&params.bias, &params.residual, &y}) {
+    if (!Aligned(*view, vector)) {
+      return InvalidArgument("Gemm: an operand of " + view->ToString() + " is not aligned to " +
+                             std::to_string(vector) + " bytes");
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool SmallGemmSupports(const GemmParams& params) {
+  return SizeOf(params.x.dtype()) == 2 && params.k() % 8 == 0 && Aligned(params.x, 16) &&
+         Aligned(params.weight, 16);
+}
+
+absl::Status SmallGemm(const GemmParams& params, const SmallGemmPlan& plan, void* workspace,
+                       simt::Stream& stream) {
+  BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
+  if (!SmallGemmSupports(params)) {
+    return InvalidArgument("SmallGemm: x is " + params.x.ToString() +
+                           ", expected 16-bit floats in rows of 16-byte multiples");
+  }
+  BERTRAND_RETURN_IF_ERROR(CheckPlan(params, plan, workspace));
+  if (params.m() == 0) return absl::OkStatus();
+  if (params.x.dtype() == DType::kFloat16) {
+    return SmallGemmAs<simt::Half>(params, stream, plan, workspace);
+  }
+  return SmallGemmAs<simt::BFloat16>(params, stream, plan, workspace);
+}
+
+absl::Status FloatGemm(const GemmParams& params, simt::Stream& stream) {
+  BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
+  if (params.m() == 0) return absl::OkStatus();
+  switch (params.x.dtype()) {
+    case DType::kFloat16:
+      return FloatGemmAs<simt::Half>(params, stream);
+    case DType::kBFloat16:
+      return FloatGemmAs<simt::BFloat16>(params, stream);
+    default:
+      return FloatGemmAs<float>(params, stream);
+  }
+}
+
+}  // namespace bertrand::gpu::inline SIMT_TARGET

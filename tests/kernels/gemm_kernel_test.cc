@@ -1,0 +1,380 @@
+// The GEMMs of kernels/gemm over the emulator, against float64.
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/bias_activation/activation_reference.h"
+#include "kernels/gemm/linear_reference.h"
+#include "kernels/gemm/small_gemm.h"
+#include "tests/kernels/emulated_fixture.h"
+
+namespace bertrand::gpu {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr Activation kActivations[] = {
+    Activation::kNone, Activation::kGeluErf, Activation::kGeluTanh, Activation::kRelu,
+    Activation::kSilu, Activation::kTanh,    Activation::kSigmoid};
+
+struct Shape {
+  int m, n, k;
+};
+
+class Unpacked : public PackedLinear {
+ public:
+  Unpacked(int64_t n, int64_t k) : PackedLinear(n, k, 0) {}
+};
+
+std::vector<float> RandomFloats(std::mt19937& random, int64_t count, float scale) {
+  std::uniform_real_distribution<float> uniform(-scale, scale);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = uniform(random);
+  return values;
+}
+
+// One product: its operands, and what it should give.
+template <typename T>
+class Problem {
+ public:
+  Problem(simt::Stream& stream, const Shape& shape, std::mt19937& random)
+      : shape_(shape),
+        x_(stream, {shape.m, shape.k}, RandomFloats(random, shape.m * shape.k, 1)),
+        weight_(stream, {shape.n, shape.k},
+                RandomFloats(random, shape.n * shape.k, 2 / std::sqrt(shape.k * 1.0f))),
+        bias_(stream, {shape.n}, RandomFloats(random, shape.n, 1)),
+        residual_(stream, {shape.m, shape.n}, RandomFloats(random, shape.m * shape.n, 1)),
+        y_(stream, {shape.m, shape.n}) {}
+
+  GemmParams Params(Activation activation, bool with_bias, bool with_residual) const {
+    return {x_.view(),
+            weight_.view(),
+            with_bias ? bias_.view() : TensorView(),
+            activation,
+            with_residual ? residual_.view() : TensorView(),
+            y_.view()};
+  }
+  const DeviceTensor<T>& residual() const { return residual_; }
+  const DeviceTensor<T>& y() const { return y_; }
+
+  // y is within the bar of `params`' formula.
+  void ExpectRight(const GemmParams& params) const { ExpectRight(params, y_.Download()); }
+  void ExpectRight(const GemmParams& params, const std::vector<float>& actual) const {
+    SCOPED_TRACE(testing::Message() << params.x.ToString() << " " << params.weight.ToString()
+                                    << ", activation " << static_cast<int>(params.activation));
+    const std::vector<float> exact = Exact(params);
+    // Float's share: a few operations of an activation, on sums of up to about 4. A naive result
+    // may be right by luck: one rounding is always allowed.
+    double magnitude = 0;
+    for (const float value : exact) magnitude = std::max(magnitude, std::abs(double{value}));
+    const double slack = std::max(1.01 * magnitude * kRoundingOf<T>, 16 * 0x1p-24);
+    const std::vector<double> exact64(exact.begin(), exact.end());
+    ASSERT_EQ(actual.size(), exact.size());
+    EXPECT_LE(MaxError(actual, exact64), std::max(2 * MaxError(Naive(params), exact64), slack));
+  }
+
+ private:
+  std::vector<float> Exact(const GemmParams& params) const {
+    std::vector<float> x = x_.values(), residual = residual_.values(), y(y_.size());
+    const Unpacked weight(shape_.n, shape_.k);
+    LinearParams linear;
+    linear.x = {x.data(), DType::kFloat32, {shape_.m, shape_.k}};
+    linear.weight = &weight;
+    linear.activation = params.activation;
+    linear.y = {y.data(), DType::kFloat32, {shape_.m, shape_.n}};
+    if (params.residual) linear.residual = {residual.data(), DType::kFloat32, {shape_.m, shape_.n}};
+    LinearReference(linear, weight_.values(),
+                    params.bias ? bias_.values() : std::span<const float>());
+    return y;
+  }
+
+  // Products added up in float32, and a rounding to the type after each operation, as PyTorch does
+  // it with a tensor between operations.
+  std::vector<float> Naive(const GemmParams& params) const {
+    std::vector<float> y(y_.size());
+    for (size_t at = 0; at < y.size(); ++at) {
+      const size_t k = static_cast<size_t>(shape_.k), n = static_cast<size_t>(shape_.n);
+      const float* x = x_.values().data() + at / n * k;
+      const float* weight = weight_.values().data() + at % n * k;
+      float sum = params.bias ? bias_.values()[at % n] : 0.0f;
+      for (size_t i = 0; i < k; ++i) sum += x[i] * weight[i];
+      sum = Rounded<T>(sum);
+      sum = Rounded<T>(ActivationReference(params.activation, sum));
+      y[at] = params.residual ? Rounded<T>(sum + residual_.values()[at]) : sum;
+    }
+    return y;
+  }
+
+  Shape shape_;
+  DeviceTensor<T> x_, weight_, bias_, residual_, y_;
+};
+
+SmallGemmPlan Plan(const GemmParams& params, int tile, int splits) {
+  return CutSmallGemm(params.m(), params.n(), params.k(), tile, splits, 132);
+}
+
+// With a fresh workspace of exactly the bytes that the plan asks for.
+absl::Status RunSmall(const GemmParams& params, const SmallGemmPlan& plan, simt::Stream& stream) {
+  if (plan.splits == 1) return SmallGemm(params, plan, nullptr, stream);
+  auto workspace = stream.device().Allocate(
+      static_cast<size_t>(SmallGemmWorkspaceBytes(params.m(), params.n(), plan.splits)));
+  BERTRAND_RETURN_IF_ERROR(workspace.status());
+  return SmallGemm(params, plan, workspace->data(), stream);
+}
+
+// Under every thread order.
+class GemmKernelTest : public EmulatedTest {};
+EMULATED_SUITE(GemmKernelTest);
+
+// What does not depend on an order.
+class GemmKernelOnceTest : public EmulatedTest {};
+INSTANTIATE_TEST_SUITE_P(Once, GemmKernelOnceTest, testing::Values(EmulatedCases()[1]));
+
+TEST_P(GemmKernelTest, EveryTile) {
+  for (int tile = 0; tile < kNumGemmTiles; ++tile) {
+    SCOPED_TRACE(testing::Message() << "tile " << tile);
+    // One more than a tile in each direction, and k-tiles beyond the ring with a part left over.
+    const GemmTile& shape = kGemmTiles[tile];
+    const Shape sizes = {shape.m + 1, shape.n + 4, (shape.stages + 1) * shape.k + 24};
+    const Problem<simt::Half> problem(stream(), sizes, random_);
+    const GemmParams params = problem.Params(Activation::kNone, true, true);
+    ASSERT_OK(RunSmall(params, Plan(params, tile, 1), stream()));
+    problem.ExpectRight(params);
+  }
+}
+
+TEST_P(GemmKernelTest, RowsAroundTilesWithThePlannedTile) {
+  for (const int m : {1, 15, 16, 17, 64, 129}) {
+    const Shape shape = {m, 77, 264};
+    const auto plan = PlanSmallGemm(shape.m, shape.n, shape.k, 132, 1 << 20);
+    const Problem<simt::Half> half(stream(), shape, random_);
+    GemmParams params = half.Params(Activation::kGeluErf, true, false);
+    ASSERT_OK(RunSmall(params, plan, stream()));
+    half.ExpectRight(params);
+    const Problem<simt::BFloat16> bfloat(stream(), shape, random_);
+    params = bfloat.Params(Activation::kGeluErf, true, true);
+    ASSERT_OK(RunSmall(params, plan, stream()));
+    bfloat.ExpectRight(params);
+  }
+}
+
+TEST_P(GemmKernelOnceTest, OddColumnsAndShortRows) {
+  for (const int n : {1, 2, 3, 5, 16, 31, 33}) {
+    for (const int k : {8, 16, 128, 136}) {
+      const Problem<simt::BFloat16> problem(stream(), {5, n, k}, random_);
+      const GemmParams params = problem.Params(Activation::kNone, true, true);
+      ASSERT_OK(RunSmall(params, Plan(params, n % 4, 1), stream()));
+      problem.ExpectRight(params);
+    }
+  }
+}
+
+TEST_P(GemmKernelOnceTest, EveryEpilogueInBothKernelsAndTheSum) {
+  for (const Activation activation : kActivations) {
+    for (const bool with_bias : {false, true}) {
+      for (const bool with_residual : {false, true}) {
+        for (const int n : {20, 23}) {
+          const Problem<simt::Half> problem(stream(), {13, n, 256}, random_);
+          const GemmParams params = problem.Params(activation, with_bias, with_residual);
+          ASSERT_OK(RunSmall(params, Plan(params, 0, 1), stream()));
+          problem.ExpectRight(params);
+          ASSERT_OK(RunSmall(params, Plan(params, 0, 2), stream()));
+          problem.ExpectRight(params);
+          ASSERT_OK(FloatGemm(params, stream()));
+          problem.ExpectRight(params);
+        }
+      }
+    }
+  }
+}
+
+// Splits that are even, uneven (the last one shorter) and more than there are k-tiles. One order's
+// bits are every other order's and every other run's.
+TEST_P(GemmKernelOnceTest, SplitsAreRightAndTheSameBitsInEveryRunAndOrder) {
+  for (const int tile : {0, 3, 6, 8}) {
+    const Shape shape = {33, 45, 6 * kGemmTiles[tile].k + 8};
+    const Problem<simt::Half> problem(stream(), shape, random_);
+    const GemmParams params = problem.Params(Activation::kGeluErf, true, true);
+    for (const int splits : {1, 2, 3, 5, 50}) {
+      const SmallGemmPlan plan = Plan(params, tile, splits);
+      EXPECT_EQ(plan.splits, std::min(splits, splits == 5 ? 4 : 7));
+      std::vector<float> first;
+      for (const EmulatedCase& order : EmulatedCases()) {
+        device().set_emulation({.order = order.order, .seed = order.seed});
+        ASSERT_OK(RunSmall(params, plan, stream()));
+        if (first.empty()) problem.ExpectRight(params, first = problem.y().Download());
+        EXPECT_EQ(problem.y().Download(), first) << tile << " " << splits << " " << order.name;
+      }
+    }
+  }
+}
+
+TEST_P(GemmKernelTest, OutputMayBeTheResidual) {
+  for (const int n : {72, 75}) {
+    for (const int splits : {1, 3}) {
+      const Problem<simt::Half> problem(stream(), {19, n, 640}, random_);
+      GemmParams params = problem.Params(Activation::kNone, true, true);
+      const SmallGemmPlan plan = Plan(params, 1, splits);
+      ASSERT_OK(RunSmall(params, plan, stream()));
+      params.y = params.residual;
+      ASSERT_OK(RunSmall(params, plan, stream()));
+      EXPECT_EQ(problem.residual().Download(), problem.y().Download());
+    }
+    const Problem<simt::Half> problem(stream(), {19, n, 640}, random_);
+    GemmParams params = problem.Params(Activation::kNone, true, true);
+    params.y = params.residual;
+    ASSERT_OK(FloatGemm(params, stream()));
+    problem.ExpectRight(params, problem.residual().Download());
+  }
+}
+
+TEST_P(GemmKernelTest, FloatGemmTakesEveryShapeAndType) {
+  const auto run = [this]<typename T>(T, const Shape& shape) {
+    const Problem<T> problem(stream(), shape, random_);
+    const GemmParams params = problem.Params(Activation::kSilu, true, true);
+    ASSERT_OK(FloatGemm(params, stream()));
+    problem.ExpectRight(params);
+  };
+  for (const Shape& shape : {Shape{1, 1, 1}, Shape{15, 7, 33}, Shape{16, 64, 16}, Shape{17, 5, 1},
+                             Shape{64, 65, 100}, Shape{129, 3, 31}, Shape{65, 130, 48}}) {
+    run(float(), shape);
+    run(simt::Half(), shape);
+    run(simt::BFloat16(), shape);
+  }
+}
+
+// Whole tiles of a layer's shape: every access to shared memory of the ring (ldmatrix, cp.async)
+// and of the sums takes as many passes as its bytes need, and global accesses waste no sector. The
+// narrowest tile's sums are read two rows at a time and are 8 banks off: 2 passes for 1.
+TEST_P(GemmKernelOnceTest, NoBankConflictsAndNoWastedSectors) {
+  int narrow_reads = 0;
+  for (int tile = 0; tile < kNumGemmTiles; ++tile) {
+    SCOPED_TRACE(testing::Message() << "tile " << tile);
+    const GemmTile& shape = kGemmTiles[tile];
+    const Problem<simt::Half> problem(stream(), {shape.m, shape.n, 3 * shape.k}, random_);
+    const GemmParams params = problem.Params(Activation::kNone, true, true);
+    device().set_emulation({.count_requests = true});
+    device().TakeReports();
+    ASSERT_OK(RunSmall(params, Plan(params, tile, 1), stream()));
+    const auto reports = device().TakeReports();
+    ASSERT_EQ(reports.size(), 1u);
+    const auto& report = reports[0].second;
+    EXPECT_EQ(report.counters.mma, shape.m / 16 * (shape.n / 8) * (3 * shape.k / 16));
+    EXPECT_GT(report.sites.size(), 6u);
+    for (const auto& site : report.sites) {
+      const bool shared_load = site.kind == simt::emulator::AccessKind::kSharedLoad;
+      const bool reads_sums = tile == 0 && shared_load && site.passes == 2 * site.ideal;
+      const int64_t allowed = reads_sums ? site.passes : site.ideal;
+      EXPECT_EQ(site.passes, allowed) << site.site.file << ":" << site.site.line;
+      narrow_reads += reads_sums;
+    }
+  }
+  EXPECT_EQ(narrow_reads, 2);
+}
+
+// A layer's real shapes: the plan for an H100, right and without a workspace that is not needed.
+TEST_P(GemmKernelOnceTest, ShapesOfALayer) {
+  for (const auto& [m, n, k] : {Shape{16, 768, 768}, Shape{3, 384, 1536}, Shape{40, 1536, 384}}) {
+    const Problem<simt::BFloat16> problem(stream(), {m, n, k}, random_);
+    const GemmParams params = problem.Params(Activation::kGeluTanh, true, true);
+    ASSERT_OK(RunSmall(params, PlanSmallGemm(m, n, k, 132, 1 << 25), stream()));
+    problem.ExpectRight(params);
+  }
+}
+
+// The tile table where it matters, as worked out in docs/gemm.md: a change of the model shows here.
+TEST(SmallGemmPlanTest, TableOfALayer) {
+  struct Case {
+    Shape shape;
+    int tile_m, tile_n, splits;
+  };
+  for (const auto& [shape, tile_m, tile_n, splits] :
+       {Case{{16, 768, 768}, 16, 16, 1}, Case{{16, 2304, 768}, 16, 16, 1},
+        Case{{16, 3072, 768}, 16, 16, 1}, Case{{16, 768, 3072}, 16, 16, 2},
+        Case{{64, 768, 768}, 16, 32, 1}, Case{{64, 3072, 768}, 32, 64, 1},
+        Case{{64, 768, 3072}, 64, 64, 8}, Case{{128, 768, 768}, 32, 32, 1},
+        Case{{128, 2304, 768}, 64, 64, 1}, Case{{128, 3072, 768}, 64, 64, 1},
+        Case{{128, 768, 3072}, 64, 128, 8}, Case{{256, 3072, 768}, 64, 128, 1},
+        Case{{256, 1024, 4096}, 128, 128, 8}}) {
+    const SmallGemmPlan plan = PlanSmallGemm(shape.m, shape.n, shape.k, 132, 32 << 20);
+    EXPECT_EQ(kGemmTiles[plan.tile].m, tile_m) << shape.m << " " << shape.n << " " << shape.k;
+    EXPECT_EQ(kGemmTiles[plan.tile].n, tile_n) << shape.m << " " << shape.n << " " << shape.k;
+    EXPECT_EQ(plan.splits, splits) << shape.m << " " << shape.n << " " << shape.k;
+    EXPECT_GT(plan.time_us, 2 * shape.n * shape.k / kGemmMemoryBytesPerUs);
+  }
+}
+
+TEST(SmallGemmPlanTest, IsPureAndKeepsToItsLimits) {
+  static_assert(PlanSmallGemm(16, 768, 768, 132, 0).splits == 1);
+  for (const GemmTile& tile : kGemmTiles) {
+    EXPECT_LE(tile.shared_bytes(), 99 * 1024);
+    EXPECT_LE(tile.threads(), 256);
+  }
+  for (const int m : {1, 16, 100, 256, 5000}) {
+    for (const int k : {8, 64, 768, 3072}) {
+      // No workspace, no split; a small one is not exceeded.
+      EXPECT_EQ(PlanSmallGemm(m, 768, k, 132, 0).splits, 1);
+      const SmallGemmPlan plan = PlanSmallGemm(m, 768, k, 132, 1 << 20);
+      EXPECT_LE(SmallGemmWorkspaceBytes(m, 768, plan.splits), 1 << 20);
+      EXPECT_EQ(CeilDivide(k, plan.k_per_split), plan.splits);
+    }
+  }
+}
+
+TEST_P(GemmKernelOnceTest, WhatDoesNotFitIsRefusedBeforeAnyLaunch) {
+  const Problem<simt::Half> problem(stream(), {2, 8, 24}, random_);
+  const GemmParams good = problem.Params(Activation::kNone, true, true);
+  const auto message = [this](const GemmParams& params) {
+    const absl::Status status = FloatGemm(params, stream());
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return Message(status);
+  };
+  GemmParams params = good;
+  params.x = {good.x.data(), DType::kFloat16, {2, 23}};
+  EXPECT_THAT(message(params), HasSubstr("Gemm: x is float16[2,23], weight float16[8,24]"));
+  params = good;
+  params.y = {good.y.data(), DType::kFloat32, {2, 8}};
+  EXPECT_THAT(message(params), HasSubstr("Gemm: y is float32[2,8]"));
+  params = good;
+  params.bias = {good.bias.data(), DType::kFloat16, {7}};
+  EXPECT_THAT(message(params), HasSubstr("Gemm: bias is float16[7]"));
+  params = good;
+  params.residual = {good.residual.data(), DType::kFloat16, {1, 8}};
+  EXPECT_THAT(message(params), HasSubstr("Gemm: residual is float16[1,8]"));
+  params = good;
+  params.bias = {good.bias.as<char>() + 2, DType::kFloat16, {8}};
+  EXPECT_THAT(message(params), HasSubstr("not aligned to 8 bytes"));
+  params = good;
+  params.weight = {};
+  EXPECT_THAT(message(params), HasSubstr("Gemm: weight is"));
+  EXPECT_THAT(Message(SmallGemm(good, {.tile = kNumGemmTiles}, nullptr, stream())),
+              HasSubstr("does not fit k = 24"));
+
+  EXPECT_TRUE(SmallGemmSupports(good));
+  const Problem<simt::Half> odd(stream(), {2, 8, 25}, random_);
+  const Problem<float> floats(stream(), {2, 8, 24}, random_);
+  for (const GemmParams& refused : {odd.Params(Activation::kNone, false, false),
+                                    floats.Params(Activation::kNone, false, false)}) {
+    EXPECT_FALSE(SmallGemmSupports(refused));
+    EXPECT_THAT(Message(SmallGemm(refused, Plan(refused, 0, 1), nullptr, stream())),
+                HasSubstr("rows of 16-byte multiples"));
+  }
+  const Problem<simt::Half> longer(stream(), {2, 8, 256}, random_);
+  params = longer.Params(Activation::kNone, false, false);
+  EXPECT_THAT(Message(SmallGemm(params, Plan(params, 0, 2), nullptr, stream())),
+              HasSubstr("2 splits need a workspace"));
+}
+
+TEST_P(GemmKernelOnceTest, NoRowsDoNothing) {
+  const Problem<simt::Half> problem(stream(), {1, 8, 8}, random_);
+  GemmParams params = problem.Params(Activation::kNone, true, false);
+  params.x = {nullptr, DType::kFloat16, {0, 8}};
+  params.y = {nullptr, DType::kFloat16, {0, 8}};
+  ASSERT_OK(SmallGemm(params, Plan(params, 0, 1), nullptr, stream()));
+  ASSERT_OK(FloatGemm(params, stream()));
+}
+
+}  // namespace
+}  // namespace bertrand::gpu
