@@ -1,10 +1,9 @@
-#include "kernels/attention/attention.h"
-
 #include <cstdint>
 #include <string>
 #include <type_traits>
 
 #include "kernels/attention/attention.cuh"
+#include "kernels/attention/attention.h"
 #include "kernels/status.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -39,7 +38,9 @@ absl::Status Check(const AttentionParams& p) {
   return absl::OkStatus();
 }
 
-bool IsAligned(const TensorView& view) { return reinterpret_cast<uintptr_t>(view.data()) % 16 == 0; }
+bool IsAligned(const TensorView& view) {
+  return reinterpret_cast<uintptr_t>(view.data()) % 16 == 0;
+}
 
 // Whether 16 bytes at a time can be read and written of a head.
 bool IsChunked(const AttentionParams& p) {
@@ -64,9 +65,9 @@ simt::LaunchShape Shape(const AttentionParams& p) {
   return {{static_cast<int>(tiles * p.qkv.dim(2))}};
 }
 
-// 128 rows a block halve the traffic of keys and values, which at 64 is as much as an H100's L2 gives
-// while tensor cores are busy. They pay where sequences fill them and there are blocks for several
-// waves over the device.
+// 128 rows a block halve the traffic of keys and values, which at 64 is as much as an H100's L2
+// gives while tensor cores are busy. They pay where sequences fill them and there are blocks for
+// several waves over the device.
 bool PaysWithTallTiles(const AttentionParams& p, const simt::DeviceInfo& device) {
   const int64_t tokens = p.qkv.dim(0), sequences = p.cu_seqlens.dim(0) - 1;
   return tokens >= 128 * sequences &&

@@ -12,9 +12,9 @@ namespace bertrand::gpu::inline SIMT_TARGET {
 
 template <typename T>
 struct AttentionOperands {
-  Global<const T> qkv;                // [tokens, 3, heads, head_size]
-  Global<const int32_t> cu_seqlens;   // [sequences + 1]
-  Global<T> out;                      // [tokens, heads, head_size]
+  Global<const T> qkv;               // [tokens, 3, heads, head_size]
+  Global<const int32_t> cu_seqlens;  // [sequences + 1]
+  Global<T> out;                     // [tokens, heads, head_size]
   int sequences, heads, head_size;
   float scale;  // times log2(e): scores are exponents of 2
 };
@@ -111,9 +111,9 @@ struct TensorAttentionKernel {
   }
 };
 
-// One block: 8 kRows query rows of one head in floats, whatever the type, for heads up to kHeadSize.
-// Keys and values have one tile each: keys are copied while values are summed up, and the other way
-// round.
+// One block: 8 kRows query rows of one head in floats, whatever the type, for heads up to
+// kHeadSize. Keys and values have one tile each: keys are copied while values are summed up, and
+// the other way round.
 template <typename T, int kHeadSize>
 struct FloatAttentionKernel {
   static constexpr const char* kName = "attention_float";
@@ -168,17 +168,16 @@ struct FloatAttentionKernel {
       CopyAsyncCommit();
       if (active) {
         float scores[kLaneRows][kKeys / 16] = {};
-        AddProducts<kLaneRows, kKeys / 16, kHeadSize>(scores, queries + first_row * kStride,
-                                                      keys + LaneIndex() % 16 * kStride,
-                                                      p.head_size);
+        AddProducts<kLaneRows, kKeys / 16, kHeadSize>(
+            scores, queries + first_row * kStride, keys + LaneIndex() % 16 * kStride, p.head_size);
         UpdateFloatSoftmax(softmax, scores, weights, p.scale, valid_keys);
       }
       CopyAsyncWait<0>();
       SyncThreads();  // the values are there, and nobody reads keys any more
       if (valid_keys > kKeys) {
-        CopyFloatRows<kKeys, kHeadSize, T>(
-            keys, PlainRows<T>{tile + int64_t{kKeys} * stride, stride}, valid_keys - kKeys,
-            p.head_size, params.chunked);
+        CopyFloatRows<kKeys, kHeadSize, T>(keys,
+                                           PlainRows<T>{tile + int64_t{kKeys} * stride, stride},
+                                           valid_keys - kKeys, p.head_size, params.chunked);
         CopyAsyncCommit();
       }
       if (active) AddFloatValues(softmax, weights, values, Min(kKeys, valid_keys));

@@ -5,8 +5,8 @@
 // softmax. For kernel bodies.
 //
 // A block has 4 warps, a warp 2 kRows rows of queries. Lane 16 y + x has the rows y kRows .. and of
-// the scores the columns x, x + 16, ... (of products with values: 4 neighbouring columns of every 64,
-// or 2 of 32), so that each value it reads from shared memory is used kRows or several times.
+// the scores the columns x, x + 16, ... (of products with values: 4 neighbouring columns of every
+// 64, or 2 of 32), so that each value it reads from shared memory is used kRows or several times.
 
 #include <type_traits>
 
@@ -90,8 +90,8 @@ SIMT_FN void AddProducts(float (&products)[kRows][kColumns], Shared<float> left,
   }
 }
 
-// The softmax so far of a lane's rows: the largest score in units of log2, the same in 16 lanes; the
-// sum of this lane's weights; the weighted sums of this lane's columns of values.
+// The softmax so far of a lane's rows: the largest score in units of log2, the same in 16 lanes;
+// the sum of this lane's weights; the weighted sums of this lane's columns of values.
 template <int kRows, int kHeadSize>
 struct FloatSoftmax {
   static constexpr int kColumns = kHeadSize / 16;
@@ -115,9 +115,9 @@ SIMT_FN void Clear(FloatSoftmax<kRows, kHeadSize>& softmax) {
 template <int kRows>
 inline constexpr int kWeightStride = 2 * kRows + 4;
 
-// Turns scores into weights 2^(score * scale - max) in the warp's part of shared memory, [key][row],
-// and scales what was summed up with the old maximum to the new one. Keys from `valid_keys` on get no
-// weight. Requires: scale > 0.
+// Turns scores into weights 2^(score * scale - max) in the warp's part of shared memory,
+// [key][row], and scales what was summed up with the old maximum to the new one. Keys from
+// `valid_keys` on get no weight. Requires: scale > 0.
 template <int kRows, int kColumns, int kHeadSize>
 SIMT_FN void UpdateFloatSoftmax(FloatSoftmax<kRows, kHeadSize>& softmax,
                                 float (&scores)[kRows][kColumns], Shared<float> weights,
@@ -175,8 +175,7 @@ SIMT_FN void AddFloatValues(FloatSoftmax<kRows, kHeadSize>& softmax, Shared<floa
     }
     SIMT_UNROLL
     for (int c = 0; c < Softmax::kColumns; c += kTogether) {
-      const auto v =
-          LoadVector<kTogether>(own_values + (key * kFloatStride<kHeadSize> + c * 16));
+      const auto v = LoadVector<kTogether>(own_values + (key * kFloatStride<kHeadSize> + c * 16));
       SIMT_UNROLL
       for (int i = 0; i < kRows; ++i) {
         SIMT_UNROLL

@@ -1,7 +1,7 @@
 #pragma once
 
-// Which rows a block of a packed attention kernel computes. The grid depends on the number of tokens
-// and of sequences alone (it suits a captured graph): sequence s owns the blocks from
+// Which rows a block of a packed attention kernel computes. The grid depends on the number of
+// tokens and of sequences alone (it suits a captured graph): sequence s owns the blocks from
 // cu_seqlens[s] / kRows + s on, enough for its rows and at most one more, and a block finds its
 // sequence by itself. For kernel bodies; pure functions of their arguments but for loads.
 

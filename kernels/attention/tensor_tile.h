@@ -58,10 +58,10 @@ SIMT_FN void CopyTiles(Shared<T> tile, Global<const T> from, int stride, int apa
   }
 }
 
-// Where this lane's chunk is that a product's LoadMatrix names for the first 16 columns of a tile. The
-// next 16 are at `^ 16` and so on, also of the sum of this and a multiple of a row's size, so that
-// one register does for a whole tile. Direct: the tile's rows are a left operand's rows, or the terms
-// of the sums (values, transposed). Transposed: they are the product's columns (keys).
+// Where this lane's chunk is that a product's LoadMatrix names for the first 16 columns of a tile.
+// The next 16 are at `^ 16` and so on, also of the sum of this and a multiple of a row's size, so
+// that one register does for a whole tile. Direct: the tile's rows are a left operand's rows, or
+// the terms of the sums (values, transposed). Transposed: they are the product's columns (keys).
 template <int kColumns>
 SIMT_FN int DirectOffset() {
   return ChunkOffset<kColumns>(LaneIndex() % 16, LaneIndex() / 16);
@@ -173,8 +173,8 @@ SIMT_FN void AddValues(OnlineSoftmax<kColumns>& softmax, const MmaC (&weights)[k
   }
 }
 
-// Divides by the sums and writes the warp's rows, `stride` values apart, by way of 16 rows of shared
-// memory that are the warp's own, so that whole chunks leave it.
+// Divides by the sums and writes the warp's rows, `stride` values apart, by way of 16 rows of
+// shared memory that are the warp's own, so that whole chunks leave it.
 template <int kColumns, typename T>
 SIMT_FN void StoreRows(const OnlineSoftmax<kColumns>& softmax, Shared<T> staged, Global<T> out,
                        int stride, int valid_rows, int valid_chunks) {
