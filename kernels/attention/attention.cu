@@ -42,10 +42,9 @@ bool IsAligned(const TensorView& view) {
   return reinterpret_cast<uintptr_t>(view.data()) % 16 == 0;
 }
 
-// Whether 16 bytes at a time can be read and written of a head.
-bool IsChunked(const AttentionParams& p) {
-  return IsAligned(p.qkv) && IsAligned(p.out) &&
-         p.qkv.dim(3) * static_cast<int64_t>(SizeOf(p.qkv.dtype())) % 16 == 0;
+// Whether `count` values of a head at a time can be read and written.
+bool IsChunked(const AttentionParams& p, int count) {
+  return IsAligned(p.qkv) && IsAligned(p.out) && p.qkv.dim(3) % count == 0;
 }
 
 template <typename T>
@@ -56,6 +55,7 @@ AttentionOperands<T> Operands(const AttentionParams& p) {
           static_cast<int>(p.cu_seqlens.dim(0) - 1),
           static_cast<int>(p.qkv.dim(2)),
           static_cast<int>(p.qkv.dim(3)),
+          static_cast<int>(p.qkv.dim(2) * p.qkv.dim(3)),
           p.scale * kLog2E};
 }
 
@@ -87,7 +87,7 @@ absl::Status StartTensor(const AttentionParams& p, simt::Stream& stream) {
 template <typename T, int kHeadSize>
 absl::Status StartFloat(const AttentionParams& p, simt::Stream& stream) {
   using Kernel = FloatAttentionKernel<T, kHeadSize>;
-  return simt::Launch<Kernel>(stream, Shape<Kernel>(p), {Operands<T>(p), IsChunked(p)});
+  return simt::Launch<Kernel>(stream, Shape<Kernel>(p), {Operands<T>(p), IsChunked(p, 4)});
 }
 
 // The launch table. Registers by ptxas (CUDA 13.0) for sm_80 / 86 / 90a, no spills; shared memory;
@@ -96,7 +96,7 @@ template <typename T>
 absl::Status StartForHeadSize(const AttentionParams& p, simt::Stream& stream) {
   const int64_t head_size = p.qkv.dim(3);
   if constexpr (!std::is_same_v<T, float>) {
-    if (IsChunked(p) && head_size <= 128) {
+    if (IsChunked(p, 8) && head_size <= 128) {
       if (head_size <= 32) return StartTensor<T, 32>(p, stream);
       if (head_size <= 64) return StartTensor<T, 64>(p, stream);
       return StartTensor<T, 128>(p, stream);

@@ -16,6 +16,7 @@ struct AttentionOperands {
   Global<const int32_t> cu_seqlens;  // [sequences + 1]
   Global<T> out;                     // [tokens, heads, head_size]
   int sequences, heads, head_size;
+  int width;    // heads * head_size
   float scale;  // times log2(e): scores are exponents of 2
 };
 
@@ -64,7 +65,7 @@ struct TensorAttentionKernel {
     const int column = BlockIndex() % p.heads * p.head_size;
     const RowTile rows = FindRowTile(p.cu_seqlens, p.sequences, BlockIndex() / p.heads, kRows);
     if (rows.rows <= 0) return;
-    const int width = p.heads * p.head_size, stride = 3 * width, chunks = p.head_size / 8;
+    const int width = p.width, stride = 3 * width, chunks = p.head_size / 8;
     const Shared<T> tiles = SharedArray<&Layout::tiles>();
     const Shared<int> place = SharedArray<&Layout::place>();
     if (ThreadIndex() == 0) {
@@ -127,7 +128,7 @@ struct FloatAttentionKernel {
 
   struct Params {
     AttentionOperands<T> operands;
-    bool chunked;  // rows of a head are 16-byte aligned and whole multiples of it
+    bool chunked;  // rows of a head are aligned to four values and multiples of them
   };
   struct Layout {
     alignas(16) float queries[kRows * kStride];
@@ -141,7 +142,7 @@ struct FloatAttentionKernel {
     const int column = BlockIndex() % p.heads * p.head_size;
     const RowTile rows = FindRowTile(p.cu_seqlens, p.sequences, BlockIndex() / p.heads, kRows);
     if (rows.rows <= 0) return;
-    const int width = p.heads * p.head_size, stride = 3 * width;
+    const int width = p.width, stride = 3 * width;
     const Global<const T> sequence = p.qkv + (int64_t{rows.begin} * stride + column);
     const Shared<float> queries = SharedArray<&Layout::queries>();
     const Shared<float> keys = SharedArray<&Layout::keys>();

@@ -24,16 +24,15 @@ inline constexpr float kNoScore = -1e30f;
 template <int kHeadSize>
 inline constexpr int kFloatStride = kHeadSize + 4;
 
-// Puts one row of a head, or a part of it that is 16 bytes of T, into shared memory as floats.
+// Puts four values of a row, or zeros, into shared memory as floats.
 template <typename T>
 SIMT_FN void CopyChunk(Shared<float> to, Global<const T> from, bool valid) {
   if constexpr (std::is_same_v<T, float>) {
     CopyAsync<16>(to, from, valid ? 16 : 0);
   } else {
-    Vector<float, 8> floats = {};
-    if (valid) floats = ToFloat(LoadVector<8, Cache::kReadOnly>(from));
-    StoreVector(to, Vector<float, 4>{floats[0], floats[1], floats[2], floats[3]});
-    StoreVector(to + 4, Vector<float, 4>{floats[4], floats[5], floats[6], floats[7]});
+    Vector<float, 4> floats = {};
+    if (valid) floats = ToFloat(LoadVector<4, Cache::kReadOnly>(from));
+    StoreVector(to, floats);
   }
 }
 
@@ -47,11 +46,11 @@ struct PlainRows {
 
 // Copies up to kRows rows into a tile; all threads take part, a barrier (and CopyAsyncWait) makes
 // them visible. Rows from `valid_rows` and columns from `head_size` to kHeadSize become zero.
-// Requires of `chunked`: all rows are 16-byte aligned and whole multiples of it.
+// Requires of `chunked`: all rows are aligned to four values and multiples of them.
 template <int kRows, int kHeadSize, typename T, typename Rows>
 SIMT_FN void CopyFloatRows(Shared<float> tile, const Rows& rows, int valid_rows, int head_size,
                            bool chunked) {
-  constexpr int kChunk = 16 / static_cast<int>(sizeof(T)), kChunks = kHeadSize / kChunk;
+  constexpr int kChunk = 4, kChunks = kHeadSize / kChunk;
   if (chunked) {
     for (int i = ThreadIndex(); i < kRows * kChunks; i += kFloatThreads) {
       const int row = i / kChunks, column = i % kChunks * kChunk;
@@ -195,7 +194,7 @@ SIMT_FN void StoreFloatRows(const FloatSoftmax<kRows, kHeadSize>& softmax, Globa
   constexpr int kTogether = Softmax::kTogether;
   SIMT_UNROLL
   for (int i = 0; i < kRows; ++i) {
-    const float factor = Divide(1.0f, WarpSum<16>(softmax.sum[i]));
+    const float factor = Reciprocal(WarpSum<16>(softmax.sum[i]));
     if (i >= valid_rows) continue;
     SIMT_UNROLL
     for (int c = 0; c < Softmax::kColumns; c += kTogether) {

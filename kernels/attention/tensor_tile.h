@@ -86,10 +86,10 @@ SIMT_FN void AddScores(MmaC (&scores)[kKeys / 8], const MmaA (&queries)[kColumns
                        Shared<T> tiles, int keys, int valid_keys) {
   const int offset = keys + TransposedOffset<kColumns>();
   SIMT_UNROLL
-  for (int k = 0; k < kColumns / 16; ++k) {
+  for (int n = 0; n < kKeys / 16; ++n) {
+    if (kPartial && n * 16 >= valid_keys) continue;
     SIMT_UNROLL
-    for (int n = 0; n < kKeys / 16; ++n) {
-      if (kPartial && n * 16 >= valid_keys) continue;
+    for (int k = 0; k < kColumns / 16; ++k) {
       uint32_t r[4];
       LoadMatrix(r, tiles + ((offset ^ (k * 16)) + n * 16 * kColumns));
       Mma<T>(scores[2 * n], queries[k], {{r[0], r[1]}});
@@ -181,7 +181,7 @@ SIMT_FN void StoreRows(const OnlineSoftmax<kColumns>& softmax, Shared<T> staged,
   const int lane = LaneIndex();
   SIMT_UNROLL
   for (int half = 0; half < 2; ++half) {
-    const float factor = Divide(1.0f, WarpSum<4>(softmax.sum[half]));
+    const float factor = Reciprocal(WarpSum<4>(softmax.sum[half]));
     const int row = lane / 4 + 8 * half;
     SIMT_UNROLL
     for (int n = 0; n < kColumns / 8; ++n) {

@@ -287,5 +287,54 @@ TEST_P(AttentionKernelTest, RefusesWhatItCannotDo) {
   EXPECT_TRUE(gpu::Attention(params, stream()).ok());
 }
 
+// What one launch over sequences of 128 tokens asks of the device.
+template <typename T>
+simt::emulator::LaunchReport Count(int64_t sequences, int64_t heads, int64_t head_size) {
+  const auto device = simt::Device::Emulated(simt::ProfileH100());
+  device->set_emulation({.count_requests = true});
+  const auto stream = std::move(device->CreateStream()).value();
+  const int64_t tokens = 128 * sequences;
+  const DeviceTensor<T> qkv(
+      *stream, {tokens, 3, heads, head_size},
+      std::vector<float>(static_cast<size_t>(3 * tokens * heads * head_size)));
+  const DeviceTensor<T> out(*stream, {tokens, heads, head_size});
+  const DeviceTensor<int> lengths(*stream, {sequences + 1},
+                                  CuSeqlens(std::vector<int>(static_cast<size_t>(sequences), 128)));
+  EXPECT_TRUE(gpu::Attention({qkv.view(), lengths.view(), 1, out.view()}, *stream).ok());
+  return device->TakeReports().at(0).second;
+}
+
+void ExpectNoConflicts(const simt::emulator::LaunchReport& report) {
+  EXPECT_FALSE(report.sites.empty());
+  for (const simt::emulator::SiteCount& site : report.sites) {
+    EXPECT_EQ(site.passes, site.ideal) << site.site.file << ":" << site.site.line;
+  }
+}
+
+TEST(AttentionKernelCounts, TensorCores) {
+  for (const int64_t head_size : {32, 64, 128}) {
+    const simt::emulator::LaunchReport report = Count<Half>(2, 2, head_size);
+    ExpectNoConflicts(report);
+    // Two products for each of 128 x 128 scores of 2 sequences and heads; an Mma is 16 x 8 x 16.
+    const int64_t scores = 4 * 128 * 128;
+    EXPECT_EQ(report.counters.mma, 2 * scores * head_size / (16 * 8 * 16));
+    // An exponential a score, and a twelfth for the rest.
+    EXPECT_GE(report.counters.special, scores);
+    EXPECT_LE(report.counters.special, scores + scores / 12 + scores / 64);
+    // Q once, K and V once for each 64 rows; out once. Beside that only cu_seqlens.
+    const int64_t row_sectors = 2 * 256 * head_size * 2 / 32;  // of one operand
+    EXPECT_GE(report.counters.load_sectors, 5 * row_sectors);
+    EXPECT_LE(report.counters.load_sectors, 5 * row_sectors + 12 * 4 * 3);
+    EXPECT_EQ(report.counters.store_sectors, row_sectors);
+  }
+}
+
+TEST(AttentionKernelCounts, Floats) {
+  for (const int64_t head_size : {32, 64, 128, 256}) {
+    ExpectNoConflicts(Count<float>(1, 2, head_size));
+  }
+  ExpectNoConflicts(Count<Half>(1, 1, 192));
+}
+
 }  // namespace
 }  // namespace bertrand
