@@ -182,8 +182,8 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.vocab_size = config.encoder.vocab_size;
   about.num_token_types = config.encoder.num_token_types;
   about.has_memory = config.encoder.is_relative();
-  about.heads.classifies_last_token = heads_->has(LogitsHead::kClassifier) &&
-                                      heads_->reads_last_token(LogitsHead::kClassifier);
+  about.heads.classifies_last_token =
+      heads_->has(LogitsHead::kClassifier) && heads_->reads_last_token(LogitsHead::kClassifier);
   about.embedding_dimensions = head_->Dimensions(std::nullopt).value();
   about.normalizes = head_->normalizes();
   about.compute_type = bertrand::Name(backend_.activation_dtype());

@@ -138,7 +138,7 @@ struct PreparedInput {
 struct EmbedOutput {
   std::optional<PoolingChoice> pooling;  // unset: as the checkpoint says, else mean
   std::optional<bool> normalize;         // unset: as the checkpoint says
-  int64_t num_prompt_tokens = 0;  // of the sequence, or the document
+  int64_t num_prompt_tokens = 0;         // of the sequence, or the document
   std::span<float> vector;  // Model::EmbedDimensions(pooling) values, written by Forward
 };
 

@@ -54,9 +54,9 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(
   }
   // No sequence is empty.
   max_sequences = std::min(max_sequences, max_tokens);
-  BERTRAND_ASSIGN_OR_RETURN(EncoderWorkspace encoder_workspace,
-                            EncoderWorkspace::Create(backend, encoder.config(), max_tokens,
-                                                     max_sequences));
+  BERTRAND_ASSIGN_OR_RETURN(
+      EncoderWorkspace encoder_workspace,
+      EncoderWorkspace::Create(backend, encoder.config(), max_tokens, max_sequences));
   BERTRAND_ASSIGN_OR_RETURN(EmbedWorkspace embed_workspace,
                             EmbedWorkspace::Create(backend, head, max_sequences));
   std::unique_ptr<PackedRunner> runner(new PackedRunner(encoder, head, backend, max_tokens,
@@ -171,9 +171,9 @@ absl::Status PackedRunner::CheckMemory(std::span<const SequenceWork> batch, size
                     " tokens together with the memory, the runner is for " +
                     std::to_string(max_tokens_));
   }
-  const bool is_double = std::any_of(
-      batch.begin(), batch.begin() + static_cast<std::ptrdiff_t>(index),
-      [&](const SequenceWork& other) { return other.memory == work.memory; });
+  const bool is_double =
+      std::any_of(batch.begin(), batch.begin() + static_cast<std::ptrdiff_t>(index),
+                  [&](const SequenceWork& other) { return other.memory == work.memory; });
   return is_double ? Internal(Where(index) + "has the memory of an earlier one") : absl::OkStatus();
 }
 
@@ -260,16 +260,15 @@ void PackedRunner::PackMemories(std::span<const SequenceWork> batch) {
     const int64_t count = num_rows(batch[index]);
     if (count == 0) continue;
     const auto size = static_cast<int64_t>(batch[index].ids.size());
-    const int64_t end =
-        packed_.cu_seqlens_host[index] + (reuse > 0 ? std::min(reuse, size) : size);
+    const int64_t end = packed_.cu_seqlens_host[index] + (reuse > 0 ? std::min(reuse, size) : size);
     for (int64_t i = 0; i < count; ++i) {
       const auto token = static_cast<int32_t>(end - count + i);
       rows.host[used + i] = 3 * token + 1;
       rows.host[used + count + i] = 3 * token + 2;
     }
     auto& memory = static_cast<DocumentMemory&>(*batch[index].memory).encoder();
-    memories_.push_back({&memory, index, Slice(rows.device, used, count),
-                         Slice(rows.device, used + count, count)});
+    memories_.push_back(
+        {&memory, index, Slice(rows.device, used, count), Slice(rows.device, used + count, count)});
     used += 2 * count;
   }
   packed_.memories = memories_;

@@ -9,8 +9,9 @@
 //     | start [R] | begin [R] | end [R] | document start [R]
 //
 // each part beginning at a multiple of 256 bytes. Memory rows are those of qkv that go into the
-// sequences' memories: keys then values of each (models/encoder/encoder.h: BatchMemory). R are the sequences that want one vector, in the
-// order of their groups (same pooling, same normalisation), so that a group is a range of rows.
+// sequences' memories: keys then values of each (models/encoder/encoder.h: BatchMemory). R are the
+// sequences that want one vector, in the order of their groups (same pooling, same normalisation),
+// so that a group is a range of rows.
 //
 // One thread at a time. `encoder`, `head` and `backend` must outlive the runner.
 

@@ -15,9 +15,9 @@
 namespace bertrand {
 
 // kLearned: a table's row is added to each token's embedding, and attention sees queries and keys
-// alone. kRelative: nothing is added; attention adds terms for the distance of query and key and for
-// whether their types differ (kernels/backend.h: RelativeAttention). Then there is no limit to a
-// sequence's length, and a document may run as segments, with a memory of those before.
+// alone. kRelative: nothing is added; attention adds terms for the distance of query and key and
+// for whether their types differ (kernels/backend.h: RelativeAttention). Then there is no limit to
+// a sequence's length, and a document may run as segments, with a memory of those before.
 enum class PositionKind : uint8_t { kLearned, kRelative };
 
 struct EncoderConfig {

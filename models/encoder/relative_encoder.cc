@@ -32,8 +32,9 @@ absl::Status Encoder::LoadRelative(const EncoderNames& names, int64_t group, int
     return BlockName(pattern, group, index);
   };
   BERTRAND_ASSIGN_OR_RETURN(
-      block->qkv, loader.IntoHeads(std::array{name(names.query), name(names.key), name(names.value)},
-                                   hidden, heads, size));
+      block->qkv,
+      loader.IntoHeads(std::array{name(names.query), name(names.key), name(names.value)}, hidden,
+                       heads, size));
   BERTRAND_ASSIGN_OR_RETURN(block->out,
                             loader.OutOfHeads(name(names.attention_out), hidden, heads, size));
   BERTRAND_ASSIGN_OR_RETURN(
@@ -65,9 +66,10 @@ absl::Status Encoder::StoreDistances() {
   for (BlockWeights& block : blocks_) {
     BERTRAND_ASSIGN_OR_RETURN(block.distances.buffer, backend_.Allocate(size_bytes));
     const Buffer& buffer = *block.distances.buffer;
-    BERTRAND_RETURN_IF_ERROR(backend_.Linear(*stream, {.x = Rows(*sinusoids, dtype, hidden, 0, rows),
-                                                       .weight = block.distance.get(),
-                                                       .y = Rows(buffer, dtype, hidden, 0, rows)}));
+    BERTRAND_RETURN_IF_ERROR(
+        backend_.Linear(*stream, {.x = Rows(*sinusoids, dtype, hidden, 0, rows),
+                                  .weight = block.distance.get(),
+                                  .y = Rows(buffer, dtype, hidden, 0, rows)}));
     block.distances.view = {buffer.data(), dtype, {rows, config_.num_heads, config_.head_size}};
     weight_bytes_ += size_bytes;
   }

@@ -140,8 +140,8 @@ absl::Status EmbedHead::MergeSegments(Stream& stream, const EmbedGroup& group,
   };
   if (group.segments.empty()) return absl::OkStatus();
   for (const EmbedSegment& segment : group.segments) {
-    BERTRAND_RETURN_IF_ERROR(backend_.CopyToHost(stream, row_of(segment),
-                                                 segment.document->row(modes.size())));
+    BERTRAND_RETURN_IF_ERROR(
+        backend_.CopyToHost(stream, row_of(segment), segment.document->row(modes.size())));
   }
   BERTRAND_RETURN_IF_ERROR(backend_.Synchronize(stream));
   for (const EmbedSegment& segment : group.segments) {

@@ -41,7 +41,8 @@ void PooledDocument::MergeOne(PoolingMode mode, double count, double weights,
       pooled[j] = static_cast<float>(pooled_of(kept[j]));
     }
   };
-  // The vector times `own` is the segment's sum, the sum of all over `divisor` the document's vector.
+  // The vector times `own` is the segment's sum, the sum of all over `divisor` the document's
+  // vector.
   const auto sum = [&](double own, double divisor) {
     merge([own](double kept_value, double value) { return kept_value + own * value; },
           [divisor](double kept_value) { return divisor > 0 ? kept_value / divisor : 0.0; });

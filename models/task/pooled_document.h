@@ -1,8 +1,8 @@
 #pragma once
 
-// The pooling of a document that runs as segments: each segment's pooled rows are put together as if
-// all tokens had been pooled at once (sentence-transformers' models/Pooling.py). Sums are kept in
-// double.
+// The pooling of a document that runs as segments: each segment's pooled rows are put together as
+// if all tokens had been pooled at once (sentence-transformers' models/Pooling.py). Sums are kept
+// in double.
 //
 // Owned by whoever runs the document; one thread at a time. Merge allocates nothing.
 
