@@ -52,6 +52,26 @@ struct AttentionScratch {
   float* maxima;   // of scaled scores, for each query row, over the blocks of keys so far
 };
 
+// Four columns of a panel from four rows: blocks of 4 x 4 in registers, where single floats would
+// be bound by a store each (a quarter of the time).
+HWY_INLINE void TransposeFour(const float* const from[4], size_t head_size, float* to) {
+  const hn::Full128<float> d;
+  size_t j = 0;
+  for (; j + 4 <= head_size; j += 4) {
+    const auto r0 = hn::LoadU(d, from[0] + j), r1 = hn::LoadU(d, from[1] + j);
+    const auto r2 = hn::LoadU(d, from[2] + j), r3 = hn::LoadU(d, from[3] + j);
+    const auto low01 = hn::InterleaveLower(d, r0, r1), low23 = hn::InterleaveLower(d, r2, r3);
+    const auto high01 = hn::InterleaveUpper(d, r0, r1), high23 = hn::InterleaveUpper(d, r2, r3);
+    hn::Store(hn::ConcatLowerLower(d, low23, low01), d, to + j * kPanelWidth);
+    hn::Store(hn::ConcatUpperUpper(d, low23, low01), d, to + (j + 1) * kPanelWidth);
+    hn::Store(hn::ConcatLowerLower(d, high23, high01), d, to + (j + 2) * kPanelWidth);
+    hn::Store(hn::ConcatUpperUpper(d, high23, high01), d, to + (j + 3) * kPanelWidth);
+  }
+  for (; j < head_size; ++j) {
+    for (size_t i = 0; i < 4; ++i) to[j * kPanelWidth + i] = from[i][j];
+  }
+}
+
 // Panels over rows, depth head_size: row(i) is where row i of `rows` begins.
 template <typename Row>
 HWY_INLINE void PackTransposed(const Row& row, size_t rows, size_t head_size,
@@ -60,7 +80,13 @@ HWY_INLINE void PackTransposed(const Row& row, size_t rows, size_t head_size,
     const size_t columns = std::min(kPanelWidth, rows - first);
     float* panel = panels + first * head_size;
     if (columns < kPanelWidth) std::fill_n(panel, head_size * kPanelWidth, 0.0f);
-    for (size_t column = 0; column < columns; ++column) {
+    size_t column = 0;
+    for (; column + 4 <= columns; column += 4) {
+      const size_t i = first + column;
+      const float* const from[4] = {row(i), row(i + 1), row(i + 2), row(i + 3)};
+      TransposeFour(from, head_size, panel + column);
+    }
+    for (; column < columns; ++column) {
       const float* HWY_RESTRICT from = row(first + column);
       for (size_t j = 0; j < head_size; ++j) panel[j * kPanelWidth + column] = from[j];
     }
