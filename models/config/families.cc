@@ -1,5 +1,6 @@
 #include "models/config/families.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <string_view>
@@ -248,10 +249,73 @@ void ReadAlbert(ConfigReader& reader, ModelConfig* model) {
   names.pooler = "pooler";
 }
 
+// Keys of XLNetConfig that change what is computed and are not implemented.
+void RefuseUnimplementedXlnet(ConfigReader& reader) {
+  const std::string type = reader.String("attn_type", "bi");
+  if (type != "bi") {
+    reader.FailUnimplemented("attn_type", "is \"" + type + "\", \"bi\" is served");
+  }
+  if (reader.Bool("bi_data", false)) {
+    reader.FailUnimplemented("bi_data", "is true: pairs of a text and its reverse are not served");
+  }
+}
+
+void ReadXlnet(ConfigReader& reader, ModelConfig* model) {
+  EncoderConfig& config = model->encoder;
+  config.positions = PositionKind::kRelative;
+  config.vocab_size = ReadSize(reader, "vocab_size", "n_token", 32000, 1, kTableRowsMax);
+  config.hidden_size = ReadSize(reader, "d_model", "hidden_size", 1024, 1, kWidthMax);
+  config.embedding_size = config.hidden_size;
+  config.num_layers = ReadSize(reader, "n_layer", "num_hidden_layers", 24, 0, kLayersMax);
+  config.num_groups = config.num_layers;
+  config.num_heads = ReadSize(reader, "n_head", "num_attention_heads", 16, 1, kWidthMax);
+  config.intermediate_size = reader.Int("d_inner", 4096, 1, kWidthMax);
+  config.layer_norm_eps = static_cast<float>(reader.Number("layer_norm_eps", 1e-12, 0, 1));
+  config.activation = ReadActivation(reader, "ff_activation", "gelu");
+  // Whatever `same_length` and `untie_r` say: the first is for attn_type "uni", and the tensors are
+  // each layer's own in any case. Not positive: no clamp, all of the segment.
+  const int64_t clamp = reader.Int("clamp_len", -1, -kTableRowsMax, kTableRowsMax);
+  config.distance_max = std::max<int64_t>(clamp, 0);
+  config.memory_reuse_tokens =
+      std::max<int64_t>(reader.Int("reuse_len", 0, -kTableRowsMax, kTableRowsMax), 0);
+  // Compared, not looked up: a text's, its pair's, <cls>, <pad>.
+  config.num_token_types = 4;
+  RefuseUnimplementedXlnet(reader);
+  if (config.hidden_size % 2 != 0) {
+    reader.Fail("d_model", "is " + std::to_string(config.hidden_size) +
+                               ", expected an even number, half of them sines and half cosines");
+  }
+  if (const int64_t size = reader.Int("d_head", 0, 0, kWidthMax);
+      size != 0 && size != config.hidden_size / config.num_heads) {
+    reader.Fail("d_head", "is " + std::to_string(size) + ", expected d_model / n_head, " +
+                              std::to_string(config.hidden_size / config.num_heads));
+  }
+
+  EncoderNames& names = model->names;
+  names.prefix = "transformer.";
+  names.word = "word_embedding";
+  const std::string attention = "layer.{}.rel_attn.";
+  names.query = attention + "q";
+  names.key = attention + "k";
+  names.value = attention + "v";
+  names.attention_out = attention + "o";
+  names.distance = attention + "r";
+  names.content_bias = attention + "r_w_bias";
+  names.position_bias = attention + "r_r_bias";
+  names.segment_bias = attention + "r_s_bias";
+  names.segments = attention + "seg_embed";
+  names.attention_norm = attention + "layer_norm";
+  names.up = "layer.{}.ff.layer_1";
+  names.down = "layer.{}.ff.layer_2";
+  names.output_norm = "layer.{}.ff.layer_norm";
+  // What stands for tokens that are to be predicted, in pre-training.
+  names.ignored_suffixes = {"mask_emb"};
+}
+
 struct FamilyEntry {
   std::string_view model_type;
   Family family;
-  void (*read)(ConfigReader& reader, ModelConfig* model);  // null: known, not served yet
+  void (*read)(ConfigReader& reader, ModelConfig* model);
 };
 constexpr std::array kFamilies = {
     FamilyEntry{"bert", Family::kBert, ReadBert},
@@ -261,21 +325,15 @@ constexpr std::array kFamilies = {
     FamilyEntry{"albert", Family::kAlbert, ReadAlbert},
     FamilyEntry{"distilbert", Family::kDistilBert, ReadDistilBert},
     FamilyEntry{"electra", Family::kElectra, ReadElectra},
-    FamilyEntry{"xlnet", Family::kXlnet, nullptr},
+    FamilyEntry{"xlnet", Family::kXlnet, ReadXlnet},
 };
 
 absl::StatusOr<const FamilyEntry*> FindFamily(const std::string& model_type,
                                               const std::string& path) {
   std::string served;
   for (const FamilyEntry& entry : kFamilies) {
-    if (entry.read == nullptr) continue;
+    if (entry.model_type == model_type) return &entry;
     served += (served.empty() ? "" : ", ") + std::string(entry.model_type);
-  }
-  for (const FamilyEntry& entry : kFamilies) {
-    if (entry.model_type != model_type) continue;
-    if (entry.read != nullptr) return &entry;
-    return Unimplemented(path + ": model_type \"" + model_type +
-                         "\" is not served by this version; " + served + " are");
   }
   return InvalidArgument(path + ": unknown model_type \"" + model_type + "\"; " + served +
                          " are served");

@@ -237,31 +237,42 @@ void NameElectra(const Parts& parts, ConfigReader&, HeadConfig* heads) {
   heads->masked_lm.bias_tensors = {"generator_lm_head.bias"};
 }
 
-void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
-  heads->traits.context_first = true;
-  heads->traits.memory_tokens = reader.Int("mem_len", 0, 0, 1 << 20);
-  if (parts.purpose != Purpose::kChoice) {
-    LogitsHeadNames names{LogitsHead::kClassifier, false, true, {}};
-    const std::string type = reader.String("summary_type", "last");
-    if (type == "first") names.on_last_token = false;
-    if (type != "first" && type != "last" && type != "cls_index") {
+// modeling_xlnet.py, XLNetSequenceSummary: one token's state, projected. Keys that are not
+// implemented matter only to who has the head.
+void AddXlnetClassifier(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
+  const std::string type = reader.String("summary_type", "last");
+  const std::string activation =
+      reader.String("summary_activation", reader.Has("summary_activation") ? "" : "tanh");
+  const bool projects = reader.Bool("summary_use_proj", !reader.Has("summary_use_proj"));
+  const bool is_type_known = type == "first" || type == "last" || type == "cls_index";
+  const bool is_activation_known = activation.empty() || activation == "tanh";
+  if (MayBeSequence(parts)) {
+    if (!is_type_known) {
       reader.FailUnimplemented("summary_type",
                                "is \"" + type + "\", served are last, first and cls_index");
     }
-    const std::string activation = reader.String("summary_activation", "tanh");
-    if (!activation.empty() && activation != "tanh") {
+    if (!is_activation_known) {
       reader.FailUnimplemented("summary_activation",
                                "is \"" + activation + "\", served are tanh and none");
     }
-    if (reader.Bool("summary_use_proj", true)) {
-      names.layers.push_back({"sequence_summary.summary", parts.hidden,
-                              activation.empty() ? Activation::kNone : Activation::kTanh});
-    } else {
-      reader.FailUnimplemented("summary_use_proj", "is false");
-    }
-    names.layers.push_back({"logits_proj", parts.num_labels});
-    AddLogits(heads, std::move(names));
+    if (!projects) reader.FailUnimplemented("summary_use_proj", "is false, served is true");
   }
+  if (!is_type_known || !is_activation_known || !projects) return;
+  AddLogits(heads, {LogitsHead::kClassifier,
+                    false,
+                    type != "first",
+                    {{"sequence_summary.summary", parts.hidden,
+                      activation.empty() ? Activation::kNone : Activation::kTanh},
+                     {"logits_proj", parts.num_labels}}});
+}
+
+void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
+  heads->traits.context_first = true;
+  // XLNetConfig has 512 where a file has nothing, and none where it has null.
+  constexpr int64_t kMemoryTokens = 512;
+  heads->traits.memory_tokens =
+      reader.Int("mem_len", reader.Has("mem_len") ? 0 : kMemoryTokens, 0, 1 << 20);
+  if (parts.purpose != Purpose::kChoice) AddXlnetClassifier(parts, reader, heads);
   AddTokenHeads(parts, heads);
   BeamNames& beam = heads->beam;
   beam.start = "start_logits.dense";

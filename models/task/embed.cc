@@ -128,6 +128,30 @@ absl::StatusOr<int64_t> EmbedHead::Dimensions(std::optional<PoolingChoice> pooli
   return width;
 }
 
+// On the host, where the sums of the segments before are.
+absl::Status EmbedHead::MergeSegments(Stream& stream, const EmbedGroup& group,
+                                      std::span<const PoolingMode> modes,
+                                      const TensorView& pooled) const {
+  const auto row_of = [&](const EmbedSegment& segment) {
+    const size_t row_bytes = static_cast<size_t>(pooled.dim(1)) * SizeOf(pooled.dtype());
+    return TensorView(
+        static_cast<char*>(pooled.data()) + static_cast<size_t>(segment.row) * row_bytes,
+        pooled.dtype(), {pooled.dim(1)});
+  };
+  if (group.segments.empty()) return absl::OkStatus();
+  for (const EmbedSegment& segment : group.segments) {
+    BERTRAND_RETURN_IF_ERROR(
+        backend_.CopyToHost(stream, row_of(segment), segment.document->row(modes.size())));
+  }
+  BERTRAND_RETURN_IF_ERROR(backend_.Synchronize(stream));
+  for (const EmbedSegment& segment : group.segments) {
+    const std::span<float> row = segment.document->row(modes.size());
+    segment.document->Merge(modes, segment.num_tokens, segment.skipped, row);
+    BERTRAND_RETURN_IF_ERROR(backend_.Upload(row, row_of(segment)));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<TensorView> EmbedHead::RunPooling(Stream& stream, const EmbedGroup& group,
                                                  const TensorView& hidden,
                                                  EmbedWorkspace& workspace) const {
@@ -141,7 +165,7 @@ absl::StatusOr<TensorView> EmbedHead::RunPooling(Stream& stream, const EmbedGrou
   PoolParams params;
   params.x = hidden;
   params.end = group.end;
-  params.weight_begin = group.start;
+  params.weight_begin = group.document_start;
   params.out = pooled;
   for (const PoolingMode mode : modes) {
     // cls is the sequence's first token even where the prompt is left out.
@@ -150,6 +174,7 @@ absl::StatusOr<TensorView> EmbedHead::RunPooling(Stream& stream, const EmbedGrou
     BERTRAND_RETURN_IF_ERROR(backend_.Pool(stream, params));
     params.column += width;
   }
+  BERTRAND_RETURN_IF_ERROR(MergeSegments(stream, group, modes, pooled));
   if (group.pooling != PoolingChoice::kPooler) return pooled;
   const TensorView out = Rows(*workspace.back_, dtype, rows, width);
   BERTRAND_RETURN_IF_ERROR(encoder_.Pool(stream, pooled, out));
