@@ -219,7 +219,7 @@ std::vector<std::string> Folders() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Parity,
-                         testing::Combine(testing::Values("reference", "cpu"),
+                         testing::Combine(testing::Values("reference", "cpu", "emulated"),
                                           testing::ValuesIn(Folders())),
                          [](const auto& info) {
                            const std::string& folder = std::get<1>(info.param);
