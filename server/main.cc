@@ -63,8 +63,9 @@ TruncationMode TruncationOf(const std::string& name) {
   return TruncationMode::kLongestFirst;
 }
 
-// SIGTERM and SIGINT, which every other thread has blocked: the first asks to drain, the second
-// ends the process at once. Owns the thread "signals".
+// SIGTERM and SIGINT, which every other thread has blocked: while models load, the first ends the
+// process (a download goes on where it stopped, next time); later the first asks to drain, and the
+// second ends the process at once. Owns the thread "signals".
 class Signals {
  public:
   // To be called before any other thread is made: they inherit the mask.
@@ -80,9 +81,13 @@ class Signals {
 
   explicit Signals(const sigset_t& set)
       : thread_([set, this] {
-          Wait(set);
+          const int number = Wait(set);
           {
             MutexLock lock(mutex_);
+            if (!serving_) {
+              spdlog::warn("a signal, before anything is served: ending");
+              _exit(128 + number);
+            }
             asked_ = true;
             changed_.NotifyAll();
           }
@@ -94,19 +99,27 @@ class Signals {
     thread_.detach();  // it lives as long as the process
   }
 
+  // From here on there is something to drain.
+  void StartServing() {
+    MutexLock lock(mutex_);
+    serving_ = true;
+  }
+
   void WaitForFirst() {
     MutexLock lock(mutex_);
     while (!asked_) changed_.Wait(mutex_);
   }
 
  private:
-  static void Wait(const sigset_t& set) {
+  static int Wait(const sigset_t& set) {
     int number = 0;
     sigwait(&set, &number);
+    return number;
   }
 
   Mutex mutex_;
   CondVar changed_;
+  bool serving_ ABSL_GUARDED_BY(mutex_) = false;
   bool asked_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
@@ -114,7 +127,10 @@ class Signals {
 absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argument,
                                                        const Backend& backend,
                                                        const Options& options) {
-  BERTRAND_ASSIGN_OR_RETURN(ResolvedSource source, ResolveSource(argument.source));
+  BERTRAND_ASSIGN_OR_RETURN(ResolvedSource source,
+                            ResolveSource(argument.source, [](const std::string& line) {
+                              spdlog::info("{}", ForLog(line));
+                            }));
   const auto begin = std::chrono::steady_clock::now();
   auto served = std::make_unique<ServedModel>();
   served->name = argument.name;
@@ -196,6 +212,7 @@ absl::Status Serve(const Options& options, int cores, Engine* engine, Metrics* m
   if (!http.ok()) return Annotate(http.status(), "--http-address");
   auto grpc = GrpcServer::Start(GrpcOptionsOf(options, cores), engine, health);
   if (!grpc.ok()) return Annotate(grpc.status(), "--grpc-address");
+  signals->StartServing();
   health->set_state(Health::State::kServing);
   (*grpc)->SetServing(true);
   std::printf("ready grpc=%s http=%s\n", (*grpc)->address().c_str(), (*http)->address().c_str());
@@ -214,6 +231,8 @@ absl::Status Serve(const Options& options, int cores, Engine* engine, Metrics* m
 }
 
 absl::Status Run(const Options& options, const sigset_t& signal_set) {
+  // Detached with its thread, so it must not go before the process does.
+  auto* signals = new Signals(signal_set);
   RaiseOpenFilesLimit();
   const int cores = options.threads > 0 ? static_cast<int>(options.threads) : AvailableCores();
   ThreadPool pool(cores);
@@ -237,8 +256,6 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
   }
   Health health;
   metrics.set_source([&] { return ReadGauges(*engine, admission, health); });
-  // Detached with its thread, so it must not go before the process does.
-  auto* signals = new Signals(signal_set);
   const absl::Status status = Serve(options, cores, engine.get(), &metrics, &health, signals);
   metrics.set_source(nullptr);
   return status;

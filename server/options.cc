@@ -73,8 +73,9 @@ CommandLine::CommandLine(Options* options) {
   app.add_option(
          "--model", models,
          "A model to serve, as NAME=SOURCE or SOURCE; may be given several times, the first "
-         "is the default. SOURCE: a checkpoint's folder, or a hub id[@revision] in the "
-         "Hugging Face cache (Env:BERTRAND_MODEL, several separated by commas)")
+         "is the default. SOURCE: a checkpoint's folder, or a hub id[@revision], which is "
+         "downloaded into the Hugging Face cache once (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and "
+         "HF_HOME as for huggingface_hub) (Env:BERTRAND_MODEL, several separated by commas)")
       ->type_name("[NAME=]SOURCE")
       ->allow_extra_args(false);
   Add("--grpc-address", &options->grpc_address, "Where gRPC listens; port 0: any free one")
@@ -160,7 +161,9 @@ std::string OneLine(const std::string& text) { return absl::StrReplaceAll(text, 
 
 absl::Status Validate(const CommandLine& line, Options* options) {
   if (line.models.empty()) {
-    return InvalidArgument("no --model given: try --model NAME=FOLDER (--help lists all flags)");
+    return InvalidArgument(
+        "no --model given: try --model FOLDER or --model ORG/NAME of the Hugging Face hub "
+        "(--help lists all flags)");
   }
   std::set<std::string> names;
   for (const std::string& text : line.models) {
