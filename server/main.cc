@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <thread>
 
 #include "kernels/backend.h"
@@ -21,6 +22,7 @@
 #include "models/model.h"
 #include "server/cores.h"
 #include "server/engine.h"
+#include "server/example.h"
 #include "server/grpc/grpc_server.h"
 #include "server/grpc/methods.h"
 #include "server/health.h"
@@ -194,13 +196,21 @@ Metrics::Gauges ReadGauges(const Engine& engine, const Admission& admission, con
           .serving = health.serving()};
 }
 
+// The command-line client, which is built beside this program; its name where it is not there.
+std::string ClientPath() {
+  std::error_code error;
+  const auto path =
+      std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "bertrand";
+  if (error || !std::filesystem::exists(path, error)) return "bertrand";
+  const auto here = std::filesystem::proximate(path, error);
+  return error || here.string().starts_with("..") ? path.string() : here.string();
+}
+
 // After `ready`, people get something to try.
-void PrintExample(const std::string& grpc_address) {
+void PrintExample(const Engine& engine, const std::string& grpc_address) {
   if (isatty(STDERR_FILENO) == 0) return;
-  std::fprintf(stderr,
-               "\nTry it:\n  grpcurl -plaintext -d '{\"inputs\": [{\"text\": \"Hello\"}]}' %s "
-               "bertrand.v1.Inference/Embed\n\n",
-               grpc_address.c_str());
+  const std::string calls = ExampleCalls(*engine.models()[0]->model, ClientPath(), grpc_address);
+  std::fprintf(stderr, "\nTry it, from another terminal:\n%s\n", calls.c_str());
 }
 
 // Ports, from open to closed.
@@ -217,7 +227,7 @@ absl::Status Serve(const Options& options, int cores, Engine* engine, Metrics* m
   (*grpc)->SetServing(true);
   std::printf("ready grpc=%s http=%s\n", (*grpc)->address().c_str(), (*http)->address().c_str());
   std::fflush(stdout);
-  PrintExample((*grpc)->address());
+  PrintExample(*engine, (*grpc)->address());
 
   signals->WaitForFirst();
   spdlog::info("draining: what was accepted is answered, new calls are refused");

@@ -49,7 +49,12 @@ absl::StatusOr<ResolvedSource> ResolveHubModel(const HubModel& model, const HubL
   const HubModel wanted{.id = model.id, .revision = is_cached ? cached : model.revision};
   const auto listing = HubRepository::List(wanted, &client);
   if (!listing.ok()) {
-    if (!is_cached) return Annotate(listing.status(), "no such folder, and");
+    if (!is_cached) {
+      const char* hint = "; without a network, give a folder, or a cache that has it (HF_HOME)";
+      return absl::Status(listing.status().code(),
+                          absl::StrCat("no such folder, and ", Message(listing.status()),
+                                       absl::IsUnavailable(listing.status()) ? hint : ""));
+    }
     log(absl::StrCat(model.id, " is used as it is in the cache, where a file may be missing: ",
                      Message(listing.status())));
     return as_cached;
