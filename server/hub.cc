@@ -160,7 +160,7 @@ std::vector<std::string> SmallFiles(const Names& names, const std::string& folde
 std::string WeightsOf(const Names& names, const std::string& folder) {
   for (const char* name : {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
                            "pytorch_model.bin.index.json"}) {
-    const std::string file = folder.empty() ? name : JoinPath(folder, name);
+    std::string file = folder.empty() ? name : JoinPath(folder, name);
     if (names.contains(file)) return file;
   }
   return "";

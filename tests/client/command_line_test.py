@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import tempfile
 import unittest
@@ -201,6 +203,15 @@ class CommandLineTest(unittest.TestCase):
             self.assertIn("BERTRAND_ADDRESS", out)
             self.assertLessEqual(max(map(len, out.splitlines())), 100)
         self.assertRegex(self.run_cli("--version").stdout, r"^bertrand \d+\.\d+\.\d+\n$")
+
+    def test_the_readme(self) -> None:
+        root = Path(__file__).parents[2]
+        lines = re.findall(r"(?m)^\$ build/bertrand (.+)$", (root / "README.md").read_text())
+        self.assertGreater(len(lines), 8)
+        for line in lines:
+            with self.subTest(line), contextlib.chdir(root):
+                self.assertNotEqual(self.run_cli(*shlex.split(line)).stdout, "")
+        self.assertEqual(self.server.requests[-1][1].long_input.mode, pb.LongInput.MODE_RECURRENCE)
 
     def test_a_terminal_gets_styles_unless_it_declines(self) -> None:
         for variables, styled in (({"TERM": "xterm"}, True), ({"NO_COLOR": "1"}, False)):

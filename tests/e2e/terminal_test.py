@@ -29,7 +29,7 @@ def server(model: Path, *, terminal: bool) -> Iterator[tuple[str, str]]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [SERVER, "--model", str(model), "--grpc-address", "127.0.0.1:0",
-             "--http-address", "127.0.0.1:0", "--threads", "1", "--log-level", "warning"],
+             "--http-address", "127.0.0.1:0", "--threads", "1", "--log-level", "error"],
             stdout=subprocess.PIPE, stderr=theirs if terminal else log)
         os.close(theirs)
         try:
