@@ -227,7 +227,7 @@ HubClient::Answer HubClient::Perform(const std::string& url, Transfer* transfer)
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer.code);
   if (code != CURLE_OK) {
     answer.error = *error != '\0' ? error : curl_easy_strerror(code);
-    if (!transfer->write_error.empty()) answer.error = transfer->write_error;
+    if (!transfer->write_error.empty()) answer.error = answer.write_error = transfer->write_error;
     const bool stalled = code == CURLE_OPERATION_TIMEDOUT && answer.code != 0;
     answer.worth_retrying = MayPass(code) || stalled;
   } else {
@@ -253,6 +253,7 @@ absl::Status HubClient::Failed(const Answer& answer) const {
     const auto found = answer.headers.find(name);
     return found == answer.headers.end() ? std::string() : found->second;
   };
+  if (!answer.write_error.empty()) return Unavailable(answer.write_error);
   if (!answer.error.empty()) {
     return Unavailable(absl::StrCat(options_.endpoint, " cannot be read: ", answer.error));
   }
@@ -334,6 +335,7 @@ absl::Status HubClient::Download(const std::string& path, const std::string& par
   Answer answer;
   absl::Status status = Try(options_.endpoint + path, &transfer, &answer);
   if (status.ok() && fsync(file) != 0) status = Unavailable(strerror(errno));
+  if (!answer.write_error.empty()) status = Annotate(status, partial_path);
   close(file);
   return status;
 }

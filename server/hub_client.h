@@ -66,6 +66,7 @@ class HubClient {
     long code = 0;
     std::map<std::string, std::string> headers;  // names in lower case; of the last answer
     std::string error;                           // of the connection, when it failed
+    std::string write_error;                     // the same, where it was ours: a full disk
     bool worth_retrying = false;
   };
   struct Transfer;

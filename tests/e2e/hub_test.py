@@ -58,6 +58,7 @@ class Hub:
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
+        server.handle_error = lambda *_: None  # connections that clients broke
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{server.server_address[1]}"
 
@@ -244,6 +245,22 @@ class HubTest(unittest.TestCase):
         self.loads()
         ranges = [headers.get("range") for to, _, headers in self.hub.requests if to == "storage"]
         self.assertEqual(ranges, [None, "bytes=500-"])
+
+    def test_two_servers_at_once_fetch_once(self) -> None:
+        command = [SERVER, "--model", "org/name", "--check"]
+        processes = [subprocess.Popen(command, env=self.environment(), stderr=subprocess.DEVNULL)
+                     for _ in range(3)]
+        self.assertEqual([process.wait(60) for process in processes], [0, 0, 0])
+        self.assertEqual(self.asked("storage"), ["GET /model.safetensors"])
+
+    def test_a_disk_that_is_full(self) -> None:
+        # A limit on a file's size is as good.
+        done = subprocess.run(
+            ["bash", "-c", 'trap "" XFSZ; ulimit -f 4; exec "$0" --model org/name --check', SERVER],
+            capture_output=True, text=True, timeout=60, env=self.environment(), check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(".incomplete: File too large", done.stderr)
+        self.loads()
 
     def test_damaged_weights_are_refused_and_removed(self) -> None:
         self.hub.damage = True
