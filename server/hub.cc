@@ -321,7 +321,7 @@ absl::Status HubRepository::FetchBlob(const std::string& file, const std::string
                                     said = Clock::now();
                                     log(absl::StrCat(name, ": ", Megabytes(num_bytes), of_all));
                                   }),
-                 name));
+                 file));
   }
   there = static_cast<int64_t>(fs::file_size(partial, error));
   std::string wrong;
@@ -334,7 +334,7 @@ absl::Status HubRepository::FetchBlob(const std::string& file, const std::string
   if (!wrong.empty()) {
     fs::remove(partial, error);
     return Unavailable(
-        absl::StrCat(name, " was damaged on the way and is removed: it ", wrong, "; start again"));
+        absl::StrCat(file, " was damaged on the way and is removed: it ", wrong, "; start again"));
   }
   fs::rename(partial, blob, error);
   return error ? FileError(blob, error.message()) : absl::OkStatus();
