@@ -266,7 +266,7 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
   }
   Health health;
   metrics.set_source([&] { return ReadGauges(*engine, admission, health); });
-  const absl::Status status = Serve(options, cores, engine.get(), &metrics, &health, signals);
+  absl::Status status = Serve(options, cores, engine.get(), &metrics, &health, signals);
   metrics.set_source(nullptr);
   return status;
 }
