@@ -260,6 +260,19 @@ void RefuseUnimplementedXlnet(ConfigReader& reader) {
   }
 }
 
+// XLNetSequenceSummary is what the others call a pooler. (Of other kinds: models/config/heads.cc.)
+void NameXlnetSummary(ConfigReader& reader, ModelConfig* model) {
+  const std::string type = reader.String("summary_type", "last");
+  const std::string activation =
+      reader.String("summary_activation", reader.Has("summary_activation") ? "" : "tanh");
+  const bool is_type_known = type == "last" || type == "cls_index" || type == "first";
+  if (!is_type_known || (!activation.empty() && activation != "tanh")) return;
+  model->encoder.pools_last_token = type != "first";
+  model->encoder.pooler_activation = activation.empty() ? Activation::kNone : Activation::kTanh;
+  model->names.pooler = "sequence_summary.summary";
+  model->names.pooler_is_outside = true;
+}
+
 void ReadXlnet(ConfigReader& reader, ModelConfig* model) {
   EncoderConfig& config = model->encoder;
   config.positions = PositionKind::kRelative;
@@ -308,6 +321,7 @@ void ReadXlnet(ConfigReader& reader, ModelConfig* model) {
   names.up = "layer.{}.ff.layer_1";
   names.down = "layer.{}.ff.layer_2";
   names.output_norm = "layer.{}.ff.layer_norm";
+  NameXlnetSummary(reader, model);
   // What stands for tokens that are to be predicted, in pre-training.
   names.ignored_suffixes = {"mask_emb"};
 }
