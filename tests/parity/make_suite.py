@@ -249,6 +249,8 @@ def special():
                                      calls=[calls.classify, calls.embed_summary,
                                             lambda f: calls.classify_recurrence(f, 15, 0),
                                             lambda f: calls.classify_recurrence(f, 9, 30)]),
+        "xlnet_one_label": dict(family="xlnet", size="s32", head=one, config=dict(labels=["LABEL_0"]),
+                                calls=[calls.classify, calls.rerank]),
         "xlnet_lm": dict(family="xlnet", size="s64", head=XLNetLMHeadModel, format="legacy", dtype="F16",
                          calls=[lambda f: calls.embed(f, False),
                                 lambda f: calls.recurrence(f, 30, 17, pooling="weighted_mean"),
