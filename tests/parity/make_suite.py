@@ -250,7 +250,8 @@ def special():
                                             lambda f: calls.classify_recurrence(f, 15, 0),
                                             lambda f: calls.classify_recurrence(f, 9, 30)]),
         "xlnet_one_label": dict(family="xlnet", size="s32", head=one, config=dict(labels=["LABEL_0"]),
-                                calls=[calls.classify, calls.rerank]),
+                                # Without a length it takes XLNet's max_position_embeddings, -1.
+                                calls=[calls.classify, lambda f: calls.rerank(f, max_length=4096)]),
         "xlnet_lm": dict(family="xlnet", size="s64", head=XLNetLMHeadModel, format="legacy", dtype="F16",
                          calls=[lambda f: calls.embed(f, False),
                                 lambda f: calls.recurrence(f, 30, 17, pooling="weighted_mean"),

@@ -209,8 +209,8 @@ def zero_shot(folder):
     return calls
 
 
-def rerank(folder):
-    encoder = CrossEncoder(folder, device="cpu", model_kwargs={"dtype": torch.float32})
+def rerank(folder, **options):
+    encoder = CrossEncoder(folder, device="cpu", **options, model_kwargs={"dtype": torch.float32})
     calls = []
     documents = [TEXTS[0], "", TEXTS[1], "another one", LONG]
     for query in ("where is the fox", TEXTS[2]):
