@@ -123,13 +123,10 @@ absl::Status ReadPooling(const std::string& folder, SentenceModules* result) {
 // --------------------------------------------------------------------
 
 absl::Status CheckWeightsFile(const std::string& folder) {
-  if (PathExists(JoinPath(folder, "model.safetensors"))) return absl::OkStatus();
-  if (PathExists(JoinPath(folder, "pytorch_model.bin"))) {
-    return Unimplemented(folder +
-                         " has its weights in pytorch_model.bin, which this version does "
-                         "not read; expected model.safetensors");
+  for (const char* file : {"model.safetensors", "pytorch_model.bin"}) {
+    if (PathExists(JoinPath(folder, file))) return absl::OkStatus();
   }
-  return NotFound(folder + ": model.safetensors is missing");
+  return NotFound(folder + " has no model.safetensors and no pytorch_model.bin");
 }
 
 absl::StatusOr<SentenceModule> ReadDense(const std::string& folder) {
