@@ -135,7 +135,7 @@ void ReadCrossEncoder(ConfigReader& reader, HeadConfig* heads) {
     function = ScoreFunction::kSigmoid;
   } else if (last == "Identity") {
     function = ScoreFunction::kNone;
-  } else {
+  } else if (heads->num_labels == 1) {  // with more there is no Rerank
     reader.FailUnimplemented("sentence_transformers.activation_fn",
                              "is \"" + name + "\", served are Identity and Sigmoid");
   }
