@@ -62,8 +62,8 @@ std::string LowerAscii(std::string text) {
 }
 
 absl::StatusOr<Json> ReadJson(const std::string& path) {
-  BERTRAND_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kConfigBytesMax));
-  return Json::Parse(text, path);
+  BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
+  return Json::ParseOwned(std::move(text), path);
 }
 
 // ---- Pooling

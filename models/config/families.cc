@@ -335,8 +335,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::stri
 
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& folder) {
   const std::string path = JoinPath(folder, "config.json");
-  BERTRAND_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kConfigBytesMax));
-  BERTRAND_ASSIGN_OR_RETURN(const Json config, Json::Parse(text, path));
+  BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
+  BERTRAND_ASSIGN_OR_RETURN(const Json config, Json::ParseOwned(std::move(text), path));
   return ParseModelConfig(config, path);
 }
 
