@@ -168,7 +168,7 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.architecture = config.architecture;
   about.tasks = ListTasks(config, modules_, *heads_);
   if (heads_->has(LogitsHead::kClassifier) || heads_->has(LogitsHead::kTokenClassifier)) {
-    about.labels = config.heads.labels;
+    about.labels = NamesOfLabels(config.heads);
   }
   about.heads = config.heads.traits;
   about.heads.orders_sentences = heads_->has(LogitsHead::kSentenceOrder);
