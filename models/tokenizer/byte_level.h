@@ -7,6 +7,7 @@
 // All functions are pure and thread-safe.
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,6 +23,13 @@ size_t NextByteLevelWord(std::string_view text, size_t at, size_t end);
 
 // The end of the word that a space before text[at], which is no white space, would begin.
 size_t EndOfSpacedWord(std::string_view text, size_t at, size_t end);
+
+// How many code points of white space a token's text begins and ends with, as the library's
+// process_offsets counts it: U+0120, which stands for a space, is one everywhere.
+struct SpacesAround {
+  uint32_t leading = 0, trailing = 0;
+};
+SpacesAround CountSpacesAround(std::string_view text);
 
 // The character that stands for a byte: U+0021 to U+0143.
 char32_t ByteLevelCharacter(unsigned char byte);

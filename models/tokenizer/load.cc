@@ -85,9 +85,6 @@ absl::Status ParseModel(const Json& json, PipelineParts* parts) {
   } else if (type == "BPE") {
     BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseBpe(*model, byte_level));
   } else if (type == "Unigram") {
-    if (parts->post_processor.trim_offsets) {
-      return Unimplemented("post_processor: `trim_offsets` with a Unigram model is not supported");
-    }
     BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseUnigram(*model));
   } else {
     return NotSupported("model", type, "BPE, Unigram and WordPiece are");

@@ -113,25 +113,12 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
   pipeline->reads_bytes_ = is_short && made.normalizer == nullptr && byte_level.has_value() &&
                            byte_level->alone && byte_level->use_regex;
   if (made.post_processor.trim_offsets) {
+    // The model's texts: an added token may have taken the id of one. Added ones are marked.
     for (int64_t id = 0; id < pipeline->vocab_size(); ++id) {
-      pipeline->spaces_.push_back(SpacesAround(pipeline->TokenText(id)));
+      pipeline->spaces_.push_back(CountSpacesAround(made.model->vocabulary().Text(id)));
     }
   }
   return pipeline;
-}
-
-// White space as the library's process_offsets counts it: U+0120 stands for a space.
-Pipeline::Spaces Pipeline::SpacesAround(std::string_view text) {
-  constexpr char32_t kSpaceCharacter = 0x120;
-  const auto is_space = [](char32_t c) { return c == kSpaceCharacter || HasFlag(c, kSpace); };
-  Spaces spaces;
-  for (size_t at = 0; at < text.size() && is_space(NextCodePoint(text, &at));) ++spaces.leading;
-  for (size_t end = text.size(); end > 0;) {
-    end = PreviousBoundary(text, end);
-    if (!is_space(FirstCodePoint(text.substr(end)))) break;
-    ++spaces.trailing;
-  }
-  return spaces;
 }
 
 // trim_offsets for the tokens from `skip` on, as the library's process_offsets: in code points of
@@ -141,9 +128,9 @@ void Pipeline::TrimSpans(const TokenRun& run, size_t skip, std::string_view text
   auto spaced = run.spaced().begin();
   for (size_t i = 0; i < spans.size(); ++i) {
     while (spaced != run.spaced().end() && spaced->index < skip + i) ++spaced;
-    Spaces spaces = spaces_[static_cast<size_t>(run.ids()[skip + i])];
+    SpacesAround spaces = spaces_[static_cast<size_t>(run.ids()[skip + i])];
     if (spaced != run.spaced().end() && spaced->index == skip + i) {
-      spaces = {spaced->leading, spaced->trailing};
+      spaces = spaced->spaces;
     }
     TokenSpan& span = spans[i];
     const TokenSpan whole = span;
@@ -185,8 +172,7 @@ void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRu
 void Pipeline::AddToken(const AddedMatch& match, std::string_view text, SourceRange range,
                         TokenRun* run) const {
   if (run->want_sources() && parts_.post_processor.trim_offsets) {
-    const Spaces spaces = SpacesAround(text.substr(match.begin, match.end - match.begin));
-    run->MarkSpaced(spaces.leading, spaces.trailing);
+    run->MarkSpaced(CountSpacesAround(text.substr(match.begin, match.end - match.begin)));
   }
   run->Add(match.id, range);
   run->EndWord();

@@ -14,6 +14,7 @@
 
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/bert_splitter.h"
+#include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/decoder.h"
 #include "models/tokenizer/normalizer.h"
 #include "models/tokenizer/post_processor.h"
@@ -91,12 +92,7 @@ class Pipeline final : public Tokenizer {
   PipelineParts parts_;
   std::optional<BertSplitter> short_way_;
   bool reads_bytes_ = false;  // byte-level words are read from the source text
-  // How many code points of white space a token begins and ends with, by id; for trim_offsets.
-  struct Spaces {
-    uint32_t leading = 0, trailing = 0;
-  };
-  static Spaces SpacesAround(std::string_view text);
-  std::vector<Spaces> spaces_;
+  std::vector<SpacesAround> spaces_;  // of the model's tokens, by id; for trim_offsets
 };
 
 }  // namespace bertrand
