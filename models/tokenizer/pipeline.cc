@@ -124,7 +124,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
 // trim_offsets for the tokens from `skip` on, as the library's process_offsets: in code points of
 // the source text, whatever stands there.
 void Pipeline::TrimSpans(const TokenRun& run, size_t skip, std::string_view text,
-                         std::span<TokenSpan> spans) const {
+                         bool is_behind_special, std::span<TokenSpan> spans) const {
   auto spaced = run.spaced().begin();
   for (size_t i = 0; i < spans.size(); ++i) {
     while (spaced != run.spaced().end() && spaced->index < skip + i) ++spaced;
@@ -136,7 +136,7 @@ void Pipeline::TrimSpans(const TokenRun& run, size_t skip, std::string_view text
     const TokenSpan whole = span;
     if (spaces.leading > 0) {
       // The one space that was put there is not in the text.
-      const bool is_first = i == 0 || whole.start == 0;
+      const bool is_first = (i == 0 && !is_behind_special) || whole.start == 0;
       if (is_first && parts_.post_processor.add_prefix_space && spaces.leading == 1) {
         spaces.leading = 0;
       }
@@ -322,7 +322,11 @@ void Pipeline::Assemble(const KeptTokens& kept, const std::string_view* texts, b
     if (options.want_spans && !is_special) {
       TokenSpan* const spans = encoding->spans.data() + at;
       FillSpans(texts[piece.sequence], run.sources() + skip, count, spans);
-      if (!spaces_.empty()) TrimSpans(run, skip, texts[piece.sequence], {spans, count});
+      const bool is_behind_special = options.add_special_tokens &&
+                                     parts_.post_processor.is_behind_special[piece.sequence];
+      if (!spaces_.empty()) {
+        TrimSpans(run, skip, texts[piece.sequence], is_behind_special, {spans, count});
+      }
     }
     if (options.want_words && !is_special) {
       std::copy_n(run.words() + skip, count, encoding->words.begin() + at);

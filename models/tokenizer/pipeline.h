@@ -84,7 +84,7 @@ class Pipeline final : public Tokenizer {
                      TokenRun* run) const;
   void AddToken(const AddedMatch& match, std::string_view text, SourceRange range,
                 TokenRun* run) const;
-  void TrimSpans(const TokenRun& run, size_t skip, std::string_view text,
+  void TrimSpans(const TokenRun& run, size_t skip, std::string_view text, bool is_behind_special,
                  std::span<TokenSpan> spans) const;
   void Assemble(const KeptTokens& kept, const std::string_view* texts, bool is_pair,
                 const EncodeOptions& options, Encoding* encoding) const;
