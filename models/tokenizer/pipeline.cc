@@ -110,8 +110,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
   }
   const std::optional<PreTokenizerTraits::ByteLevel>& byte_level =
       made.pre_tokenizer_traits.byte_level;
-  pipeline->reads_bytes_ = is_short && made.normalizer == nullptr && byte_level.has_value() &&
-                           byte_level->alone && byte_level->use_regex;
+  pipeline->reads_bytes_ = is_short && made.bpe != nullptr && made.normalizer == nullptr &&
+                           byte_level.has_value() && byte_level->alone && byte_level->use_regex;
   if (made.post_processor.trim_offsets) {
     // The model's texts: an added token may have taken the id of one. Added ones are marked.
     for (int64_t id = 0; id < pipeline->vocab_size(); ++id) {
@@ -156,7 +156,6 @@ void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRu
   words.Start(scratch->text, part);
   if (parts_.pre_tokenizer != nullptr) parts_.pre_tokenizer->Apply(&words);
   const NormalizedText& text = words.text();
-  scratch->model.readable_end = text.text.data() + text.text.size();
   for (const WordRange& range : words.words()) {
     const std::string_view word =
         std::string_view(text.text).substr(range.begin, range.end - range.begin);
@@ -198,15 +197,9 @@ void Pipeline::TokenizeStepByStep(std::string_view text, size_t begin, size_t en
 void Pipeline::TokenizeBytes(std::string_view text, size_t begin, size_t end,
                              Encoding::Scratch* scratch, TokenRun* run) const {
   const PreTokenizerTraits::ByteLevel& options = *parts_.pre_tokenizer_traits.byte_level;
+  const Bpe& model = *parts_.bpe;
   std::vector<SourceRange>& sources = scratch->sources;
-  scratch->model.readable_end = text.data() + text.size();
-  const auto add = [&](std::string_view word) {
-    const SourceRange* source = run->want_sources() ? sources.data() : nullptr;
-    if (!parts_.model->AddWord(word, source, &scratch->model, run)) {
-      scratch->word.missing_unk = true;
-    }
-    run->EndWord();
-  };
+  const bool want_sources = run->want_sources();
   size_t at = begin;
   if (options.add_prefix_space && text[begin] != ' ') {
     // The first word with a space before it, which is of the first code point.
@@ -215,19 +208,46 @@ void Pipeline::TokenizeBytes(std::string_view text, size_t begin, size_t end,
     }
     at = EndOfSpacedWord(text, begin, end);
     scratch->first_word.assign(1, ' ').append(text, begin, at - begin);
-    if (run->want_sources()) {
+    if (want_sources) {
       SourcesOf(text, begin, at, &sources);
       sources.insert(sources.begin(), SourceRange(sources.front()));
     }
-    const char* const readable_end = std::exchange(scratch->model.readable_end, nullptr);
-    add(scratch->first_word);
-    scratch->model.readable_end = readable_end;
+    scratch->word.missing_unk |= !model.AddWord(
+        scratch->first_word, want_sources ? sources.data() : nullptr, &scratch->model, run);
+    run->EndWord();
   }
+  // Some words at a time, so that their look-ups wait for memory together.
+  constexpr size_t kBatch = 16;
+  struct Word {
+    uint32_t begin, end;
+    WordTable::Probe probe;
+  };
+  Word batch[kBatch];
   while (at < end) {
-    const size_t next = NextByteLevelWord(text, at, end);
-    if (run->want_sources()) SourcesOf(text, at, next, &sources);
-    add(text.substr(at, next - at));
-    at = next;
+    size_t count = 0;
+    for (; count < kBatch && at < end; ++count) {
+      size_t next = EndOfPlainWord(text, at, end);
+      if (next == 0) next = NextByteLevelWord(text, at, end);
+      const bool readable = at + WordTable::kReadableBytes <= text.size();
+      const WordTable::Key key = WordTable::KeyOf(text.substr(at, next - at), readable);
+      batch[count] = {static_cast<uint32_t>(at), static_cast<uint32_t>(next),
+                      model.words().Start(key)};
+      at = next;
+    }
+    run->Reserve(kBatch);
+    for (const Word& word : std::span(batch, count)) {
+      const int32_t whole = WordTable::Finish(word.probe);
+      if (whole >= 0) {
+        run->AddReserved(whole, {word.begin, word.end});
+      } else {
+        if (want_sources) SourcesOf(text, word.begin, word.end, &sources);
+        scratch->word.missing_unk |=
+            !model.AddParts(text.substr(word.begin, word.end - word.begin),
+                            want_sources ? sources.data() : nullptr, &scratch->model, run);
+        run->Reserve(kBatch);
+      }
+      run->EndWord();
+    }
   }
 }
 
@@ -322,8 +342,8 @@ void Pipeline::Assemble(const KeptTokens& kept, const std::string_view* texts, b
     if (options.want_spans && !is_special) {
       TokenSpan* const spans = encoding->spans.data() + at;
       FillSpans(texts[piece.sequence], run.sources() + skip, count, spans);
-      const bool is_behind_special = options.add_special_tokens &&
-                                     parts_.post_processor.is_behind_special[piece.sequence];
+      const bool is_behind_special =
+          options.add_special_tokens && parts_.post_processor.is_behind_special[piece.sequence];
       if (!spaces_.empty()) {
         TrimSpans(run, skip, texts[piece.sequence], is_behind_special, {spans, count});
       }

@@ -14,6 +14,7 @@
 
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/bert_splitter.h"
+#include "models/tokenizer/bpe.h"
 #include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/decoder.h"
 #include "models/tokenizer/normalizer.h"
@@ -34,6 +35,7 @@ struct PipelineParts {
   std::unique_ptr<PreTokenizer> pre_tokenizer;  // may be null
   std::unique_ptr<TokenModel> model;
   const WordPiece* word_piece = nullptr;  // the model, where it is one
+  const Bpe* bpe = nullptr;               // likewise
   AddedTokens added_tokens;               // its Build is called by Pipeline::Create
   PostProcessor post_processor;
   std::unique_ptr<Decoder> decoder;

@@ -47,6 +47,10 @@ class TokenRun {
   }
   void Add(int32_t id, SourceRange range) {
     Reserve(1);
+    AddReserved(id, range);
+  }
+  // Within what was reserved.
+  void AddReserved(int32_t id, SourceRange range) {
     *next_id() = id;
     if (want_sources_) AddSource(range, size_);
     ++size_;

@@ -39,7 +39,7 @@ void WordPiece::BuildWholeWords() {
 }
 
 size_t WordPiece::MatchPadded(std::string_view word, int32_t* ids, uint32_t* ends) const {
-  const int32_t id = whole_words_.FindPadded(word);
+  const int32_t id = whole_words_.Find(word, true);
   if (id < 0) return Match(word, ids, ends);
   ids[0] = id;
   if (ends != nullptr) ends[0] = static_cast<uint32_t>(word.size());

@@ -1,7 +1,7 @@
 """Tokenizers beside each other, one thread, English seen for the first time: a table of MB/s.
 
     python tokenizer_peers.py --program build/tokenizer_benchmark [--text FILE] [--wordpiece FOLDER]
-                              [--rounds 5] [--cache FOLDER]
+                              [--rounds 5] [--kinds bpe,...] [--cache FOLDER]
 
 `./run bench-tokenizers` installs what it needs (requirements-tokenizers.txt) and calls it. Peers are
 Hugging Face `tokenizers` and the fastest others on PyPI for each kind. FILE has a text a line; without
@@ -155,6 +155,7 @@ def main():
     parser.add_argument("--wordpiece")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", default=".cache/tokenizer-bench")
+    parser.add_argument("--kinds", default=",".join(PEERS))
     parser.add_argument("--json")
     args = parser.parse_args()
     cache = Path(args.cache)
@@ -179,7 +180,8 @@ def main():
     report = {"bytes": size, "texts": count, "rounds": args.rounds}
     print(f"{size / 1e6:.1f} MB in {count} texts, one thread, best of {args.rounds} rounds, processor time\n")
     print("| kind | tokenizer | MB/s, first pass | median | MB/s, again | texts with Hugging Face's ids |\n|---|---|---|---|---|---|")
-    for kind, peers in PEERS.items():
+    for kind in args.kinds.split(","):
+        peers = PEERS[kind]
         folder = cache / ("given" if kind == "wordpiece" and args.wordpiece else kind)
         results = {peer: [] for peer in peers}
         for i in range(args.rounds):
