@@ -93,7 +93,7 @@ class Pipeline final : public Tokenizer {
 
   PipelineParts parts_;
   std::optional<BertSplitter> short_way_;
-  bool reads_bytes_ = false;  // byte-level words are read from the source text
+  bool reads_bytes_ = false;          // byte-level words are read from the source text
   std::vector<SpacesAround> spaces_;  // of the model's tokens, by id; for trim_offsets
 };
 
