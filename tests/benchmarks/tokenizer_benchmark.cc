@@ -4,8 +4,8 @@
 //
 // FOLDER is a checkpoint's, TEXT a file with a text a line. Prints one JSON object: MB/s of the
 // first pass (all words are new), of the best and the median of ROUNDS (9) further passes, the same
-// with spans, and the time to load. Each text's number of ids and its ids are written to IDS, as u32.
-// tokenizer_peers.py measures others in turn with it.
+// with spans, and the time to load. Each text's number of ids and its ids are written to IDS, as
+// u32. tokenizer_peers.py measures others in turn with it.
 
 #include <algorithm>
 #include <cstdio>
