@@ -14,6 +14,8 @@ size_t SizeOf(DType dtype) {
     case DType::kFloat16:
     case DType::kBFloat16:
       return 2;
+    case DType::kFloat8:
+      return 1;
   }
   return 0;
 }
@@ -28,6 +30,8 @@ const char* Name(DType dtype) {
       return "bfloat16";
     case DType::kInt32:
       return "int32";
+    case DType::kFloat8:
+      return "float8";
   }
   return "?";
 }

@@ -12,11 +12,12 @@
 
 namespace bertrand {
 
-enum class DType : uint8_t { kFloat32, kFloat16, kBFloat16, kInt32 };
+// kFloat8: e4m3 (OCP FP8, largest value 448), which only kernels read and write.
+enum class DType : uint8_t { kFloat32, kFloat16, kBFloat16, kInt32, kFloat8 };
 
 // Bytes of one element.
 size_t SizeOf(DType dtype);
-// "float32", "float16", "bfloat16", "int32".
+// "float32", "float16", "bfloat16", "int32", "float8".
 const char* Name(DType dtype);
 
 // `rank` dimensions, row-major and contiguous. A default-made view has no data: it stands for an

@@ -14,6 +14,7 @@ struct BertrandCudaDevice {
 };
 
 // Describes device `index`: 1; 0 when there are no more; -1 on failure, with the reason as text.
-int bertrand_cuda_device(int index, BertrandCudaDevice* device);
+__attribute__((visibility("default"))) int bertrand_cuda_device(int index,
+                                                                BertrandCudaDevice* device);
 
 }  // extern "C"

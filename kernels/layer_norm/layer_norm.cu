@@ -1,0 +1,96 @@
+#include <string>
+
+#include "kernels/layer_norm/layer_norm.cuh"
+#include "kernels/layer_norm/layer_norm.h"
+#include "kernels/status.h"
+
+namespace bertrand::gpu::inline SIMT_TARGET {
+namespace {
+
+absl::Status CheckOperand(const char* name, const TensorView& operand, const TensorView& like,
+                          std::initializer_list<int64_t> shape) {
+  if (!operand) return InvalidArgument(std::string("LayerNorm: no ") + name);
+  if (operand.dtype() == like.dtype() && operand.HasShape(shape)) return absl::OkStatus();
+  return InvalidArgument(std::string("LayerNorm: ") + name + " is " + operand.ToString() +
+                         ", x is " + like.ToString());
+}
+
+absl::Status Check(const LayerNormParams& p) {
+  if (!p.x || p.x.rank() != 2) return InvalidArgument("LayerNorm: x is " + p.x.ToString());
+  const int64_t rows = p.x.dim(0), hidden = p.x.dim(1);
+  if (hidden % 8 != 0 || hidden < 8 || hidden > 4096 || rows > INT32_MAX) {
+    return InvalidArgument("LayerNorm: x is " + p.x.ToString() +
+                           "; its width must be a multiple of 8 and at most 4096");
+  }
+  if (p.true_hidden < 0 || p.true_hidden > hidden) {
+    return InvalidArgument("LayerNorm: true_hidden is " + std::to_string(p.true_hidden) + " of " +
+                           std::to_string(hidden));
+  }
+  BERTRAND_RETURN_IF_ERROR(CheckOperand("y", p.y, p.x, {rows, hidden}));
+  BERTRAND_RETURN_IF_ERROR(CheckOperand("gamma", p.gamma, p.x, {hidden}));
+  BERTRAND_RETURN_IF_ERROR(CheckOperand("beta", p.beta, p.x, {hidden}));
+  if (p.bias) BERTRAND_RETURN_IF_ERROR(CheckOperand("bias", p.bias, p.x, {hidden}));
+  if (p.residual) {
+    BERTRAND_RETURN_IF_ERROR(CheckOperand("residual", p.residual, p.x, {rows, hidden}));
+  }
+  if (p.num_rows && (p.num_rows.dtype() != DType::kInt32 || p.num_rows.num_elements() != 1)) {
+    return InvalidArgument("LayerNorm: num_rows is " + p.num_rows.ToString());
+  }
+  if (p.y8 && (p.y8.dtype() != DType::kFloat8 || !p.y8.HasShape({rows, hidden}) ||
+               p.y8_scale.dtype() != DType::kFloat32 || p.y8_scale.num_elements() != 1)) {
+    return InvalidArgument("LayerNorm: y8 is " + p.y8.ToString() + ", its scale " +
+                           p.y8_scale.ToString() + ", x is " + p.x.ToString());
+  }
+  return absl::OkStatus();
+}
+
+template <typename T, int kVectors, int kThreadsPerRow>
+absl::Status Start(const LayerNormParams& p, simt::Stream& stream) {
+  using Kernel = LayerNormKernel<T, kVectors, kThreadsPerRow>;
+  const int rows = static_cast<int>(p.x.dim(0)), hidden = static_cast<int>(p.x.dim(1));
+  const int true_hidden = p.true_hidden == 0 ? hidden : static_cast<int>(p.true_hidden);
+  const typename Kernel::Params params = {simt::AsGlobal<const T>(p.x),
+                                          simt::AsGlobal<const T>(p.residual),
+                                          simt::AsGlobal<const T>(p.bias),
+                                          simt::AsGlobal<const T>(p.gamma),
+                                          simt::AsGlobal<const T>(p.beta),
+                                          simt::AsGlobal<const int>(p.num_rows),
+                                          simt::AsGlobal<T>(p.y),
+                                          simt::AsGlobal<simt::Float8>(p.y8),
+                                          simt::AsGlobal<const float>(p.y8_scale),
+                                          rows,
+                                          hidden,
+                                          true_hidden,
+                                          p.eps};
+  const simt::Grid grid = {simt::DivideUp(rows, Kernel::kRowsPerBlock)};
+  return simt::Launch<Kernel>(stream, {grid}, params);
+}
+
+// The launch table: 512, 1024 and 4096 columns in registers.
+template <typename T>
+absl::Status StartForWidth(const LayerNormParams& p, simt::Stream& stream) {
+  constexpr int kPerVector = 16 / sizeof(T);
+  const int64_t hidden = p.x.dim(1);
+  if (hidden <= 512) return Start<T, 512 / 32 / kPerVector, 32>(p, stream);
+  if (hidden <= 1024) return Start<T, 1024 / 32 / kPerVector, 32>(p, stream);
+  return Start<T, 4096 / 256 / kPerVector, 256>(p, stream);
+}
+
+}  // namespace
+
+absl::Status LayerNorm(const LayerNormParams& params, simt::Stream& stream) {
+  BERTRAND_RETURN_IF_ERROR(Check(params));
+  if (params.x.dim(0) == 0) return absl::OkStatus();
+  switch (params.x.dtype()) {
+    case DType::kFloat32:
+      return StartForWidth<float>(params, stream);
+    case DType::kFloat16:
+      return StartForWidth<simt::Half>(params, stream);
+    case DType::kBFloat16:
+      return StartForWidth<simt::BFloat16>(params, stream);
+    default:
+      return InvalidArgument("LayerNorm: x is " + params.x.ToString());
+  }
+}
+
+}  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -1,0 +1,133 @@
+#pragma once
+
+// The body of LayerNorm (layer_norm.h): a row is read once, 16 bytes a lane and step, and stays in
+// registers as float for both passes.
+//
+// kThreadsPerRow threads share a row: 32 (a warp; four rows a block) or the whole block. Each holds
+// kVectors vectors of 16 bytes; vector v of thread t begins at column (v * kThreadsPerRow + t) *
+// kPerVector, so that a warp reads 512 bytes in a row.
+
+#include "kernels/simt/simt.h"
+
+namespace bertrand::gpu::inline SIMT_TARGET {
+
+template <typename T, int kVectors, int kThreadsPerRow>
+struct LayerNormKernel {
+  static constexpr const char* kName = kThreadsPerRow == 32 ? "layer_norm" : "layer_norm_wide";
+  static constexpr int kThreads = kThreadsPerRow == 32 ? 128 : kThreadsPerRow;
+  static constexpr int kRowsPerBlock = kThreads / kThreadsPerRow;
+  static constexpr int kPerVector = 16 / sizeof(T);
+  static constexpr int kMaxHidden = kVectors * kThreadsPerRow * kPerVector;
+
+  struct Params {
+    simt::Global<const T> x, residual, bias, gamma, beta;
+    simt::Global<const int> num_rows;
+    simt::Global<T> y;
+    simt::Global<simt::Float8> y8;
+    simt::Global<const float> y8_scale;
+    int rows, hidden, true_hidden;
+    float eps;
+  };
+
+  struct Layout {
+    alignas(16) float sums[kThreads / 32];
+  };
+
+  using Values = simt::Vector<float, kPerVector>;
+
+  static SIMT_FN int Column(int vector) {
+    return (vector * kThreadsPerRow + simt::ThreadIndex() % kThreadsPerRow) * kPerVector;
+  }
+
+  static SIMT_FN float RowSum(float value) {
+    if constexpr (kThreadsPerRow == 32) {
+      return simt::WarpSum(value);
+    } else {
+      return simt::BlockSum(value, simt::SharedArray<&Layout::sums>());
+    }
+  }
+
+  static SIMT_FN void Add(Values& values, simt::Global<const T> from) {
+    const Values addends = simt::ToFloat(simt::LoadVector<kPerVector>(from));
+    SIMT_UNROLL
+    for (int i = 0; i < kPerVector; ++i) values[i] += addends[i];
+  }
+
+  static SIMT_FN void StoreRow(const Params& p, int row, const Values (&values)[kVectors]) {
+    const int64_t offset = int64_t{row} * p.hidden;
+    const float y8_factor = p.y8 ? 1.0f / simt::Load(p.y8_scale) : 0.0f;
+    SIMT_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const int column = Column(v);
+      if (column >= p.hidden) break;
+      simt::StoreVector(p.y + offset + column, simt::FromFloat<T>(values[v]));
+      if (p.y8) {
+        Values scaled;
+        SIMT_UNROLL
+        for (int i = 0; i < kPerVector; ++i) scaled[i] = values[v][i] * y8_factor;
+        simt::StoreVector(p.y8 + offset + column, simt::FromFloat<simt::Float8>(scaled));
+      }
+    }
+  }
+
+  // Fills `values` with the row's sums; columns beyond the row are 0.
+  static SIMT_FN void LoadRow(const Params& p, int row, Values (&values)[kVectors]) {
+    const int64_t offset = int64_t{row} * p.hidden;
+    SIMT_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const int column = Column(v);
+      values[v] = {};
+      if (column >= p.hidden) continue;
+      values[v] = simt::ToFloat(simt::LoadVector<kPerVector>(p.x + offset + column));
+      if (p.bias) Add(values[v], p.bias + column);
+      if (p.residual) Add(values[v], p.residual + offset + column);
+    }
+  }
+
+  static SIMT_FN void Normalize(const Params& p, Values (&values)[kVectors]) {
+    float sum = 0;
+    SIMT_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      SIMT_UNROLL
+      for (int i = 0; i < kPerVector; ++i) sum += values[v][i];
+    }
+    const float mean = RowSum(sum) / static_cast<float>(p.true_hidden);
+    float squares = 0;
+    SIMT_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      SIMT_UNROLL
+      for (int i = 0; i < kPerVector; ++i) {
+        values[v][i] -= mean;
+        // Padding is no part of the variance.
+        const float value = Column(v) + i < p.true_hidden ? values[v][i] : 0.0f;
+        squares = simt::Fma(value, value, squares);
+      }
+    }
+    const float variance = RowSum(squares) / static_cast<float>(p.true_hidden);
+    const float scale = simt::Rsqrt(variance + p.eps);
+    SIMT_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const int column = Column(v);
+      if (column >= p.hidden) break;
+      const Values gamma = simt::ToFloat(simt::LoadVector<kPerVector>(p.gamma + column));
+      const Values beta = simt::ToFloat(simt::LoadVector<kPerVector>(p.beta + column));
+      SIMT_UNROLL
+      for (int i = 0; i < kPerVector; ++i) {
+        values[v][i] = simt::Fma(values[v][i] * scale, gamma[i], beta[i]);
+      }
+    }
+  }
+
+  static SIMT_FN void Run(const Params& p) {
+    const int row = simt::BlockIndex() * kRowsPerBlock + simt::ThreadIndex() / kThreadsPerRow;
+    if (row >= p.rows) return;  // a whole warp, or nobody
+    Values values[kVectors] = {};
+    if (!p.num_rows || row < simt::Load(p.num_rows)) {
+      LoadRow(p, row, values);
+      Normalize(p, values);
+    }
+    StoreRow(p, row, values);
+  }
+};
+
+}  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -1,0 +1,179 @@
+#include <cuda_runtime.h>
+#include <nvtx3/nvToolsExt.h>
+
+#include <atomic>
+
+#include "kernels/simt/launch_checks.h"
+#include "kernels/simt/runtime.h"
+#include "kernels/status.h"
+
+namespace bertrand::simt::inline SIMT_TARGET {
+namespace {
+
+absl::Status FromCuda(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  const std::string text = std::string(what) + ": " + cudaGetErrorString(error);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // not sticky
+    return ResourceExhausted(text);
+  }
+  return Internal(text);
+}
+
+}  // namespace
+
+#define SIMT_RETURN_IF_CUDA_ERROR(expression) \
+  BERTRAND_RETURN_IF_ERROR(FromCuda((expression), #expression))
+
+struct Device::Impl {
+  int index;
+  DeviceInfo info;
+};
+
+struct Graph::Impl {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+};
+
+struct Stream::Impl {
+  int device_index;
+  cudaStream_t stream;
+};
+
+Device::Device(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Device::~Device() = default;
+Graph::Graph(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Graph::~Graph() {
+  if (impl_->executable != nullptr) cudaGraphExecDestroy(impl_->executable);
+  if (impl_->graph != nullptr) cudaGraphDestroy(impl_->graph);
+}
+Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(handle_)); }
+Stream::Stream(const Device& device, std::unique_ptr<Impl> impl)
+    : device_(device), impl_(std::move(impl)) {}
+Stream::~Stream() { cudaStreamDestroy(impl_->stream); }
+void* Stream::handle() const { return impl_->stream; }
+
+absl::StatusOr<std::unique_ptr<Device>> Device::Open(int index) {
+  cudaDeviceProp properties{};
+  SIMT_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, index));
+  SIMT_RETURN_IF_CUDA_ERROR(cudaSetDevice(index));
+  auto impl = std::make_unique<Impl>();
+  impl->index = index;
+  impl->info = {properties.name,
+                properties.major,
+                properties.minor,
+                properties.multiProcessorCount,
+                properties.sharedMemPerBlockOptin,
+                properties.sharedMemPerMultiprocessor,
+                properties.totalGlobalMem};
+  return std::unique_ptr<Device>(new Device(std::move(impl)));
+}
+
+const DeviceInfo& Device::info() const { return impl_->info; }
+
+absl::StatusOr<Memory> Device::Allocate(size_t size_bytes) const {
+  SIMT_RETURN_IF_CUDA_ERROR(cudaSetDevice(impl_->index));
+  void* data = nullptr;
+  SIMT_RETURN_IF_CUDA_ERROR(cudaMalloc(&data, size_bytes > 0 ? size_bytes : 1));
+  return Memory(data, size_bytes, [](void* memory) { cudaFree(memory); });
+}
+
+absl::StatusOr<Memory> Device::AllocatePinned(size_t size_bytes) const {
+  SIMT_RETURN_IF_CUDA_ERROR(cudaSetDevice(impl_->index));
+  void* data = nullptr;
+  SIMT_RETURN_IF_CUDA_ERROR(cudaMallocHost(&data, size_bytes > 0 ? size_bytes : 1));
+  return Memory(data, size_bytes, [](void* memory) { cudaFreeHost(memory); });
+}
+
+absl::StatusOr<std::unique_ptr<Stream>> Device::CreateStream() const {
+  SIMT_RETURN_IF_CUDA_ERROR(cudaSetDevice(impl_->index));
+  cudaStream_t stream = nullptr;
+  SIMT_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  auto impl = std::make_unique<Stream::Impl>(Stream::Impl{impl_->index, stream});
+  return std::unique_ptr<Stream>(new Stream(*this, std::move(impl)));
+}
+
+absl::StatusOr<std::unique_ptr<Event>> Device::CreateEvent() const {
+  SIMT_RETURN_IF_CUDA_ERROR(cudaSetDevice(impl_->index));
+  cudaEvent_t event = nullptr;
+  SIMT_RETURN_IF_CUDA_ERROR(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  return std::unique_ptr<Event>(new Event(event));
+}
+
+absl::Status Stream::CopyToDevice(void* device, const void* host, size_t size_bytes) {
+  return FromCuda(cudaMemcpyAsync(device, host, size_bytes, cudaMemcpyHostToDevice, impl_->stream),
+                  "a copy to the device");
+}
+
+absl::Status Stream::CopyToHost(void* host, const void* device, size_t size_bytes) {
+  return FromCuda(cudaMemcpyAsync(host, device, size_bytes, cudaMemcpyDeviceToHost, impl_->stream),
+                  "a copy to the host");
+}
+
+absl::Status Stream::CopyOnDevice(void* to, const void* from, size_t size_bytes) {
+  return FromCuda(cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToDevice, impl_->stream),
+                  "a copy on the device");
+}
+
+absl::Status Stream::Fill(void* device, uint8_t value, size_t size_bytes) {
+  return FromCuda(cudaMemsetAsync(device, value, size_bytes, impl_->stream), "a fill");
+}
+
+absl::Status Stream::Synchronize() {
+  return FromCuda(cudaStreamSynchronize(impl_->stream), "the stream");
+}
+
+absl::Status Stream::Record(Event& event) {
+  return FromCuda(cudaEventRecord(static_cast<cudaEvent_t>(event.handle_), impl_->stream),
+                  "an event");
+}
+
+absl::Status Stream::Wait(const Event& event) {
+  return FromCuda(cudaStreamWaitEvent(impl_->stream, static_cast<cudaEvent_t>(event.handle_), 0),
+                  "an event");
+}
+
+absl::Status Stream::BeginCapture() {
+  return FromCuda(cudaStreamBeginCapture(impl_->stream, cudaStreamCaptureModeThreadLocal),
+                  "the begin of a capture");
+}
+
+absl::StatusOr<std::unique_ptr<Graph>> Stream::EndCapture() {
+  auto impl = std::make_unique<Graph::Impl>();
+  Graph::Impl& made = *impl;
+  std::unique_ptr<Graph> graph(new Graph(std::move(impl)));
+  SIMT_RETURN_IF_CUDA_ERROR(cudaStreamEndCapture(impl_->stream, &made.graph));
+  SIMT_RETURN_IF_CUDA_ERROR(cudaGraphInstantiate(&made.executable, made.graph, 0));
+  return graph;
+}
+
+absl::Status Stream::Run(const Graph& graph) {
+  return FromCuda(cudaGraphLaunch(graph.impl_->executable, impl_->stream), "a graph");
+}
+
+absl::Status Stream::LaunchKernel(const KernelEntry& kernel, const LaunchShape& shape,
+                                  const void* params) {
+  BERTRAND_RETURN_IF_ERROR(CheckLaunch(device_.info(), kernel, shape));
+  const size_t shared_bytes = SharedBytes(kernel, shape);
+  nvtxRangePushA(kernel.name);
+  cudaError_t error = cudaSetDevice(impl_->device_index);
+  // More than 48 KiB has to be asked for; the driver remembers, and asking again is cheap.
+  if (error == cudaSuccess && shared_bytes > (size_t{48} << 10)) {
+    error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shared_bytes));
+  }
+  if (error == cudaSuccess) {
+    void* arguments[] = {const_cast<void*>(params)};
+    const dim3 grid(static_cast<unsigned>(shape.grid.x), static_cast<unsigned>(shape.grid.y),
+                    static_cast<unsigned>(shape.grid.z));
+    error = cudaLaunchKernel(kernel.function, grid, dim3(static_cast<unsigned>(kernel.threads)),
+                             arguments, shared_bytes, impl_->stream);
+  }
+  nvtxRangePop();
+  return FromCuda(error, kernel.name);
+}
+
+absl::Status Stream::BeginSlice(void*, size_t) { return absl::OkStatus(); }
+absl::Status Stream::EndSlice(void*, size_t) { return absl::OkStatus(); }
+
+}  // namespace bertrand::simt::inline SIMT_TARGET
