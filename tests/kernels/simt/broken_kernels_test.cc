@@ -125,6 +125,14 @@ TEST_P(BrokenKernelsTest, FragmentsShowInTheResult) {
   EXPECT_GE(error(), 0.1);
 }
 
+// With a trace, a race is reported with both places.
+TEST_P(BrokenKernelsTest, TracesNameTheOtherAccess) {
+  device().set_emulation({.order = GetParam().order, .seed = GetParam().seed, .trace = true});
+  EXPECT_THAT(
+      Message(RunKernel<NoBarrierBeforeRead<true>>(1, 64)),
+      ContainsRegex("of the view at .*broken_kernels.h:[0-9]+ and .*, at .*broken_kernels.h"));
+}
+
 // After a violation the emulator is as good as new.
 TEST_P(BrokenKernelsTest, GoesOnAfterAViolation) {
   for (int i = 0; i < 3; ++i) {
