@@ -37,13 +37,24 @@ std::string NameOf(uint32_t id) {
   return "thread " + std::to_string(warp * kLanes + static_cast<int>(place));
 }
 
+// " at file:line" of the other access, where it is known.
+std::string PlaceOfTrace(size_t cell, bool writer) {
+  const auto trace = block.traces.find(cell);
+  if (trace == block.traces.end()) return "";
+  const Site& site = writer ? trace->second.writer : trace->second.reader;
+  return site.file == nullptr ? ""
+                              : " at " + std::string(site.file) + ":" + std::to_string(site.line);
+}
+
 [[noreturn]] void ReportRace(const Access& access, size_t cell, uint32_t id, const char* other,
                              const char* now) {
   const char* address = arena.base + cell * 2;
-  Violate(access.site,
-          "race in %s memory: %s %s byte %td of the view and this thread %s it, and nothing orders "
-          "the two",
-          MemoryName(access), NameOf(id).c_str(), other, address - access.bounds.begin, now);
+  Violate(
+      access.site,
+      "race in %s memory: %s %s byte %td of the view%s and this thread %s it, and nothing orders "
+      "the two",
+      MemoryName(access), NameOf(id).c_str(), other, address - access.bounds.begin,
+      PlaceOfTrace(cell, other[0] == 'w').c_str(), now);
 }
 
 // Violates for every reason that loads and stores share.
@@ -161,8 +172,17 @@ void OnAtomic(const Access& access) {
 }
 
 void LogAccess(AccessKind kind, const Access& access) {
-  context.thread->log.push_back({access.site, reinterpret_cast<uint64_t>(access.address),
-                                 static_cast<uint32_t>(access.bytes), kind});
+  if (block.options.count_requests) {
+    context.thread->log.push_back({access.site, reinterpret_cast<uint64_t>(access.address),
+                                   static_cast<uint32_t>(access.bytes), kind});
+  }
+  if (!block.options.trace) return;
+  const bool store = kind == AccessKind::kGlobalStore || kind == AccessKind::kSharedStore;
+  const size_t first = CellOf(access);
+  for (size_t cell = first; cell < first + NumCells(access); ++cell) {
+    Trace& trace = block.traces[cell];
+    (store ? trace.writer : trace.reader) = access.site;
+  }
 }
 
 }  // namespace bertrand::simt::emulator
