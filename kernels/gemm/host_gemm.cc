@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/bias_activation/epilogue.cuh"
+#include "kernels/bias_activation/make_epilogue.h"
 #include "kernels/gemm/library_gemm.h"
 #include "kernels/status.h"
 
@@ -84,13 +84,10 @@ struct HostGemmKernel {
 template <typename T>
 absl::Status LaunchAs(const GemmParams& params, simt::Stream& stream) {
   using Kernel = HostGemmKernel<T>;
-  const Epilogue<T> epilogue = {simt::AsGlobal<const T>(params.bias),
-                                simt::AsGlobal<const T>(params.residual),
-                                simt::AsGlobal<T>(params.y), params.n(), params.activation};
   return simt::Launch<Kernel>(
       stream, {.grid = {simt::DivideUp(params.n(), Kernel::kColumns)}},
-      {simt::AsGlobal<const T>(params.x), simt::AsGlobal<const T>(params.weight), epilogue,
-       params.m(), params.n(), params.k()});
+      {simt::AsGlobal<const T>(params.x), simt::AsGlobal<const T>(params.weight),
+       MakeEpilogue<T>(params), params.m(), params.n(), params.k()});
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <string>
 #include <utility>
 
+#include "kernels/bias_activation/make_epilogue.h"
 #include "kernels/gemm/float_gemm.cuh"
 #include "kernels/gemm/small_gemm.cuh"
 #include "kernels/gemm/small_gemm.h"
@@ -12,12 +13,6 @@ namespace {
 
 bool Aligned(const TensorView& view, uintptr_t bytes) {
   return reinterpret_cast<uintptr_t>(view.data()) % bytes == 0;
-}
-
-template <typename T>
-Epilogue<T> MakeEpilogue(const GemmParams& params) {
-  return {simt::AsGlobal<const T>(params.bias), simt::AsGlobal<const T>(params.residual),
-          simt::AsGlobal<T>(params.y), params.n(), params.activation};
 }
 
 template <typename T, int kTileIndex>

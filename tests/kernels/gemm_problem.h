@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/bias_activation/activation_reference.h"
+#include "kernels/bias_activation/bias_activation_reference.h"
 #include "kernels/gemm/linear_reference.h"
 #include "kernels/gemm/small_gemm.h"
 #include "tests/kernels/emulated_fixture.h"
