@@ -56,10 +56,10 @@ absl::Status ReadLengths(int64_t batch_tokens_max, Job* job) {
     }
     const int64_t memory = sequences[i].memory != nullptr ? sequences[i].memory->max_tokens() : 0;
     if (static_cast<int64_t>(length) + memory > batch_tokens_max) {
-      return InvalidArgument(absl::StrCat(
-          "long_input: a segment of ", length, " tokens with a memory of ", memory,
-          " does not fit --max-batch-tokens (", batch_tokens_max,
-          "); ask for a smaller window_tokens or memory_tokens"));
+      return InvalidArgument(absl::StrCat("long_input: a segment of ", length,
+                                          " tokens with a memory of ", memory,
+                                          " does not fit --max-batch-tokens (", batch_tokens_max,
+                                          "); ask for a smaller window_tokens or memory_tokens"));
     }
     job->lengths.push_back(static_cast<int32_t>(length));
   }

@@ -23,8 +23,8 @@ float Sigmoid(float logit);
 void Softmax(std::span<float> values);
 void ApplyScoreFunction(ScoreFunction function, std::span<float> values);
 
-// Which of equal values comes first: that of the lower index, as Python's sort has it, or that of the
-// higher one, as a reversed argsort has it.
+// Which of equal values comes first: that of the lower index, as Python's sort has it, or that of
+// the higher one, as a reversed argsort has it.
 enum class Ties : uint8_t { kLowerFirst, kHigherFirst };
 
 // Indices of the `count` largest values (0: of all), best first.
