@@ -86,8 +86,10 @@ Thread& Activate(Warp& warp, uint32_t lane) {
   return *context.thread;
 }
 
-std::string WaitingThreads() {
-  std::string text;
+// Kept in the block, since a violation never returns.
+const char* WaitingThreads() {
+  std::string& text = block.waiting;
+  text.clear();
   char line[512];
   for (int w = 0; w < block.num_warps; ++w) {
     const Warp& warp = block.warps[w];
@@ -106,7 +108,7 @@ std::string WaitingThreads() {
       text += line;
     }
   }
-  return text;
+  return text.c_str();
 }
 
 // The running thread cannot go on now: somebody else does.
@@ -116,7 +118,7 @@ void Leave() {
   if (warp->ready == 0) {
     warp = NextWarp(context.warp_index);
     if (warp == nullptr) {
-      Violate({}, "deadlock: no thread can go on%s", WaitingThreads().c_str());
+      Violate({}, "deadlock: no thread can go on%s", WaitingThreads());
     }
   }
   SwitchFibre(from, Activate(*warp, TakeLane(*warp)));
@@ -161,7 +163,7 @@ void ReleaseBarrier() {
   if (block.at_barrier == block.alive) ReleaseBarrier();
   Thread& from = *context.thread;
   Warp* next = warp.ready != 0 ? &warp : NextWarp(context.warp_index);
-  if (next == nullptr) Violate({}, "deadlock: no thread can go on%s", WaitingThreads().c_str());
+  if (next == nullptr) Violate({}, "deadlock: no thread can go on%s", WaitingThreads());
   LeaveFibre(from, Activate(*next, TakeLane(*next)));
 }
 

@@ -72,7 +72,7 @@ struct Block {
   const void* params = nullptr;
   Thread main;  // Emulate's own stack
   bool failed = false;
-  std::string violation;
+  std::string violation, waiting;
   EmulationOptions options;
   std::vector<SiteCount> sites;
   std::unordered_map<size_t, Trace> traces;  // by cell: address / 2 from the arena's base
