@@ -31,7 +31,7 @@ absl::Status LaunchTile(const GemmParams& params, simt::Stream& stream, const Sm
 // The instantiations: kGemmTiles for each of two types. Registers, in kGemmTiles' order:
 //   sm_80, 86: 56, 85, 114, 96, 150, 112, 128, 188, 110, 151; sum_splits 36; float_gemm 79
 //   sm_90a:    63, 86, 115, 96, 150, 115, 126, 192, 109, 155; sum_splits 38; float_gemm 79
-// No spills. Shared memory, not registers, limits the blocks of an SM in all but the last two.
+// No spills. Shared memory, not registers, limits the blocks of an SM in all but the last.
 template <typename T, int... kIndices>
 absl::Status LaunchTiles(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
                          simt::Global<float> partial, std::integer_sequence<int, kIndices...>) {
