@@ -14,7 +14,7 @@ struct Epilogue {
   simt::Global<const T> residual;  // [m, n], optional; may be y's memory
   simt::Global<T> y;               // [m, n]
   int n;
-  Activation activation;
+  Formula formula;
 };
 
 // Stores columns [column, column + kCount) of `row`, those of them below n.
@@ -32,7 +32,7 @@ SIMT_FN void Finish(const Epilogue<T>& epilogue, int row, int column,
       for (int i = 0; i < kCount; ++i) values[i] += bias[i];
     }
     SIMT_UNROLL
-    for (int i = 0; i < kCount; ++i) values[i] = Activate(epilogue.activation, values[i]);
+    for (int i = 0; i < kCount; ++i) values[i] = Activate(epilogue.formula, values[i]);
     if (epilogue.residual) {
       const auto residual = ToFloat(simt::LoadVector<kCount>(epilogue.residual + at));
       SIMT_UNROLL
@@ -46,7 +46,7 @@ SIMT_FN void Finish(const Epilogue<T>& epilogue, int row, int column,
     if (column + i >= epilogue.n) break;
     float value = values[i];
     if (epilogue.bias) value += simt::ToFloat(simt::Load(epilogue.bias + (column + i)));
-    value = Activate(epilogue.activation, value);
+    value = Activate(epilogue.formula, value);
     if (epilogue.residual) value += simt::ToFloat(simt::Load(epilogue.residual + (at + i)));
     simt::Store(epilogue.y + (at + i), simt::FromFloat<T>(value));
   }

@@ -1,6 +1,6 @@
 #include "kernels/gemm/linear_reference.h"
 
-#include "kernels/bias_activation/activation_reference.h"
+#include "kernels/bias_activation/bias_activation_reference.h"
 
 namespace bertrand {
 

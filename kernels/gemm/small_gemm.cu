@@ -2,6 +2,7 @@
 #include <string>
 #include <utility>
 
+#include "kernels/bias_activation/make_epilogue.h"
 #include "kernels/gemm/float_gemm.cuh"
 #include "kernels/gemm/small_gemm.cuh"
 #include "kernels/gemm/small_gemm.h"
@@ -12,12 +13,6 @@ namespace {
 
 bool Aligned(const TensorView& view, uintptr_t bytes) {
   return reinterpret_cast<uintptr_t>(view.data()) % bytes == 0;
-}
-
-template <typename T>
-Epilogue<T> MakeEpilogue(const GemmParams& params) {
-  return {simt::AsGlobal<const T>(params.bias), simt::AsGlobal<const T>(params.residual),
-          simt::AsGlobal<T>(params.y), params.n(), params.activation};
 }
 
 template <typename T, int kTileIndex>
@@ -33,9 +28,10 @@ absl::Status LaunchTile(const GemmParams& params, simt::Stream& stream, const Sm
        plan.k_per_split});
 }
 
-// The instantiations: kGemmTiles for each of two types. Registers on sm_90a, in kGemmTiles' order:
-// 56, 72, 118, 95, 154, 96, 122, 166, 122, 166; sum_splits 32; float_gemm 80. No spills there nor
-// on sm_80 and sm_86. With 96 KiB, shared memory admits two blocks to an SM, as do 255 registers.
+// The instantiations: kGemmTiles for each of two types. Registers, in kGemmTiles' order:
+//   sm_80, 86: 56, 85, 114, 96, 150, 112, 128, 188, 110, 151; sum_splits 36; float_gemm 79
+//   sm_90a:    63, 86, 115, 96, 150, 115, 126, 192, 109, 155; sum_splits 38; float_gemm 79
+// No spills. Shared memory, not registers, limits the blocks of an SM in all but the last.
 template <typename T, int... kIndices>
 absl::Status LaunchTiles(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
                          simt::Global<float> partial, std::integer_sequence<int, kIndices...>) {

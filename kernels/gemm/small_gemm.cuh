@@ -15,7 +15,7 @@
 // overlaps the one before it may begin with them.
 
 #include "kernels/bias_activation/epilogue.cuh"
-#include "kernels/gemm/small_gemm_plan.h"
+#include "kernels/gemm/gemm_tile.cuh"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 

@@ -1,6 +1,6 @@
 #include <gmock/gmock.h>
 
-#include "kernels/bias_activation/activation_reference.h"
+#include "kernels/bias_activation/bias_activation_reference.h"
 #include "kernels/bias_activation/bias_activation.h"
 #include "tests/kernels/emulated_fixture.h"
 

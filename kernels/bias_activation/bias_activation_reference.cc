@@ -1,4 +1,4 @@
-#include "kernels/bias_activation/activation_reference.h"
+#include "kernels/bias_activation/bias_activation_reference.h"
 
 #include <cmath>
 #include <numbers>

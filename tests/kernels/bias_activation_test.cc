@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "kernels/bias_activation/activation_reference.h"
+#include "kernels/bias_activation/bias_activation_reference.h"
 #include "tests/kernels/device_fixture.h"
 
 namespace bertrand {
