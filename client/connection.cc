@@ -23,8 +23,6 @@ std::string_view CodeName(grpc::StatusCode code) {
       return "failed precondition";
     case grpc::StatusCode::RESOURCE_EXHAUSTED:
       return "resource exhausted";
-    case grpc::StatusCode::DEADLINE_EXCEEDED:
-      return "timeout";
     case grpc::StatusCode::UNAVAILABLE:
       return "unavailable";
     case grpc::StatusCode::UNIMPLEMENTED:
@@ -36,10 +34,24 @@ std::string_view CodeName(grpc::StatusCode code) {
   }
 }
 
+// Empty for what gRPC can be asked to connect to.
+std::string AddressProblem(const std::string& address) {
+  if (address.starts_with("unix:")) return "";
+  const std::size_t colon = address.rfind(':');
+  int port = 0;
+  const char* end = address.data() + address.size();
+  if (colon != std::string::npos && colon > 0) {
+    const auto [stop, error] = std::from_chars(address.data() + colon + 1, end, port);
+    if (error == std::errc() && stop == end && port > 0 && port < 65536) return "";
+  }
+  return "\"" + address + "\" is not HOST:PORT, such as 127.0.0.1:50051";
+}
+
 }  // namespace
 
 void AddConnectionOptions(CLI::App& command, ConnectionOptions& options) {
   command.add_option("--address", options.address, "Where the server listens")
+      ->check(CLI::Validator(AddressProblem, ""))
       ->envname("BERTRAND_ADDRESS")
       ->type_name("HOST:PORT")
       ->group("Connection")
@@ -86,6 +98,9 @@ int Connection::Report(const grpc::Status& status) const {
               << "         or:   build/bertrand-server --model MODEL\n"
               << "  elsewhere:   --address HOST:PORT, or BERTRAND_ADDRESS\n"
               << "  (" << status.error_message() << ")\n";
+  } else if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+    std::cerr << "bertrand: no answer within " << static_cast<double>(timeout_.count()) / 1e3
+              << " s (--timeout S waits longer): " << status.error_message() << "\n";
   } else {
     std::cerr << "bertrand: " << CodeName(status.error_code()) << ": " << status.error_message()
               << "\n";

@@ -1,10 +1,12 @@
 // bertrand: the command-line client. Each command is a file in client/commands.
 //
-// Exit status: 0; 1 when a call failed or there is no server; 2 for a wrong command line.
+// Exit status: 0; 1 when a call failed or there is no server, or an input cannot be read; 2 for a
+// wrong command line.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,7 @@
 #include "client/commands/spans.h"
 #include "client/commands/sparse.h"
 #include "client/commands/tokenize.h"
+#include "client/output.h"
 
 namespace {
 
@@ -26,6 +29,11 @@ constexpr char kGuard = '\x1e';
 
 std::vector<std::string> GuardedArguments(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
+  // `help` and `help COMMAND`, as many programs have them.
+  if (!arguments.empty() && arguments[0] == "help") {
+    arguments.erase(arguments.begin());
+    arguments.push_back("--help");
+  }
   for (std::string& argument : arguments) {
     if (argument.starts_with('[') && argument.ends_with(']')) argument += kGuard;
   }
@@ -38,6 +46,54 @@ std::string Unguarded(std::string argument) {
   return argument;
 }
 
+// Name and value of an option on one line, the default and the variable behind what it is.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    const std::string type = option->get_type_name();
+    return (type.empty() ? "" : " " + type) +
+           (option->get_positional() && option->get_expected_max() > 1 ? " ..." : "");
+  }
+  std::string make_option_desc(const CLI::Option* option) const override {
+    std::string text = option->get_description();
+    if (!option->get_default_str().empty()) text += " [" + option->get_default_str() + "]";
+    if (!option->get_envname().empty()) text += ", or " + option->get_envname();
+    return text;
+  }
+};
+
+// One line that says what to change.
+int ReportWrongLine(const CLI::App& app, const std::vector<std::string>& arguments,
+                    const CLI::ParseError& error) {
+  const auto commands = app.get_subcommands({});
+  const auto is_command = [&](const std::string& name) {
+    return std::any_of(commands.begin(), commands.end(),
+                       [&](const CLI::App* command) { return command->get_name() == name; });
+  };
+  if (arguments.empty()) {
+    std::cerr << app.help();
+    return 2;
+  }
+  const std::string& first = arguments.back();  // they are in reverse
+  if (is_command(first)) {
+    std::cerr << "bertrand " << first << ": " << error.what() << " (bertrand " << first
+              << " --help)\n";
+    return 2;
+  }
+  std::cerr << "bertrand: ";
+  if (first.starts_with('-')) {
+    std::cerr << error.what() << " (bertrand --help)\n";
+    return 2;
+  }
+  std::cerr << "unknown command \"" << bertrand::client::OneLine(Unguarded(first))
+            << "\"; there are";
+  for (const CLI::App* command : commands) {
+    std::cerr << (command == commands.front() ? " " : ", ") << command->get_name();
+  }
+  std::cerr << "\n";
+  return 2;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -48,6 +104,7 @@ int main(int argc, char** argv) {
       "`bertrand COMMAND --help` shows a command's options.\n"
       "The server is at --address, else BERTRAND_ADDRESS, else 127.0.0.1:50051; start one with\n"
       "`./run serve MODEL` or `build/bertrand-server --model MODEL`.");
+  app.formatter(std::make_shared<HelpFormatter>());
   int exit_status = 0;
   bertrand::client::AddEmbedCommand(app, exit_status);
   bertrand::client::AddSparseCommand(app, exit_status);
@@ -61,10 +118,13 @@ int main(int argc, char** argv) {
   for (CLI::App* command : app.get_subcommands({})) {
     for (CLI::Option* option : command->get_options()) option->transform(Unguarded);
   }
+  const std::vector<std::string> arguments = GuardedArguments(argc, argv);
   try {
-    app.parse(GuardedArguments(argc, argv));
+    app.parse(std::vector<std::string>(arguments));
+  } catch (const CLI::Success& success) {  // --help, --version
+    return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    return ReportWrongLine(app, arguments, error);
   }
   std::cout.flush();
   if (!std::cout) {

@@ -1,7 +1,9 @@
 #include "client/output.h"
 
+#include <locale.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include <algorithm>
 #include <charconv>
@@ -14,6 +16,8 @@ namespace bertrand::client {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+// Nobody reads a narrower terminal; nor do our tables fit one.
+constexpr std::size_t kColumnsMin = 20;
 constexpr std::string_view kHexDigits = "0123456789abcdef";
 
 bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
@@ -50,6 +54,39 @@ bool IsControl(std::string_view code_point) {
   if (code_point.size() == 1) return first < 0x20 || first == 0x7F;
   return first == 0xC2 && static_cast<unsigned char>(code_point[1]) < 0xA0;
 }
+
+// Of a code point that is UTF-8.
+wchar_t Decoded(std::string_view code_point) {
+  const auto lead = static_cast<unsigned char>(code_point[0]);
+  if (code_point.size() == 1) return static_cast<wchar_t>(lead);
+  auto value = static_cast<wchar_t>(lead & (0x7F >> code_point.size()));
+  for (const char c : code_point.substr(1)) value = value << 6 | (c & 0x3F);
+  return value;
+}
+
+// libc has the table; only a UTF-8 locale opens it, whatever the user's is.
+class Utf8Locale {
+ public:
+  Utf8Locale() : before_(Utf8() == locale_t{} ? locale_t{} : uselocale(Utf8())) {}
+  ~Utf8Locale() {
+    if (before_ != locale_t{}) uselocale(before_);
+  }
+  Utf8Locale(const Utf8Locale&) = delete;
+  Utf8Locale& operator=(const Utf8Locale&) = delete;
+
+  // Control characters become a space.
+  static std::size_t Columns(std::string_view code_point) {
+    const int columns = IsControl(code_point) ? 1 : wcwidth(Decoded(code_point));
+    return columns < 0 ? 1 : static_cast<std::size_t>(columns);
+  }
+
+ private:
+  static locale_t Utf8() {
+    static const locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", locale_t{});
+    return utf8;
+  }
+  const locale_t before_;
+};
 
 void AppendEscaped(char c, std::string& out) {
   switch (c) {
@@ -112,17 +149,20 @@ std::string JsonNumber(float value) {
 }
 
 std::size_t CountColumns(std::string_view text) {
+  const Utf8Locale utf8;
   std::size_t count = 0;
-  ForEachCodePoint(text, [&count](std::string_view) { ++count; });
+  ForEachCodePoint(text, [&count](std::string_view c) { count += Utf8Locale::Columns(c); });
   return count;
 }
 
 std::string Shorten(std::string_view text, std::size_t num_columns_max) {
+  const Utf8Locale utf8;
   std::string out;
   std::size_t num_columns = 0;
   std::size_t cut_bytes = 0;  // Of what leaves room for the dots.
   ForEachCodePoint(text, [&](std::string_view code_point) {
-    if (++num_columns > num_columns_max) return;
+    num_columns += Utf8Locale::Columns(code_point);
+    if (num_columns > num_columns_max) return;
     out += IsControl(code_point) ? std::string_view(" ") : code_point;
     if (num_columns + 3 <= num_columns_max) cut_bytes = out.size();
   });
@@ -167,8 +207,8 @@ Terminal Terminal::Detect() {
   terminal.styled = (no_color == nullptr || *no_color == '\0') && term != nullptr &&
                     std::string_view(term) != "dumb";
   winsize size{};
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40) {
-    terminal.num_columns = size.ws_col;
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+    terminal.num_columns = std::max<std::size_t>(size.ws_col, kColumnsMin);
   }
   return terminal;
 }
@@ -197,22 +237,35 @@ std::string WithMarks(std::string_view text, const std::vector<Mark>& marks,
     out += OneLine(text.substr(position, mark.begin - position));
     const std::string part = OneLine(text.substr(mark.begin, mark.end - mark.begin));
     const std::string name = mark.name.empty() ? "" : " " + OneLine(mark.name);
-    out += terminal.styled ? terminal.Coloured(part, mark.name) + terminal.Dim(name)
-                           : "[" + part + name + "]";
+    const bool in_brackets = name.empty() && part.starts_with('[') && part.ends_with(']');
+    if (terminal.styled) {
+      out += terminal.Coloured(part, mark.name) + terminal.Dim(name);
+    } else {
+      out += in_brackets ? part : "[" + part + name + "]";
+    }
     position = mark.end;
   }
   return out + OneLine(text.substr(position));
 }
 
 std::string Around(std::string_view text, Mark* mark, std::size_t num_columns) {
+  const Utf8Locale utf8;
   std::size_t begin = mark->begin, end = mark->end;
-  for (std::size_t i = 0; i < num_columns && begin > 0; ++i) {
-    while (--begin > 0 && IsContinuation(text[begin])) {
-    }
+  for (std::size_t left = num_columns; begin > 0;) {
+    std::size_t next = begin - 1;
+    while (next > 0 && IsContinuation(text[next])) --next;
+    const std::size_t columns = CountColumns(text.substr(next, begin - next));
+    if (columns > left) break;
+    left -= columns;
+    begin = next;
   }
-  for (std::size_t i = 0; i < num_columns && end < text.size(); ++i) {
-    while (++end < text.size() && IsContinuation(text[end])) {
-    }
+  for (std::size_t left = num_columns; end < text.size();) {
+    std::size_t next = end + 1;
+    while (next < text.size() && IsContinuation(text[next])) ++next;
+    const std::size_t columns = CountColumns(text.substr(end, next - end));
+    if (columns > left) break;
+    left -= columns;
+    end = next;
   }
   const std::string before = begin > 0 ? "..." : "";
   std::string out = before + std::string(text.substr(begin, end - begin));

@@ -20,7 +20,8 @@ std::string JsonString(std::string_view text);
 // The shortest decimal that reads back as `value`; null where JSON has no number for it.
 std::string JsonNumber(float value);
 
-// Code points of `text`, each taken to be one column wide.
+// The columns that `text` takes on a terminal: two for what is wide there (CJK, emoji), none for
+// what joins the character before it.
 std::size_t CountColumns(std::string_view text);
 
 // `text` on one line and without control characters, cut to `num_columns_max` with "..." at the end
@@ -59,8 +60,8 @@ struct Mark {
 };
 
 // `text` on one line with its marks: coloured, with the names dim after them, where styles may be
-// used, and otherwise "[part name]". Marks are in order; one that overlaps the one before it, or is
-// not within the text, is left out.
+// used, and otherwise "[part name]" (a "[MASK]" without a name has its brackets). Marks are in
+// order; one that overlaps the one before it, or is not within the text, is left out.
 std::string WithMarks(std::string_view text, const std::vector<Mark>& marks,
                       const Terminal& terminal);
 

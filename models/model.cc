@@ -168,7 +168,7 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.architecture = config.architecture;
   about.tasks = ListTasks(config, modules_, *heads_);
   if (heads_->has(LogitsHead::kClassifier) || heads_->has(LogitsHead::kTokenClassifier)) {
-    about.labels = config.heads.labels;
+    about.labels = NamesOfLabels(config.heads);
   }
   about.heads = config.heads.traits;
   about.heads.orders_sentences = heads_->has(LogitsHead::kSentenceOrder);
@@ -191,6 +191,11 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.weight_bytes = encoder_->weight_bytes() + head_->weight_bytes() + heads_->weight_bytes();
   about.num_parameters =
       encoder_->num_parameters() + head_->num_parameters() + heads_->num_parameters();
+  if (config.names.pooler_is_outside && encoder_->has_pooler() &&
+      heads_->has(LogitsHead::kClassifier)) {
+    // Both have read it.
+    about.num_parameters -= static_cast<uint64_t>(about.hidden_size * (about.hidden_size + 1));
+  }
   about.load_notes = modules_.notes;
   if (!files_note.empty()) about.load_notes.push_back(std::move(files_note));
   if (tokenizer_->vocab_size() > config.encoder.vocab_size) {

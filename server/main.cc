@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <thread>
 
 #include "kernels/backend.h"
@@ -21,6 +22,7 @@
 #include "models/model.h"
 #include "server/cores.h"
 #include "server/engine.h"
+#include "server/example.h"
 #include "server/grpc/grpc_server.h"
 #include "server/grpc/methods.h"
 #include "server/health.h"
@@ -63,8 +65,9 @@ TruncationMode TruncationOf(const std::string& name) {
   return TruncationMode::kLongestFirst;
 }
 
-// SIGTERM and SIGINT, which every other thread has blocked: the first asks to drain, the second
-// ends the process at once. Owns the thread "signals".
+// SIGTERM and SIGINT, which every other thread has blocked: while models load, the first ends the
+// process (a download goes on where it stopped, next time); later the first asks to drain, and the
+// second ends the process at once. Owns the thread "signals".
 class Signals {
  public:
   // To be called before any other thread is made: they inherit the mask.
@@ -80,9 +83,13 @@ class Signals {
 
   explicit Signals(const sigset_t& set)
       : thread_([set, this] {
-          Wait(set);
+          const int number = Wait(set);
           {
             MutexLock lock(mutex_);
+            if (!serving_) {
+              spdlog::warn("a signal, before anything is served: ending");
+              _exit(128 + number);
+            }
             asked_ = true;
             changed_.NotifyAll();
           }
@@ -94,19 +101,27 @@ class Signals {
     thread_.detach();  // it lives as long as the process
   }
 
+  // From here on there is something to drain.
+  void StartServing() {
+    MutexLock lock(mutex_);
+    serving_ = true;
+  }
+
   void WaitForFirst() {
     MutexLock lock(mutex_);
     while (!asked_) changed_.Wait(mutex_);
   }
 
  private:
-  static void Wait(const sigset_t& set) {
+  static int Wait(const sigset_t& set) {
     int number = 0;
     sigwait(&set, &number);
+    return number;
   }
 
   Mutex mutex_;
   CondVar changed_;
+  bool serving_ ABSL_GUARDED_BY(mutex_) = false;
   bool asked_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
@@ -114,7 +129,10 @@ class Signals {
 absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argument,
                                                        const Backend& backend,
                                                        const Options& options) {
-  BERTRAND_ASSIGN_OR_RETURN(ResolvedSource source, ResolveSource(argument.source));
+  BERTRAND_ASSIGN_OR_RETURN(ResolvedSource source,
+                            ResolveSource(argument.source, [](const std::string& line) {
+                              spdlog::info("{}", ForLog(line));
+                            }));
   const auto begin = std::chrono::steady_clock::now();
   auto served = std::make_unique<ServedModel>();
   served->name = argument.name;
@@ -124,10 +142,12 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argu
                             Model::Load(source.folder, backend, {.dtype = options.dtype}));
   const ModelDescription& description = served->model->description();
   const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
-  spdlog::info("model {}: {}, {} MB of {} on {}, up to {} tokens, loaded in {} ms", served->name,
+  const std::string limit = description.max_tokens > 0
+                                ? "up to " + std::to_string(description.max_tokens) + " tokens"
+                                : "texts of any length that a batch holds";
+  spdlog::info("model {}: {}, {} MB of {} on {}, {}, loaded in {} ms", served->name,
                ForLog(description.architecture), description.weight_bytes >> 20,
-               description.compute_type, description.device, description.max_tokens,
-               elapsed.count());
+               description.compute_type, description.device, limit, elapsed.count());
   for (const std::string& note : description.load_notes) {
     spdlog::info("model {}: {}", served->name, ForLog(note));
   }
@@ -178,13 +198,21 @@ Metrics::Gauges ReadGauges(const Engine& engine, const Admission& admission, con
           .serving = health.serving()};
 }
 
+// The command-line client, which is built beside this program; its name where it is not there.
+std::string ClientPath() {
+  std::error_code error;
+  const auto path =
+      std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "bertrand";
+  if (error || !std::filesystem::exists(path, error)) return "bertrand";
+  const auto here = std::filesystem::proximate(path, error);
+  return error || here.string().starts_with("..") ? path.string() : here.string();
+}
+
 // After `ready`, people get something to try.
-void PrintExample(const std::string& grpc_address) {
+void PrintExample(const Engine& engine, const std::string& grpc_address) {
   if (isatty(STDERR_FILENO) == 0) return;
-  std::fprintf(stderr,
-               "\nTry it:\n  grpcurl -plaintext -d '{\"inputs\": [{\"text\": \"Hello\"}]}' %s "
-               "bertrand.v1.Inference/Embed\n\n",
-               grpc_address.c_str());
+  const std::string calls = ExampleCalls(*engine.models()[0]->model, ClientPath(), grpc_address);
+  std::fprintf(stderr, "\nTry it, from another terminal:\n%s\n", calls.c_str());
 }
 
 // Ports, from open to closed.
@@ -196,11 +224,12 @@ absl::Status Serve(const Options& options, int cores, Engine* engine, Metrics* m
   if (!http.ok()) return Annotate(http.status(), "--http-address");
   auto grpc = GrpcServer::Start(GrpcOptionsOf(options, cores), engine, health);
   if (!grpc.ok()) return Annotate(grpc.status(), "--grpc-address");
+  signals->StartServing();
   health->set_state(Health::State::kServing);
   (*grpc)->SetServing(true);
   std::printf("ready grpc=%s http=%s\n", (*grpc)->address().c_str(), (*http)->address().c_str());
   std::fflush(stdout);
-  PrintExample((*grpc)->address());
+  PrintExample(*engine, (*grpc)->address());
 
   signals->WaitForFirst();
   spdlog::info("draining: what was accepted is answered, new calls are refused");
@@ -214,6 +243,8 @@ absl::Status Serve(const Options& options, int cores, Engine* engine, Metrics* m
 }
 
 absl::Status Run(const Options& options, const sigset_t& signal_set) {
+  // Detached with its thread, so it must not go before the process does.
+  auto* signals = new Signals(signal_set);
   RaiseOpenFilesLimit();
   const int cores = options.threads > 0 ? static_cast<int>(options.threads) : AvailableCores();
   ThreadPool pool(cores);
@@ -237,9 +268,7 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
   }
   Health health;
   metrics.set_source([&] { return ReadGauges(*engine, admission, health); });
-  // Detached with its thread, so it must not go before the process does.
-  auto* signals = new Signals(signal_set);
-  const absl::Status status = Serve(options, cores, engine.get(), &metrics, &health, signals);
+  absl::Status status = Serve(options, cores, engine.get(), &metrics, &health, signals);
   metrics.set_source(nullptr);
   return status;
 }

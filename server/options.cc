@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <set>
 
 #include "kernels/status.h"
@@ -30,6 +31,42 @@ std::string EnvironmentName(std::string_view flag) {
   return name;
 }
 
+constexpr size_t kHelpColumns = 100, kHelpIndent = 30;
+
+// `text` in lines that fit beside an indent, at spaces.
+std::string Wrapped(const std::string& text) {
+  std::string out;
+  size_t column = 0;
+  for (const std::string& word : std::vector<std::string>(absl::StrSplit(text, ' '))) {
+    if (column > 0 && column + 1 + word.size() > kHelpColumns - kHelpIndent) {
+      out += '\n';
+      column = 0;
+    }
+    if (column > 0) out += ' ';
+    out += word;
+    column = column == 0 ? word.size() : column + 1 + word.size();
+  }
+  return out;
+}
+
+// Flag and value on the left; on the right what it is, its default and its variable.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    const std::string type = option->get_type_name();
+    return type.empty() ? "" : " " + type;
+  }
+  std::string make_option_desc(const CLI::Option* option) const override {
+    std::string text = option->get_description();
+    const std::string variable = option->get_envname();
+    if (!variable.empty()) {
+      const std::string value = option->get_default_str();
+      text += value.empty() ? " [" + variable + "]" : " [" + value + "; " + variable + "]";
+    }
+    return Wrapped(text);
+  }
+};
+
 // The application with what CLI11 needs for its values to live.
 struct CommandLine {
   explicit CommandLine(Options* options);
@@ -42,11 +79,13 @@ struct CommandLine {
   }
   void AddCount(const std::string& flag, int64_t* value, const std::string& help,
                 int64_t least = 1) {
-    Add(flag, value, help)->check(CLI::Range(least, kCountMax))->type_name("N");
+    Add(flag, value, help)->check(CLI::Range(least, kCountMax).description(""))->type_name("N");
   }
   void AddChoice(const std::string& flag, std::string* value, const std::string& help,
                  const std::set<std::string>& choices) {
-    Add(flag, value, help)->check(CLI::IsMember(choices))->type_name("");
+    Add(flag, value, absl::StrCat(help, ": ", absl::StrJoin(choices, ", ")))
+        ->check(CLI::IsMember(choices).description(""))
+        ->type_name("HOW");
   }
   void AddDuration(const std::string& flag, std::chrono::microseconds* value,
                    const std::string& help) {
@@ -68,13 +107,22 @@ struct CommandLine {
 
 CommandLine::CommandLine(Options* options) {
   app.name("bertrand-server");
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.footer(
+      "In brackets: the default, and the environment variable that sets the same.\n"
+      "When it is ready it prints one line, `ready grpc=HOST:PORT http=HOST:PORT`, to standard\n"
+      "output; the log goes to standard error.\n\n"
+      "Examples:\n"
+      "  bertrand-server --model path/to/all-MiniLM-L6-v2\n"
+      "  bertrand-server --model ner=dslim/bert-base-NER --model qa=path/to/squad --threads 8");
   app.set_version_flag("--version", std::string("bertrand-server ") + kVersion);
   // The variable is read in FillModels: CLI11 takes an environment's value as one element.
   app.add_option(
          "--model", models,
          "A model to serve, as NAME=SOURCE or SOURCE; may be given several times, the first "
-         "is the default. SOURCE: a checkpoint's folder, or a hub id[@revision] in the "
-         "Hugging Face cache (Env:BERTRAND_MODEL, several separated by commas)")
+         "is the default. SOURCE: a checkpoint's folder, or a hub id[@revision], which is "
+         "downloaded into the Hugging Face cache once (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and "
+         "HF_HOME as for huggingface_hub) [BERTRAND_MODEL, several separated by commas]")
       ->type_name("[NAME=]SOURCE")
       ->allow_extra_args(false);
   Add("--grpc-address", &options->grpc_address, "Where gRPC listens; port 0: any free one")
@@ -160,7 +208,9 @@ std::string OneLine(const std::string& text) { return absl::StrReplaceAll(text, 
 
 absl::Status Validate(const CommandLine& line, Options* options) {
   if (line.models.empty()) {
-    return InvalidArgument("no --model given: try --model NAME=FOLDER (--help lists all flags)");
+    return InvalidArgument(
+        "no --model given: try --model FOLDER or --model ORG/NAME of the Hugging Face hub "
+        "(--help lists all flags)");
   }
   std::set<std::string> names;
   for (const std::string& text : line.models) {
@@ -239,6 +289,10 @@ absl::StatusOr<ParsedOptions> ParseOptions(int argc, const char* const* argv) {
   } catch (const CLI::CallForVersion& version) {
     parsed.text_to_print = std::string(version.what()) + "\n";
     return parsed;
+  } catch (const CLI::ExtrasError&) {
+    return InvalidArgument(
+        absl::StrCat("not understood: ", absl::StrJoin(line.app.remaining(), " "),
+                     " (--help lists all flags; a model is --model SOURCE)"));
   } catch (const CLI::ParseError& error) {
     return InvalidArgument(OneLine(error.what()));
   }

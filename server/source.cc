@@ -1,14 +1,8 @@
 #include "server/source.h"
 
-#include <absl/strings/ascii.h>
 #include <absl/strings/str_cat.h>
-#include <absl/strings/str_replace.h>
 
-#include <algorithm>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <regex>
 
 #include "kernels/status.h"
@@ -18,25 +12,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string Environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
-// huggingface_hub/constants.py. A leading ~ is the home folder there, too.
+// huggingface_hub/constants.py.
 fs::path HubCache() {
-  const fs::path home = Environment("HOME");
-  const auto expand = [&home](const std::string& path) {
-    return path == "~" || path.starts_with("~/")
-               ? home / path.substr(std::min<size_t>(2, path.size()))
-               : fs::path(path);
-  };
   for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
-    if (const std::string cache = Environment(name); !cache.empty()) return expand(cache);
+    if (const std::string cache = Environment(name); !cache.empty()) return ExpandHome(cache);
   }
-  if (const std::string hf = Environment("HF_HOME"); !hf.empty()) return expand(hf) / "hub";
-  const std::string cache = Environment("XDG_CACHE_HOME");
-  return (cache.empty() ? home / ".cache" : expand(cache)) / "huggingface" / "hub";
+  return fs::path(HubHome()) / "hub";
 }
 
 bool IsHubId(const std::string& id) {
@@ -44,9 +25,48 @@ bool IsHubId(const std::string& id) {
   return id.size() <= 200 && std::regex_match(id, pattern);
 }
 
+bool IsSaneRevision(const std::string& revision) {
+  return !revision.empty() && revision.size() <= 200 && !revision.starts_with('/') &&
+         revision.find("..") == std::string::npos;
+}
+
+absl::StatusOr<ResolvedSource> ResolveHubModel(const HubModel& model, const HubLog& log) {
+  const HubOptions options = HubOptions::FromEnvironment();
+  HubRepository repository(HubCache(), model);
+  const std::string cached = repository.CachedCommit();
+  const fs::path snapshot = repository.Snapshot(cached);
+  std::error_code error;
+  const bool is_cached = !cached.empty() && fs::is_directory(snapshot, error);
+  const ResolvedSource as_cached{.folder = snapshot.string(), .revision = cached};
+  if (is_cached && (options.offline || repository.IsComplete(cached))) return as_cached;
+  if (options.offline) {
+    return NotFound(absl::StrCat("no such folder, and not in the Hugging Face cache (",
+                                 snapshot.string(),
+                                 "); HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids to download"));
+  }
+  HubClient client(options);
+  // Nothing of the cached snapshot is to be replaced by a newer one here.
+  const HubModel wanted{.id = model.id, .revision = is_cached ? cached : model.revision};
+  const auto listing = HubRepository::List(wanted, &client);
+  if (!listing.ok()) {
+    if (!is_cached) {
+      const char* hint = "; without a network, give a folder, or a cache that has it (HF_HOME)";
+      return absl::Status(listing.status().code(),
+                          absl::StrCat("no such folder, and ", Message(listing.status()),
+                                       absl::IsUnavailable(listing.status()) ? hint : ""));
+    }
+    log(absl::StrCat(model.id, " is used as it is in the cache, where a file may be missing: ",
+                     Message(listing.status())));
+    return as_cached;
+  }
+  BERTRAND_RETURN_IF_ERROR(repository.Download(*listing, &client, log));
+  return ResolvedSource{.folder = repository.Snapshot(listing->commit).string(),
+                        .revision = listing->commit};
+}
+
 }  // namespace
 
-absl::StatusOr<ResolvedSource> ResolveSource(const std::string& source) {
+absl::StatusOr<ResolvedSource> ResolveSource(const std::string& source, const HubLog& log) {
   std::error_code error;
   if (fs::is_directory(source, error)) return ResolvedSource{.folder = source};
   if (fs::exists(source, error)) {
@@ -55,28 +75,15 @@ absl::StatusOr<ResolvedSource> ResolveSource(const std::string& source) {
                                         "checkpoint, with its config.json"));
   }
   const size_t at = source.find('@');
-  const std::string id = source.substr(0, at);
-  const std::string revision = at == std::string::npos ? "main" : source.substr(at + 1);
-  const bool sane_revision = !revision.empty() && revision.find("..") == std::string::npos;
-  if (!IsHubId(id) || !sane_revision) {
+  const HubModel model{.id = source.substr(0, at),
+                       .revision = at == std::string::npos ? "main" : source.substr(at + 1)};
+  if (!IsHubId(model.id) || !IsSaneRevision(model.revision)) {
     return NotFound(
         absl::StrCat(source, ": no such folder, and not a hub id (ORG/NAME[@REVISION])"));
   }
-  const fs::path folder =
-      HubCache() / absl::StrCat("models--", absl::StrReplaceAll(id, {{"/", "--"}}));
-  std::string commit = revision;
-  if (std::ifstream ref(folder / "refs" / revision); ref) {
-    commit = std::string(std::istreambuf_iterator<char>(ref), {});
-    absl::StripAsciiWhitespace(&commit);
-  }
-  const fs::path snapshot = folder / "snapshots" / commit;
-  if (!commit.empty() && fs::is_directory(snapshot, error)) {
-    return ResolvedSource{.folder = snapshot.string(), .revision = commit};
-  }
-  return NotFound(absl::StrCat(
-      source, ": no such folder, and not in the Hugging Face cache (", snapshot.string(),
-      "). This version does not download: run `huggingface-cli download ", id,
-      revision == "main" ? "" : " --revision " + revision, "` first, or give a folder"));
+  auto resolved = ResolveHubModel(model, log);
+  if (!resolved.ok()) return Annotate(resolved.status(), source);
+  return resolved;
 }
 
 }  // namespace bertrand

@@ -10,8 +10,10 @@
 namespace bertrand::client {
 namespace {
 
-// Context shown on each side of an answer.
-constexpr std::size_t kAroundColumns = 60;
+// Context shown on each side of an answer, where a terminal has the room.
+constexpr std::size_t kAroundColumnsMin = 8, kAroundColumnsMax = 60;
+// Indent, dots and the mark's brackets.
+constexpr std::size_t kBesideContextColumns = 16;
 
 struct AnswerOptions {
   ConnectionOptions connection;
@@ -61,7 +63,12 @@ void PrintAnswers(const std::string& context, const v1::AnswerQuestionResponse::
     const v1::TextSpan& span = answer.span();
     if (span.start_byte() >= span.end_byte() || span.end_byte() > context.size()) continue;
     Mark mark{span.start_byte(), span.end_byte(), ""};
-    const std::string around = Around(context, &mark, kAroundColumns);
+    const std::size_t taken =
+        std::min(terminal.num_columns, CountColumns(text) + kBesideContextColumns);
+    const std::size_t room =
+        terminal.interactive ? (terminal.num_columns - taken) / 2 : kAroundColumnsMax;
+    const std::string around =
+        Around(context, &mark, std::clamp(room, kAroundColumnsMin, kAroundColumnsMax));
     std::cout << "        " << WithMarks(around, {mark}, terminal) << "\n";
   }
   std::cout << "\n";
@@ -95,8 +102,7 @@ void AddAnswerCommand(CLI::App& app, int& exit_status) {
       ->add_option("CONTEXT", options->inputs.texts,
                    "Texts to look in; without any, or with -, the lines of standard input")
       ->type_name("");
-  command->add_flag("--document", options->inputs.document,
-                    "Standard input is one text, not one a line");
+  AddSourceOptions(*command, options->inputs);
   command
       ->add_option("-m,--model", options->inputs.model, "Name of the model [the server's default]")
       ->type_name("NAME");
@@ -122,7 +128,7 @@ void AddAnswerCommand(CLI::App& app, int& exit_status) {
   command->footer(
       "Examples:\n"
       "  bertrand answer \"Who wrote it?\" \"The letter was written by Mary Shelley in 1818.\"\n"
-      "  bertrand answer \"When did rates go up?\" --document --top-k 3 < report.txt");
+      "  bertrand answer \"When did rates go up?\" --document --top-k 3 -f report.txt");
   command->callback([options, &exit_status] { exit_status = Run(*options); });
 }
 

@@ -82,7 +82,7 @@ void AddClassifyCommand(CLI::App& app, int& exit_status) {
       "Examples:\n"
       "  bertrand classify \"I love this film.\" \"I want my money back.\"\n"
       "  bertrand classify \"A man sleeps.\" --second \"Somebody is asleep.\"\n"
-      "  bertrand classify --document --long recurrence < report.txt");
+      "  bertrand classify --document --long recurrence -f report.txt");
   command->callback([options, &exit_status] { exit_status = RunClassify(*options); });
 }
 

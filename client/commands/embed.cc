@@ -161,10 +161,7 @@ class PeoplePrinter : public Printer {
   }
 
   void End(double wall_ms) override {
-    if (num_texts_ == 0) {
-      std::cerr << "bertrand: no texts\n";
-      return;
-    }
+    if (num_texts_ == 0) return;
     const auto ms = [](uint64_t us) { return Fixed(static_cast<double>(us) / 1e3, 1); };
     std::cout << "\n"
               << num_texts_ << (num_texts_ == 1 ? " text, " : " texts, ") << num_tokens_
@@ -270,9 +267,8 @@ void AddEmbedCommand(CLI::App& app, int& exit_status) {
       ->add_option("--pooling", options->pooling,
                    "cls, mean, max, mean-sqrt-len, weighted-mean, last-token\n"
                    "or pooler [as the checkpoint says]")
-      ->check(CLI::IsMember(
-                  {"cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler"})
-                  .description(""))
+      ->check(
+          OneOf({"cls", "mean", "max", "mean-sqrt-len", "weighted-mean", "last-token", "pooler"}))
       ->type_name("HOW");
   CLI::Option* on = command->add_flag_callback(
       "--normalize", [options] { options->normalize = true; }, "Scale vectors to length 1 ...");

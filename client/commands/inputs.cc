@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <iostream>
 #include <iterator>
 #include <utility>
@@ -46,11 +49,18 @@ std::string ReadableName(std::string_view prefix, std::string_view name) {
   return name == "UNSPECIFIED" ? "" : Mapped(name, std::tolower);
 }
 
+void AddSourceOptions(CLI::App& command, InputOptions& options) {
+  command.add_option("-f,--file", options.file, "Read the texts from this file, one a line")
+      ->type_name("PATH");
+  command.add_flag("--document", options.document,
+                   "The file, or standard input, is one text, not one a line");
+}
+
 void AddTextOptions(CLI::App& command, InputOptions& options, const std::string& name) {
   command
       .add_option(name, options.texts, "Texts; without any, or with -, the lines of standard input")
       ->type_name("");
-  command.add_flag("--document", options.document, "Standard input is one text, not one a line");
+  AddSourceOptions(command, options);
   command.add_option("-m,--model", options.model, "Name of the model [the server's default]")
       ->type_name("NAME");
   command
@@ -76,14 +86,14 @@ void AddInputOptions(CLI::App& command, InputOptions& options) {
 }
 
 void AddLongOptions(CLI::App& command, LongOptions& options) {
-  command
-      .add_option("--long", options.mode,
-                  "What happens to a text that is too long, instead of being cut:\n"
-                  "windows (combined), or recurrence (XLNet's memory)")
-      ->check(OneOf({"windows", "recurrence"}))
-      ->type_name("HOW");
-  const auto add = [&command](const char* flag, uint32_t& value, const char* help) {
+  CLI::Option* mode =
+      command.add_option("--long", options.mode,
+                         "What happens to a text that is too long, instead of being cut:\n"
+                         "windows (combined), or recurrence (XLNet's memory)");
+  mode->check(OneOf({"windows", "recurrence"}))->type_name("HOW");
+  const auto add = [&](const char* flag, uint32_t& value, const char* help) {
     command.add_option(flag, value, help)
+        ->needs(mode)
         ->check(CLI::Range(1, 1'000'000).description(""))
         ->type_name("N");
   };
@@ -106,41 +116,62 @@ void FillLongInput(const LongOptions& options, v1::LongInput* long_input) {
 InputReader::InputReader(const InputOptions& options, std::size_t num_inputs_max)
     : texts_(options.texts),
       num_inputs_max_(std::min(num_inputs_max, kInputsMax)),
-      from_stdin_(texts_.empty() || (texts_.size() == 1 && texts_[0] == "-")),
+      path_(options.file),
+      from_arguments_(path_.empty() && !texts_.empty() &&
+                      !(texts_.size() == 1 && texts_[0] == "-")),
       document_(options.document) {
-  if (from_stdin_ && isatty(STDIN_FILENO) == 1) {
+  if (!path_.empty()) {
+    std::error_code error;
+    if (!texts_.empty()) {
+      problem_ = "texts on the command line, and --file: which?";
+    } else if (std::filesystem::is_directory(path_, error)) {
+      problem_ = path_ + ": a folder, not a file";
+    } else if (file_.open(path_, std::ios::binary); !file_) {
+      problem_ = path_ + ": " + std::strerror(errno);
+    }
+  } else if (from_arguments_ && document_) {
+    problem_ = "--document is for --file and standard input; a text on the command line is one";
+  } else if (!from_arguments_ && isatty(STDIN_FILENO) == 1) {
     std::cerr << "Reading texts from the terminal, one a line; end with Ctrl-D.\n";
   }
 }
 
 std::optional<std::string> InputReader::NextText() {
   if (held_back_) return std::exchange(held_back_, std::nullopt);
-  if (!from_stdin_) {
+  if (from_arguments_) {
     if (num_read_ == texts_.size()) return std::nullopt;
     return texts_[num_read_++];
   }
+  std::istream& input = path_.empty() ? std::cin : file_;
   std::string line;
   if (document_) {
     if (num_read_ > 0) return std::nullopt;
-    line.assign(std::istreambuf_iterator<char>(std::cin), {});
+    line.assign(std::istreambuf_iterator<char>(input), {});
     if (line.ends_with('\n')) line.pop_back();
-  } else if (!std::getline(std::cin, line)) {
+  } else if (!std::getline(input, line)) {
     return std::nullopt;
   }
   if (line.ends_with('\r')) line.pop_back();
+  // Editors of another system begin files with it.
+  if (num_read_ == 0 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);
   ++num_read_;
   return line;
 }
 
 std::optional<std::vector<std::string>> InputReader::Next() {
+  if (!problem_.empty()) {
+    std::cerr << "bertrand: " << problem_ << "\n";
+    return std::nullopt;
+  }
   std::vector<std::string> piece;
   std::size_t num_bytes = 0;
   while (piece.size() < num_inputs_max_) {
     std::optional<std::string> text = NextText();
     if (!text) break;
     if (!IsValidUtf8(*text)) {
-      std::cerr << "bertrand: " << (from_stdin_ ? "line " : "text ") << num_read_
-                << " is not valid UTF-8\n";
+      std::cerr << "bertrand: " << (path_.empty() ? "" : path_ + ": ")
+                << (from_arguments_ ? "text " : "line ") << num_read_
+                << " is not valid UTF-8; `iconv -f latin1 -t utf-8` converts, say, Latin-1\n";
       return std::nullopt;
     }
     num_bytes += text->size() + kInputOverheadBytes;
@@ -150,6 +181,7 @@ std::optional<std::vector<std::string>> InputReader::Next() {
     }
     piece.push_back(*std::move(text));
   }
+  if (num_read_ == 0) std::cerr << "bertrand: no texts\n";
   return piece;
 }
 

@@ -1,11 +1,12 @@
 #pragma once
 
-// The texts and the options that commands share: from the command line or from standard input, line
-// by line, in requests that a server takes. One thread.
+// The texts and the options that commands share: from the command line, from a file or from
+// standard input, line by line, in requests that a server takes. One thread.
 
 #include <CLI/CLI.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,12 +22,16 @@ struct InputOptions {
   std::string prompt;
   std::string prompt_name;
   std::string truncation;
+  std::string file;
   uint32_t max_tokens = 0;
   bool document = false;
   bool json = false;
 };
 
-// Adds TEXT... (under that `name`), --document, --model, --truncation, --max-tokens, --json.
+// Adds --file and --document.
+void AddSourceOptions(CLI::App& command, InputOptions& options);
+// Adds TEXT... (under that `name`), --file, --document, --model, --truncation, --max-tokens,
+// --json.
 void AddTextOptions(CLI::App& command, InputOptions& options, const std::string& name = "TEXT");
 // The same with --prompt and --prompt-name.
 void AddInputOptions(CLI::App& command, InputOptions& options);
@@ -48,8 +53,8 @@ class InputReader {
  public:
   explicit InputReader(const InputOptions& options, std::size_t num_inputs_max = 1024);
 
-  // The next piece; empty at the end. nullopt, after a message on standard error, if a text is not
-  // UTF-8.
+  // The next piece; empty at the end. nullopt, after a message on standard error, if the file
+  // cannot be read or a text is not UTF-8. That there was no text at all is said there, too.
   std::optional<std::vector<std::string>> Next();
 
  private:
@@ -57,7 +62,10 @@ class InputReader {
 
   const std::vector<std::string>& texts_;
   const std::size_t num_inputs_max_;
-  const bool from_stdin_, document_;
+  const std::string path_;  // of the file, or empty
+  const bool from_arguments_, document_;
+  std::ifstream file_;
+  std::string problem_;  // found when it was opened
   std::size_t num_read_ = 0;
   std::optional<std::string> held_back_;  // Read, but too large for the piece before.
 };

@@ -46,8 +46,11 @@ std::string FamilyName(const v1::ModelInfo& model) {
   return ReadableName("FAMILY_", v1::Family_Name(model.family()));
 }
 
-// 22713216 gives "22.7 M".
-std::string Millions(uint64_t count) { return Fixed(static_cast<double>(count) / 1e6, 1) + " M"; }
+// 22713216 gives "22.7 M", 89000 gives "89.0 k".
+std::string Rounded(uint64_t count) {
+  return count < 1'000'000 ? Fixed(static_cast<double>(count) / 1e3, 1) + " k"
+                           : Fixed(static_cast<double>(count) / 1e6, 1) + " M";
+}
 
 void PrintJson(const std::vector<v1::ModelInfo>& models) {
   std::cout << "{\"models\":[";
@@ -89,7 +92,7 @@ void PrintForPeople(const std::vector<v1::ModelInfo>& models) {
     table.AddRow({Shorten(model.name(), 40), FamilyName(model), StateName(model),
                   std::to_string(model.num_layers()), std::to_string(model.hidden_size()),
                   model.max_tokens() == 0 ? "any" : std::to_string(model.max_tokens()),
-                  Millions(model.num_parameters()), model.compute_type(),
+                  Rounded(model.num_parameters()), model.compute_type(),
                   Joined({model.devices().begin(), model.devices().end()})});
   }
   std::cout << table.ToString(Terminal::Detect()) << "\n";
@@ -131,6 +134,10 @@ void AddModelsCommand(CLI::App& app, int& exit_status) {
   command->add_option("NAME", options->name, "Only this model")->type_name("");
   command->add_flag("--json", options->json, "Print one JSON document");
   AddConnectionOptions(*command, options->connection);
+  command->footer(
+      "Examples:\n"
+      "  bertrand models\n"
+      "  bertrand models minilm --json");
   command->callback([options, &exit_status] { exit_status = Run(*options); });
 }
 

@@ -57,6 +57,7 @@ void Print(const RerankOptions& options, const std::vector<Ranked>& ranked) {
     std::cout << "\n]}\n";
     return;
   }
+  if (ranked.empty()) return;
   const Terminal terminal = Terminal::Detect();
   Table table({{"rank", Table::Align::kRight},
                {"score", Table::Align::kRight},
@@ -123,7 +124,7 @@ void AddRerankCommand(CLI::App& app, int& exit_status) {
   command->footer(
       "Examples:\n"
       "  bertrand rerank \"how do cats sleep\" \"Cats nap all day.\" \"Rates went up.\"\n"
-      "  bertrand rerank \"how do cats sleep\" --top-n 10 < passages.txt");
+      "  bertrand rerank \"how do cats sleep\" --top-n 10 -f passages.txt");
   command->callback([options, &exit_status] { exit_status = Run(*options); });
 }
 

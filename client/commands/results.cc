@@ -5,7 +5,9 @@
 namespace bertrand::client {
 namespace {
 
-constexpr std::size_t kBarColumns = 30;
+constexpr std::size_t kBarColumnsMax = 30, kBarColumnsMin = 8;
+// Indent, gaps and the score beside a bar.
+constexpr std::size_t kBesideBarColumns = 13;
 constexpr std::size_t kNameColumnsMax = 32;
 
 }  // namespace
@@ -14,19 +16,25 @@ std::string Bars(const std::vector<Score>& scores, const Terminal& terminal) {
   const bool fractions = std::all_of(scores.begin(), scores.end(), [](const Score& score) {
     return score.score >= 0 && score.score <= 1;
   });
+  const auto best =
+      std::max_element(scores.begin(), scores.end(),
+                       [](const Score& a, const Score& b) { return a.score < b.score; });
   std::size_t width = 0;
   std::vector<std::string> names;
   for (const Score& score : scores) {
     names.push_back(Shorten(score.name, kNameColumnsMax));
     width = std::max(width, CountColumns(names.back()));
   }
+  const std::size_t taken = std::min(terminal.num_columns, width + kBesideBarColumns);
+  const std::size_t bar_columns =
+      std::clamp(terminal.num_columns - taken, kBarColumnsMin, kBarColumnsMax);
   std::string out;
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const std::string name = names[i] + std::string(width - CountColumns(names[i]), ' ');
-    out += "  " + (i == 0 ? terminal.Bold(name) : name) + "  ";
+    out += "  " + (&scores[i] == &*best ? terminal.Bold(name) : name) + "  ";
     if (fractions) {
-      const std::string bar = Bar(scores[i].score, kBarColumns);
-      out += bar + std::string(kBarColumns - CountColumns(bar), ' ') + "  ";
+      const std::string bar = Bar(scores[i].score, bar_columns);
+      out += bar + std::string(bar_columns - CountColumns(bar), ' ') + "  ";
     }
     out += (scores[i].score < 0 || fractions ? "" : " ") + Fixed(scores[i].score, 4) + "\n";
   }

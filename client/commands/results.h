@@ -24,8 +24,8 @@ struct Score {
   std::string name;
   float score = 0;
 };
-// Lines that end in newlines, indented by two: name, bar, score. No bars where a score is not
-// between 0 and 1 (logits).
+// Lines that end in newlines, indented by two: name, bar, score; the best in bold. No bars where a
+// score is not between 0 and 1 (logits).
 std::string Bars(const std::vector<Score>& scores, const Terminal& terminal);
 std::vector<Score> ScoresOf(const v1::ClassifyResponse::Classification& classification);
 

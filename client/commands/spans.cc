@@ -91,7 +91,7 @@ void AddEntitiesCommand(CLI::App& app, int& exit_status) {
   AddTextOptions(*command, options->inputs);
   command
       ->add_option("--aggregation", options->aggregation,
-                   "How tokens become entities: none, simple, first, average or max")
+                   "How tokens become entities:\nnone, simple, first, average or max")
       ->check(OneOf({"none", "simple", "first", "average", "max"}))
       ->type_name("HOW")
       ->capture_default_str();
@@ -110,7 +110,7 @@ void AddEntitiesCommand(CLI::App& app, int& exit_status) {
   command->footer(
       "Examples:\n"
       "  bertrand entities \"Ada Lovelace was born in London.\"\n"
-      "  bertrand entities --document --stride 64 --json < report.txt");
+      "  bertrand entities --document --stride 64 --json -f report.txt");
   command->callback([options, &exit_status] { exit_status = RunEntities(*options); });
 }
 

@@ -220,6 +220,7 @@ class Workspace {
     }
     void* const slice = static_cast<char*>(memory_.data()) + used_bytes_;
     used_bytes_ += taken;
+    BERTRAND_RETURN_IF_ERROR(stream.EndSlice(slice, taken));
     BERTRAND_RETURN_IF_ERROR(stream.BeginSlice(slice, size_bytes));
     return slice;
   }

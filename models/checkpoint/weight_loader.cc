@@ -221,7 +221,7 @@ absl::StatusOr<std::span<float>> WeightLoader::Scratch(size_t size) {
 }
 
 std::string WeightLoader::UnusedNote(std::span<const std::string> ignored_suffixes) const {
-  constexpr size_t kNamedMax = 8;
+  constexpr size_t kNamedMax = 200;
   std::string named;
   size_t count = 0;
   for (const std::string& name : files_.Names()) {

@@ -49,6 +49,8 @@ class WeightLoader {
   void set_pass(Pass pass) { pass_ = pass; }
 
   bool Has(std::string_view name) const;
+  // The same by a tensor's whole name, prefix included.
+  bool HasTensor(std::string_view tensor_name) const { return files_.Has(tensor_name); }
   // NAME.weight [rows, columns].
   absl::StatusOr<DeviceTensor> Table(std::string_view name, int64_t rows, int64_t columns);
   // NAME.weight and NAME.bias [size].

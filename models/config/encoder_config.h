@@ -46,6 +46,9 @@ struct EncoderConfig {
   int64_t num_token_types = 0;  // 0: no token types, whatever the input says
   Activation activation = Activation::kGeluErf;
   float layer_norm_eps = 0;
+  // Of the pooler, if there is one.
+  bool pools_last_token = false;  // instead of the first
+  Activation pooler_activation = Activation::kTanh;
 
   bool is_relative() const { return positions == PositionKind::kRelative; }
   // The longest sequence that has positions; 0: no limit.
@@ -80,9 +83,10 @@ struct EncoderNames {
   // of them. The biases of a query [heads, head_size], and the embeddings of the same segment and
   // another [2, heads, head_size], are whole names too.
   std::string distance, content_bias, position_bias, segment_bias, segments;
-  // [hidden, hidden] on the first token, then tanh; its tensors may be missing. Empty: the
-  // architecture has none.
+  // [hidden, hidden] on one token, then an activation (EncoderConfig); its tensors may be missing.
+  // Empty: the architecture has none. Outside: never with the prefix.
   std::string pooler;
+  bool pooler_is_outside = false;
   // Tensors whose names end so are known to be of no use here (buffers of old versions), and are
   // not reported as unused.
   std::vector<std::string> ignored_suffixes;

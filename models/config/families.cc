@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <string_view>
+#include <utility>
 
 #include "kernels/status.h"
 #include "models/checkpoint/config_reader.h"
@@ -260,6 +261,19 @@ void RefuseUnimplementedXlnet(ConfigReader& reader) {
   }
 }
 
+// XLNetSequenceSummary is what the others call a pooler. (Of other kinds: models/config/heads.cc.)
+void NameXlnetSummary(ConfigReader& reader, ModelConfig* model) {
+  const std::string type = reader.String("summary_type", "last");
+  const std::string activation =
+      reader.String("summary_activation", reader.Has("summary_activation") ? "" : "tanh");
+  const bool is_type_known = type == "last" || type == "cls_index" || type == "first";
+  if (!is_type_known || (!activation.empty() && activation != "tanh")) return;
+  model->encoder.pools_last_token = type != "first";
+  model->encoder.pooler_activation = activation.empty() ? Activation::kNone : Activation::kTanh;
+  model->names.pooler = "sequence_summary.summary";
+  model->names.pooler_is_outside = true;
+}
+
 void ReadXlnet(ConfigReader& reader, ModelConfig* model) {
   EncoderConfig& config = model->encoder;
   config.positions = PositionKind::kRelative;
@@ -308,6 +322,7 @@ void ReadXlnet(ConfigReader& reader, ModelConfig* model) {
   names.up = "layer.{}.ff.layer_1";
   names.down = "layer.{}.ff.layer_2";
   names.output_norm = "layer.{}.ff.layer_norm";
+  NameXlnetSummary(reader, model);
   // What stands for tokens that are to be predicted, in pre-training.
   names.ignored_suffixes = {"mask_emb"};
 }
@@ -341,17 +356,38 @@ absl::StatusOr<const FamilyEntry*> FindFamily(const std::string& model_type,
 
 std::string ReadArchitecture(ConfigReader& reader) {
   const Json* list = reader.Find("architectures");
-  if (list == nullptr || list->elements().empty()) return "";
+  if (list == nullptr) return "";
+  if (!list->is_array())
+    reader.Fail("architectures", "is " + Describe(*list) + ", expected a list");
+  if (list->elements().empty()) return "";
   const std::string* first = list->elements()[0].as_string();
   if (first == nullptr) reader.Fail("architectures", "holds no strings");
   return first == nullptr ? "" : *first;
+}
+
+// Configurations from before 2020 have no model_type; their class's name says the same.
+std::string ModelTypeOf(std::string_view architecture) {
+  constexpr std::pair<std::string_view, std::string_view> kClasses[] = {
+      {"Bert", "bert"},           {"Roberta", "roberta"}, {"XLMRoberta", "xlm-roberta"},
+      {"Camembert", "camembert"}, {"Albert", "albert"},   {"DistilBert", "distilbert"},
+      {"Electra", "electra"},     {"XLNet", "xlnet"},
+  };
+  for (const auto& [start, model_type] : kClasses) {
+    const std::string_view rest = architecture.substr(std::min(start.size(), architecture.size()));
+    if (!architecture.starts_with(start)) continue;
+    if (rest == "Model" || rest == "LMHeadModel" || rest.starts_with("For")) {
+      return std::string(model_type);
+    }
+  }
+  return "";
 }
 
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::string& path) {
   ConfigReader reader(config, path);
-  const std::string model_type = reader.String("model_type", "");
+  const std::string architecture = ReadArchitecture(reader);
+  const std::string model_type = reader.String("model_type", ModelTypeOf(architecture));
   BERTRAND_RETURN_IF_ERROR(reader.status());
   if (model_type.empty()) {
     return InvalidArgument(path + ": model_type is missing: is this a checkpoint of transformers?");
@@ -359,7 +395,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::stri
   BERTRAND_ASSIGN_OR_RETURN(const FamilyEntry* entry, FindFamily(model_type, path));
   ModelConfig model;
   model.family = entry->family;
-  model.architecture = ReadArchitecture(reader);
+  model.architecture = architecture;
   RefuseUnimplemented(reader);
   entry->read(reader, &model);
   CheckHeads(reader, &model.encoder);
@@ -370,8 +406,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::stri
 
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& folder) {
   const std::string path = JoinPath(folder, "config.json");
-  BERTRAND_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kConfigBytesMax));
-  BERTRAND_ASSIGN_OR_RETURN(const Json config, Json::Parse(text, path));
+  BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
+  BERTRAND_ASSIGN_OR_RETURN(const Json config, Json::ParseOwned(std::move(text), path));
   return ParseModelConfig(config, path);
 }
 

@@ -43,18 +43,15 @@ Purpose PurposeOf(std::string_view architecture) {
 
 // ---- Labels
 
-std::string NameOfLabel(int64_t id) { return "LABEL_" + std::to_string(id); }
-
-// `id2label`, {"0": "NEG", "1": "POS"}; without it num_labels (2) of LABEL_0, LABEL_1, ...
+// `id2label`, {"0": "NEG", "1": "POS"}; without it num_labels (2) without names
 // (configuration_utils.py).
-std::vector<std::string> ReadLabels(ConfigReader& reader) {
-  std::vector<std::string> labels;
+void ReadLabels(ConfigReader& reader, HeadConfig* heads) {
   const Json* table = reader.Find("id2label");
   if (table == nullptr) {
-    const int64_t count = reader.Int("num_labels", 2, 1, kLabelsMax);
-    for (int64_t id = 0; id < count; ++id) labels.push_back(NameOfLabel(id));
-    return labels;
+    heads->num_labels = reader.Int("num_labels", 2, 1, kLabelsMax);
+    return;
   }
+  std::vector<std::string>& labels = heads->labels;
   labels.resize(table->members().size());
   std::vector<bool> seen(labels.size());
   for (const auto& [key, value] : table->members()) {
@@ -65,13 +62,14 @@ std::vector<std::string> ReadLabels(ConfigReader& reader) {
         seen[id] || text == nullptr) {
       reader.Fail("id2label", "has \"" + key + "\", expected the ids 0 to " +
                                   std::to_string(labels.size() - 1) + ", each with a name");
-      return labels;
+      return;
     }
     seen[id] = true;
     labels[id] = *text;
   }
+  heads->num_labels = static_cast<int64_t>(labels.size());
+  if (!table->is_object()) reader.Fail("id2label", "is " + Describe(*table) + ", expected names");
   if (labels.empty()) reader.Fail("id2label", "is empty, expected at least one label");
-  return labels;
 }
 
 bool StartsWithEntail(std::string_view label) {
@@ -83,8 +81,8 @@ bool StartsWithEntail(std::string_view label) {
 
 // pipelines/zero_shot_classification.py, entailment_id: the first of label2id, in the file's order,
 // that starts with "entail"; none: the last label.
-int64_t FindEntailment(const ConfigReader& reader, const std::vector<std::string>& labels) {
-  const auto last = static_cast<int64_t>(labels.size()) - 1;
+int64_t FindEntailment(const ConfigReader& reader, const HeadConfig& heads) {
+  const int64_t last = heads.num_labels - 1;
   if (const Json* table = reader.Find("label2id"); table != nullptr && table->is_object()) {
     for (const auto& [label, id] : table->members()) {
       if (!StartsWithEntail(label)) continue;
@@ -93,8 +91,8 @@ int64_t FindEntailment(const ConfigReader& reader, const std::vector<std::string
     }
     return last;
   }
-  for (size_t id = 0; id < labels.size(); ++id) {
-    if (StartsWithEntail(labels[id])) return static_cast<int64_t>(id);
+  for (size_t id = 0; id < heads.labels.size(); ++id) {
+    if (StartsWithEntail(heads.labels[id])) return static_cast<int64_t>(id);
   }
   return last;
 }
@@ -102,10 +100,16 @@ int64_t FindEntailment(const ConfigReader& reader, const std::vector<std::string
 // ---- Scores
 
 // pipelines/text_classification.py, postprocess.
-ScoreFunction ReadClassifyFunction(ConfigReader& reader, size_t num_labels) {
+ScoreFunction ReadClassifyFunction(ConfigReader& reader, int64_t num_labels) {
+  constexpr std::string_view kMultiLabel = "multi_label_classification";
   const std::string problem = reader.String("problem_type", "");
   if (problem == "regression") return ScoreFunction::kNone;
-  if (problem == "multi_label_classification" || num_labels == 1) return ScoreFunction::kSigmoid;
+  if (!problem.empty() && problem != kMultiLabel && problem != "single_label_classification") {
+    // configuration_utils.py does not load it either.
+    reader.Fail("problem_type", "is \"" + problem + "\", expected regression, " +
+                                    "single_label_classification or multi_label_classification");
+  }
+  if (problem == kMultiLabel || num_labels == 1) return ScoreFunction::kSigmoid;
   return ScoreFunction::kSoftmax;
 }
 
@@ -117,7 +121,7 @@ std::string_view LastComponent(std::string_view path) {
 // CrossEncoder.get_default_activation_fn: the file's, else a sigmoid for one label.
 void ReadCrossEncoder(ConfigReader& reader, HeadConfig* heads) {
   ScoreFunction& function = heads->traits.rerank;
-  function = heads->labels.size() == 1 ? ScoreFunction::kSigmoid : ScoreFunction::kNone;
+  function = heads->num_labels == 1 ? ScoreFunction::kSigmoid : ScoreFunction::kNone;
   std::string name = reader.String("sbert_ce_default_activation_function", "");
   if (const Json* own = reader.Find("sentence_transformers"); own != nullptr) {
     const Json* value = own->FindNonNull("activation_fn");
@@ -131,7 +135,7 @@ void ReadCrossEncoder(ConfigReader& reader, HeadConfig* heads) {
     function = ScoreFunction::kSigmoid;
   } else if (last == "Identity") {
     function = ScoreFunction::kNone;
-  } else {
+  } else if (heads->num_labels == 1) {  // with more there is no Rerank
     reader.FailUnimplemented("sentence_transformers.activation_fn",
                              "is \"" + name + "\", served are Identity and Sigmoid");
   }
@@ -289,19 +293,25 @@ void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
 
 }  // namespace
 
+std::vector<std::string> NamesOfLabels(const HeadConfig& heads) {
+  if (!heads.labels.empty()) return heads.labels;
+  std::vector<std::string> names;
+  for (int64_t id = 0; id < heads.num_labels; ++id) names.push_back("LABEL_" + std::to_string(id));
+  return names;
+}
+
 HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string& architecture,
                           const EncoderConfig& encoder) {
   HeadConfig heads;
-  heads.labels = ReadLabels(reader);
-  heads.traits.entailment = FindEntailment(reader, heads.labels);
-  heads.traits.contradiction =
-      heads.traits.entailment == 0 ? static_cast<int64_t>(heads.labels.size()) - 1 : 0;
-  heads.traits.classify = ReadClassifyFunction(reader, heads.labels.size());
+  ReadLabels(reader, &heads);
+  heads.traits.entailment = FindEntailment(reader, heads);
+  heads.traits.contradiction = heads.traits.entailment == 0 ? heads.num_labels - 1 : 0;
+  heads.traits.classify = ReadClassifyFunction(reader, heads.num_labels);
   ReadCrossEncoder(reader, &heads);
 
   Parts parts;
   parts.purpose = PurposeOf(architecture);
-  parts.num_labels = static_cast<int64_t>(heads.labels.size());
+  parts.num_labels = heads.num_labels;
   parts.hidden = encoder.hidden_size;
   parts.embedding = encoder.embedding_size;
   parts.activation = encoder.activation;

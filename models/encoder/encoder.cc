@@ -78,7 +78,13 @@ absl::Status Encoder::LoadWeights(const EncoderNames& names, WeightLoader& loade
       blocks_.push_back(std::move(block));
     }
   }
-  if (!names.pooler.empty() && loader.Has(names.pooler)) {
+  if (names.pooler.empty()) return absl::OkStatus();
+  if (names.pooler_is_outside) {
+    const std::string weight = names.pooler + ".weight";
+    if (!loader.HasTensor(weight)) return absl::OkStatus();
+    BERTRAND_ASSIGN_OR_RETURN(pooler_,
+                              loader.LinearOf(weight, names.pooler + ".bias", hidden, hidden));
+  } else if (loader.Has(names.pooler)) {
     BERTRAND_ASSIGN_OR_RETURN(pooler_, loader.Linear(std::array{names.pooler}, hidden, hidden));
   }
   return absl::OkStatus();
@@ -215,7 +221,7 @@ absl::Status Encoder::Norm(Stream& stream, const NormWeights& norm, const Tensor
 
 absl::Status Encoder::Pool(Stream& stream, const TensorView& x, const TensorView& y) const {
   return backend_.Linear(
-      stream, {.x = x, .weight = pooler_.get(), .activation = Activation::kTanh, .y = y});
+      stream, {.x = x, .weight = pooler_.get(), .activation = config_.pooler_activation, .y = y});
 }
 
 }  // namespace bertrand

@@ -105,7 +105,8 @@ class Encoder {
   // advanced only when the caller says so, after the last layer.
   absl::Status Layer(Stream& stream, int64_t index, const EncoderBatch& batch,
                      EncoderWorkspace& workspace) const;
-  // y = tanh(x W^T + b) of first tokens; x, y [R, hidden], apart. Requires has_pooler().
+  // y = activation(x W^T + b) of the tokens that the pooler reads; x, y [R, hidden], apart.
+  // Requires has_pooler().
   absl::Status Pool(Stream& stream, const TensorView& x, const TensorView& y) const;
 
  private:

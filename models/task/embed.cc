@@ -13,7 +13,7 @@ namespace {
 // torch.nn.LayerNorm's default, which models/LayerNorm.py leaves as it is.
 constexpr float kModuleNormEps = 1e-5f;
 
-PoolingMode ModeOf(PoolingChoice choice) {
+PoolingMode ModeOf(PoolingChoice choice, bool pools_last_token) {
   switch (choice) {
     case PoolingChoice::kMean:
       return PoolingMode::kMean;
@@ -25,8 +25,8 @@ PoolingMode ModeOf(PoolingChoice choice) {
       return PoolingMode::kWeightedMean;
     case PoolingChoice::kLastToken:
       return PoolingMode::kLastToken;
-    // The pooler reads the first token.
     case PoolingChoice::kPooler:
+      return pools_last_token ? PoolingMode::kLastToken : PoolingMode::kCls;
     case PoolingChoice::kCls:
       break;
   }
@@ -155,7 +155,8 @@ absl::Status EmbedHead::MergeSegments(Stream& stream, const EmbedGroup& group,
 absl::StatusOr<TensorView> EmbedHead::RunPooling(Stream& stream, const EmbedGroup& group,
                                                  const TensorView& hidden,
                                                  EmbedWorkspace& workspace) const {
-  const PoolingMode chosen = ModeOf(group.pooling.value_or(PoolingChoice::kMean));
+  const PoolingMode chosen =
+      ModeOf(group.pooling.value_or(PoolingChoice::kMean), encoder_.config().pools_last_token);
   const std::span<const PoolingMode> modes =
       group.pooling ? std::span(&chosen, 1) : std::span<const PoolingMode>(pooling_);
   const int64_t rows = group.start.dim(0), width = hidden.dim(1);

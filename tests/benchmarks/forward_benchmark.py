@@ -3,7 +3,8 @@ same matrix products and plain attention.
 
     oracle tests/benchmarks/forward_benchmark.py build/tests/benchmarks/forward_benchmark [THREADS]
 
-Times are medians in ms; a memory is transformers' `mems` of as many tokens.
+Times are medians in ms, by the clock and of all threads' CPU; a memory is transformers' `mems` of as
+many tokens.
 """
 
 import statistics
@@ -28,13 +29,14 @@ def time_torch(model, sequences, length, memory):
     more = {"token_type_ids": torch.zeros_like(ids)}
     if memory:
         more |= {"mems": [torch.randn(memory, sequences, 768) for _ in range(12)], "use_mems": True}
-    times, start = [], time.perf_counter()
+    times, cpu_times, start = [], [], time.perf_counter()
     while len(times) < 5 or time.perf_counter() - start < 2:
-        begin = time.perf_counter()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         with torch.inference_mode():
             model(input_ids=ids, **more)
         times.append((time.perf_counter() - begin) * 1e3)
-    return statistics.median(times[2:]), min(times[2:])
+        cpu_times.append((time.process_time() - cpu_begin) * 1e3)
+    return statistics.median(times[2:]), statistics.median(cpu_times[2:])
 
 
 def main():
@@ -51,9 +53,10 @@ def main():
                     continue
                 ours = subprocess.run([binary, str(Path(folder) / name), str(threads), ",".join(map(str, shape))],
                                       check=True, capture_output=True, text=True).stdout.split()
-                median, fastest = time_torch(model, *shape)
-                print(f"{name} {shape}: {float(ours[1]):.2f} (fastest {float(ours[2]):.2f}), "
-                      f"PyTorch {median:.2f} ({fastest:.2f}): {median / float(ours[1]):.2f}x", flush=True)
+                clock, cpu = map(float, ours[1:])
+                torch_clock, torch_cpu = time_torch(model, *shape)
+                print(f"{name} {shape}: {clock:.2f} (CPU {cpu:.2f}), PyTorch {torch_clock:.2f} ({torch_cpu:.2f}): "
+                      f"{torch_clock / clock:.2f}x ({torch_cpu / cpu:.2f}x)", flush=True)
 
 
 main()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import re
+import shlex
 import subprocess
+import tempfile
 import unittest
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -140,7 +145,6 @@ class CommandLineTest(unittest.TestCase):
     def test_wrong_command_lines(self) -> None:
         for arguments in (
             [],
-            ["sing"],
             ["embed", "--pooling", "median", "x"],
             ["embed", "--dimensions", "-1", "x"],
             ["embed", "--normalize", "--no-normalize", "x"],
@@ -150,15 +154,64 @@ class CommandLineTest(unittest.TestCase):
                 self.assertIn("--help", self.run_cli(*arguments, status=2).stderr)
         self.assertEqual(self.server.requests, [])
 
+    def test_wrong_command_lines_are_told_in_one_line(self) -> None:
+        for arguments, words in (
+            (["sing"], 'unknown command "sing"; there are embed, sparse,'),
+            (["embed", "--window-tokens", "9", "x"], "--window-tokens requires --long"),
+            (["models", "--address", "here"], '"here" is not HOST:PORT, such as 127.0.0.1:50051'),
+            (["embed", "--pooling", "median", "x"], "{cls,mean,max,mean-sqrt-len,"),
+        ):
+            with self.subTest(arguments):
+                failed = self.run_cli(*arguments, status=2).stderr
+                self.assertIn(words, failed)
+                self.assertEqual(failed.count("\n"), 1, failed)
+        self.run_cli("embed", "--pooling", "mean-sqrt-len", "x")
+        self.run_cli("embed", "--pooling", "mean_sqrt_len", "x")
+        for _, request in self.server.requests:
+            self.assertEqual(request.pooling, pb.POOLING_MEAN_SQRT_LEN)
+
+    def test_files(self) -> None:
+        path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "texts.txt"
+        path.write_bytes("\ufeffone\r\ntw\u00f6\n".encode())
+        self.run_cli("embed", "-f", str(path))
+        self.run_cli("embed", "--document", "--file", str(path))
+        sent = [[i.text for i in request.inputs] for _, request in self.server.requests]
+        self.assertEqual(sent, [["one", "tw\u00f6"], ["one\r\ntw\u00f6"]])
+        missing = self.run_cli("embed", "-f", f"{path}.not", status=1).stderr
+        self.assertEqual(missing, f"bertrand: {path}.not: No such file or directory\n")
+        self.assertIn("a folder", self.run_cli("embed", "-f", str(path.parent), status=1).stderr)
+        self.assertIn("which?", self.run_cli("embed", "-f", str(path), "x", status=1).stderr)
+        path.write_bytes(b"\xff")
+        self.assertIn(f"{path}: line 1", self.run_cli("embed", "-f", str(path), status=1).stderr)
+        self.assertIn("--document", self.run_cli("embed", "--document", "x", status=1).stderr)
+        self.assertEqual(self.run_cli("embed").stderr, "bertrand: no texts\n")
+
     def test_text_that_is_not_utf8(self) -> None:
         failed = self.run_cli("embed", stdin=b"good\nb\xffd\n", status=1)
         self.assertIn("line 2 is not valid UTF-8", failed.stderr)
 
     def test_help(self) -> None:
-        for arguments in (["--help"], ["embed", "-h"], ["tokenize", "--help"], ["models", "-h"]):
-            out = self.run_cli(*arguments).stdout
+        overview = self.run_cli("--help").stdout
+        self.assertEqual(self.run_cli("help").stdout, overview)
+        self.assertEqual(self.run_cli(status=2).stderr, overview)
+        commands = re.findall(r"(?m)^  ([a-z-]+) {3,}", overview.split("Subcommands:")[1])
+        self.assertEqual(len(commands), 12)
+        for command in commands:
+            out = self.run_cli(command, "-h").stdout
+            self.assertEqual(self.run_cli("help", command).stdout, out)
+            self.assertRegex(out, rf"(?m)^Examples:\n  bertrand {command}")
+            self.assertIn("BERTRAND_ADDRESS", out)
             self.assertLessEqual(max(map(len, out.splitlines())), 100)
         self.assertRegex(self.run_cli("--version").stdout, r"^bertrand \d+\.\d+\.\d+\n$")
+
+    def test_the_readme(self) -> None:
+        root = Path(__file__).parents[2]
+        lines = re.findall(r"(?m)^\$ build/bertrand (.+)$", (root / "README.md").read_text())
+        self.assertGreater(len(lines), 8)
+        for line in lines:
+            with self.subTest(line), contextlib.chdir(root):
+                self.assertNotEqual(self.run_cli(*shlex.split(line)).stdout, "")
+        self.assertEqual(self.server.requests[-1][1].long_input.mode, pb.LongInput.MODE_RECURRENCE)
 
     def test_a_terminal_gets_styles_unless_it_declines(self) -> None:
         for variables, styled in (({"TERM": "xterm"}, True), ({"NO_COLOR": "1"}, False)):

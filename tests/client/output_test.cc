@@ -61,14 +61,30 @@ TEST(ShortenTest, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(Shorten("a\xFFz", 80), "a\xEF\xBF\xBDz");
 }
 
+// 山 and the emoji take two columns, U+0301 none: it sits on the letter before it.
+TEST(ColumnsTest, AsATerminalCountsThem) {
+  EXPECT_EQ(CountColumns("abc"), 3U);
+  EXPECT_EQ(CountColumns("\u5C71\u7530"), 4U);
+  EXPECT_EQ(CountColumns("\U0001F600"), 2U);
+  EXPECT_EQ(CountColumns("e\u0301"), 1U);
+  EXPECT_EQ(CountColumns("a\tb\x7F"), 4U);
+  EXPECT_EQ(CountColumns("\xFF"), 1U);
+  EXPECT_EQ(Shorten("\u5C71\u5C71\u5C71\u5C71", 8), "\u5C71\u5C71\u5C71\u5C71");
+  EXPECT_EQ(Shorten("\u5C71\u5C71\u5C71\u5C71", 7), "\u5C71\u5C71...");
+  Mark mark{6, 7, ""};
+  EXPECT_EQ(Around("\u5C71\u5C71x\u5C71\u5C71", &mark, 3), "...\u5C71x\u5C71...");
+}
+
 TEST(TableTest, ColumnsAlign) {
   Table table({{"n", Table::Align::kRight}, {"text"}, {"last"}});
   table.AddRow({"1", "\xC3\xA4\xC3\xB6", "x"});
   table.AddRow({"100", "abc", ""});
+  table.AddRow({"2", "\u5C71\u7530", "y"});
   EXPECT_EQ(table.ToString(Terminal{}),
             "    n  text  last\n"
             "    1  \xC3\xA4\xC3\xB6    x\n"
-            "  100  abc\n");
+            "  100  abc\n"
+            "    2  \u5C71\u7530  y\n");
 }
 
 TEST(TableTest, StylesOnlyWhereTheyMayBe) {
@@ -96,6 +112,8 @@ TEST(WithMarksTest, BracketsWithoutStyles) {
             "[Ada PER] is in [Paris LOC]");
   EXPECT_EQ(WithMarks("abc", {{1, 2, ""}}, plain), "a[b]c");
   EXPECT_EQ(WithMarks("abc", {}, plain), "abc");
+  EXPECT_EQ(WithMarks("a [MASK]", {{2, 8, ""}}, plain), "a [MASK]");
+  EXPECT_EQ(WithMarks("a [MASK]", {{2, 8, "2"}}, plain), "a [[MASK] 2]");
 }
 
 TEST(WithMarksTest, MarksThatCannotBeAreLeftOut) {

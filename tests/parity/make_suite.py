@@ -184,6 +184,7 @@ def heads_of(family, index):
         "masks": dict(size=size(4), head=AutoModelForMaskedLM, calls=[calls.fill_mask, calls.embed_sparse]),
     }
     if family == "xlnet":  # no masked-LM head; the pipeline crashes on or misreads its answers
+        heads["classes"]["calls"].append(calls.embed_summary)
         del heads["masks"], heads["answers"]
     else:
         heads["classes"]["calls"].append(calls.classify_windows)
@@ -245,8 +246,12 @@ def special():
                            calls=[calls.classify, lambda f: calls.classify_recurrence(f, 18, 0)]),
         "xlnet_classes_memory": dict(family="xlnet", size="s8", head=one, dtype="F16",
                                      config=dict(labels=NLI, mem_len=11, summary_activation=None),
-                                     calls=[calls.classify, lambda f: calls.classify_recurrence(f, 15, 0),
+                                     calls=[calls.classify, calls.embed_summary,
+                                            lambda f: calls.classify_recurrence(f, 15, 0),
                                             lambda f: calls.classify_recurrence(f, 9, 30)]),
+        "xlnet_one_label": dict(family="xlnet", size="s32", head=one, config=dict(labels=["LABEL_0"]),
+                                # Without a length it takes XLNet's max_position_embeddings, -1.
+                                calls=[calls.classify, lambda f: calls.rerank(f, max_length=4096)]),
         "xlnet_lm": dict(family="xlnet", size="s64", head=XLNetLMHeadModel, format="legacy", dtype="F16",
                          calls=[lambda f: calls.embed(f, False),
                                 lambda f: calls.recurrence(f, 30, 17, pooling="weighted_mean"),

@@ -135,6 +135,17 @@ def recurrence(folder, window, memory, pooling="mean"):
                  recurrence=True, window_tokens=window, memory_tokens=memory)]
 
 
+def embed_summary(folder):
+    """What XLNet's classifier reads: POOLING_POOLER."""
+    model, tokenizer = load(AutoModelForSequenceClassification, folder)
+    vectors = []
+    for text in TEXTS:
+        with torch.no_grad():
+            states = model.transformer(**tokenizer(text.strip(), return_tensors="pt")).last_hidden_state
+            vectors.append(model.sequence_summary(states)[0].tolist())
+    return [call("embed", [[text] for text in TEXTS], vectors, pooling="pooler", normalize=False)]
+
+
 # ---- Classes
 
 
@@ -198,8 +209,8 @@ def zero_shot(folder):
     return calls
 
 
-def rerank(folder):
-    encoder = CrossEncoder(folder, device="cpu", model_kwargs={"dtype": torch.float32})
+def rerank(folder, **options):
+    encoder = CrossEncoder(folder, device="cpu", **options, model_kwargs={"dtype": torch.float32})
     calls = []
     documents = [TEXTS[0], "", TEXTS[1], "another one", LONG]
     for query in ("where is the fox", TEXTS[2]):

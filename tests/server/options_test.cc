@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <sstream>
+
 #include "kernels/status.h"
 
 namespace bertrand {
@@ -101,6 +103,8 @@ TEST(Options, HelpHasEveryDefaultAndTwin) {
                            "BERTRAND_MAX_REQUEST_TIME", "1m", "BERTRAND_MODEL", "4194304"}) {
     EXPECT_NE(parsed->text_to_print.find(text), std::string::npos) << text;
   }
+  std::istringstream lines(parsed->text_to_print);
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100U) << line;
   EXPECT_EQ(Parse({"--version"})->text_to_print.find("bertrand-server "), 0U);
 }
 

@@ -25,12 +25,14 @@ MAY_INCLUDE = {
 # Third-party headers and the only places for them.
 CONFINED = {
     r"^(grpcpp?|google/protobuf)/|\.pb\.h$": ("server/grpc/", "server/main", "client/", "tests/"),
-    r"^(cuda|cublas|cudnn|mma)": ("kernels/simt/device/", "kernels/gpu/", "kernels/gemm/"),
+    r"^(cuda|cublas|cudnn|mma|nvtx)": ("kernels/simt/device/", "kernels/gpu/", "kernels/gemm/"),
+    r"^kernels/simt/(device|host)/": ("kernels/simt/", "tests/kernels/", "tests/benchmarks/"),
     r"^(dnnl|oneapi/|cblas|hwy/)": ("kernels/", "tests/kernels/", "tests/benchmarks/"),
     r"^boost/": ("server/http/", "tests/"),
     r"^prometheus/": ("server/", "tests/"),
     r"^spdlog/": ("server/", "tests/server/"),
     r"^simdjson": ("models/checkpoint/", "server/http/"),
+    r"^curl/": ("server/hub_client",),
     r"^CLI/": ("server/", "client/"),
     r"^absl/(synchronization|log)/": (),
 }
@@ -42,6 +44,11 @@ FORBIDDEN = [
     (re.compile("/" + r"work/(main|steering|wt-)|/" + r"tmp/bash_jobs|/" + "root/"), "a path of one machine"),
     (re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b"), "unfinished work"),
 ]
+# What only the vocabulary may contain: kernels are written over kernels/simt/simt.h.
+CUDA_ONLY = re.compile(
+    r"<<<|\basm\b|__(shared|device|global|host|syncthreads|syncwarp|shfl\w*|ldg|launch_bounds)__"
+    r"|__(syncthreads|syncwarp|shfl_\w+|ldg|ballot_sync)\b|\b(threadIdx|blockIdx|blockDim|gridDim)\b"
+)
 MAX_LINE, MAX_FILE, MAX_FUNCTION = 100, 600, 80
 
 
@@ -69,6 +76,8 @@ class Tree:
             self.families(path, lines)
             if path.suffix in (".h", ".cuh"):
                 self.header(path, lines)
+            if path.suffix in (".cu", ".cuh"):
+                self.vocabulary(path, lines)
             if not generated:
                 self.sizes(path, lines)
         for path in self.files(SOURCE | {".py", ".md", ".txt", ".proto", ".json", ".sh"}):
@@ -112,6 +121,20 @@ class Tree:
         first = next((line for line in lines[1:] if line.strip()), "")
         if not first.startswith("//"):
             self.say(path, 2, "has no first paragraph that says what it is")
+
+    def vocabulary(self, path, lines):
+        """Bodies and launchers reach the device through kernels/simt alone; bodies see nothing else."""
+        relative = path.relative_to(self.root).as_posix()
+        if relative.startswith(("kernels/simt/", "tests/kernels/simt/")):
+            return
+        for number, line in enumerate(lines, 1):
+            if CUDA_ONLY.search(line.split("//")[0]):
+                self.say(path, number, "CUDA's own words belong in kernels/simt")
+            match = re.match(r'\s*#\s*include\s*[<"]([^>"]+)[>"]', line)
+            if match and path.suffix == ".cuh":
+                header = match.group(1)
+                if header != "kernels/simt/simt.h" and not re.match(r"kernels/.*\.cuh$", header):
+                    self.say(path, number, f"a kernel body sees kernels/simt/simt.h and other bodies, not {header}")
 
     def sizes(self, path, lines):
         if len(lines) > MAX_FILE:
@@ -161,19 +184,27 @@ class Tree:
             visit(node)
 
     def kernels(self):
-        """Each kernel has a contract, a reference, a test, and (with its body) a launcher."""
-        tests = "\n".join(p.name for p in self.files({".cc"}) if "tests/kernels" in p.as_posix())
+        """Each kernel has a contract, a body, a launcher, a reference and a test in the emulator."""
+        tests = {p.name for p in self.files({".cc"}) if "tests/kernels" in p.as_posix()}
         for reference in sorted((self.root / "kernels").rglob("*_reference.cc")):
             name = reference.name.removesuffix("_reference.cc")
-            if not re.search(rf"^{name}_test\.cc$", tests, re.M):
+            if f"{name}_test.cc" not in tests:
                 self.say(reference, 1, f"no tests/kernels/{name}_test.cc")
-        for body in sorted((self.root / "kernels").rglob("*.cuh")):
-            if "simt" in body.parts:
+        for launcher in sorted((self.root / "kernels").rglob("*.cu")):
+            if {"simt", "gpu", "gemm"} & set(launcher.parts):
                 continue
-            for part in (body.with_suffix(".h"), body.with_suffix(".cu"),
-                         body.with_name(body.stem + "_reference.cc")):
+            # A folder's bodies may share one launcher, and launchers one reference; each is named
+            # after the contract.
+            name = launcher.stem
+            for part in (launcher.with_suffix(".h"), launcher.with_suffix(".cuh"),
+                         launcher.with_name(f"{name}_reference.cc")):
                 if not part.exists():
-                    self.say(body, 1, f"{part.name} is missing beside it")
+                    self.say(launcher, 1, f"{part.name} is missing beside it")
+            if f"{name}_kernel_test.cc" not in tests:
+                self.say(launcher, 1, f"no tests/kernels/{name}_kernel_test.cc")
+        for body in sorted((self.root / "kernels").rglob("*.cuh")):
+            if "simt" not in body.parts and not list(body.parent.glob("*.cu")):
+                self.say(body, 1, "no launcher beside it")
 
 
 def main():

@@ -68,9 +68,37 @@ class TidyTest(unittest.TestCase):
         self.finds("a path of one machine", {"models/a.cc": "// /work" + "/main/x\n"})
         self.finds("unfinished work", {"models/a.cc": "// TO" + "DO: more\n"})
 
+    KERNEL = {
+        "kernels/norm/norm.h": HEADER,
+        "kernels/norm/norm.cuh": HEADER + '#include "kernels/simt/simt.h"\n#include "kernels/norm/tile.cuh"\n',
+        "kernels/norm/tile.cuh": HEADER,
+        "kernels/norm/norm.cu": '#include "kernels/norm/norm.h"\n',
+        "kernels/norm/norm_reference.cc": "\n",
+        "tests/kernels/norm_test.cc": "\n",
+        "tests/kernels/norm_kernel_test.cc": "\n",
+    }
+
     def test_kernels(self):
-        self.finds("no tests/kernels/norm_test.cc", {"kernels/norm/norm_reference.cc": "\n"})
-        self.finds("norm.h is missing", {"kernels/norm/norm.cuh": HEADER})
+        self.assertEqual(run(self.KERNEL)[0], 0, run(self.KERNEL)[1])
+        for missing, what in {
+            "kernels/norm/norm.h": "norm.h is missing",
+            "kernels/norm/norm.cuh": "norm.cuh is missing",
+            "kernels/norm/norm.cu": "no launcher beside it",
+            "kernels/norm/norm_reference.cc": "norm_reference.cc is missing",
+            "tests/kernels/norm_test.cc": "no tests/kernels/norm_test.cc",
+            "tests/kernels/norm_kernel_test.cc": "no tests/kernels/norm_kernel_test.cc",
+        }.items():
+            self.finds(what, {name: text for name, text in self.KERNEL.items() if name != missing})
+
+    def test_vocabulary(self):
+        for line in ("kernel<<<1, 1>>>();", "asm volatile(\"\");", "__shared__ float x;", "int i = threadIdx.x;",
+                     "__syncthreads();", "y = __shfl_xor_sync(~0u, x, 1);"):
+            self.finds("CUDA's own words", {**self.KERNEL, "kernels/norm/norm.cu": line + "\n"})
+            self.assertEqual(run({"kernels/simt/device/a.cu": line + "\n"})[0], 0)
+        self.assertEqual(run({**self.KERNEL, "kernels/norm/norm.cu": "// no __shared__, no asm\n"})[0], 0)
+        self.finds("a kernel body sees", {**self.KERNEL, "kernels/norm/tile.cuh": HEADER + "#include <cmath>\n"})
+        self.finds("kernels/simt/host/arena.h belongs in",
+                   {"kernels/gpu/a.cc": '#include "kernels/simt/host/arena.h"\n'})
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@
 #include "kernels/simt/types.h"
 
 // A place in the source: the emulator's reports need it, nvcc drops it.
-#define SIMT_HERE \
-  ::bertrand::simt::device::Site {}
+#define SIMT_HERE ::bertrand::simt::device::Here()
 
 namespace bertrand::simt::inline SIMT_TARGET {
 
 struct Site {};
+SIMT_BOTH constexpr Site Here() { return {}; }
 
 template <typename To, typename From>
 SIMT_FN To BitCast(const From& value) {

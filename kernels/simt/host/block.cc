@@ -35,7 +35,7 @@ int NthSetBit(uint32_t bits, int n) {
 
 uint32_t TakeLane(Warp& warp) {
   uint32_t lane = 0;
-  switch (block.order) {
+  switch (block.options.order) {
     case ThreadOrder::kRoundRobin:
     case ThreadOrder::kGreedy:
       lane = static_cast<uint32_t>(std::countr_zero(warp.ready));
@@ -55,7 +55,7 @@ uint32_t TakeLane(Warp& warp) {
 
 // The warp whose turn it is among those with a thread that can run; null when there is none.
 Warp* NextWarp(int current) {
-  if (block.order == ThreadOrder::kRandom) {
+  if (block.options.order == ThreadOrder::kRandom) {
     uint32_t ready = 0;
     for (int w = 0; w < block.num_warps; ++w) {
       if (block.warps[w].ready != 0) ready |= Bit(static_cast<uint32_t>(w));
@@ -64,7 +64,7 @@ Warp* NextWarp(int current) {
     const uint64_t count = static_cast<uint64_t>(std::popcount(ready));
     return &block.warps[NthSetBit(ready, static_cast<int>(NextRandom() % count))];
   }
-  const int step = block.order == ThreadOrder::kReversed ? block.num_warps - 1 : 1;
+  const int step = block.options.order == ThreadOrder::kReversed ? block.num_warps - 1 : 1;
   for (int i = 1, w = current; i <= block.num_warps; ++i) {
     w = (w + step) % block.num_warps;
     if (block.warps[w].ready != 0) return &block.warps[w];
@@ -86,8 +86,10 @@ Thread& Activate(Warp& warp, uint32_t lane) {
   return *context.thread;
 }
 
-std::string WaitingThreads() {
-  std::string text;
+// Kept in the block, since a violation never returns.
+const char* WaitingThreads() {
+  std::string& text = block.waiting;
+  text.clear();
   char line[512];
   for (int w = 0; w < block.num_warps; ++w) {
     const Warp& warp = block.warps[w];
@@ -106,7 +108,7 @@ std::string WaitingThreads() {
       text += line;
     }
   }
-  return text;
+  return text.c_str();
 }
 
 // The running thread cannot go on now: somebody else does.
@@ -116,7 +118,7 @@ void Leave() {
   if (warp->ready == 0) {
     warp = NextWarp(context.warp_index);
     if (warp == nullptr) {
-      Violate({}, "deadlock: no thread can go on%s", WaitingThreads().c_str());
+      Violate({}, "deadlock: no thread can go on%s", WaitingThreads());
     }
   }
   SwitchFibre(from, Activate(*warp, TakeLane(*warp)));
@@ -124,7 +126,8 @@ void Leave() {
 
 // The running thread could go on, but it is another warp's turn under most orders.
 void TakeTurns() {
-  if (block.order == ThreadOrder::kGreedy || block.order == ThreadOrder::kReversed) return;
+  if (block.options.order == ThreadOrder::kGreedy || block.options.order == ThreadOrder::kReversed)
+    return;
   context.warp->ready |= Bit(context.lane);
   Thread& from = *context.thread;
   Warp* warp = NextWarp(context.warp_index);
@@ -134,7 +137,7 @@ void TakeTurns() {
 
 void ReleaseBarrier() {
   block.at_barrier = 0;
-  if (context.counting) {
+  if (block.options.count_requests) {
     for (int w = 0; w < block.num_warps; ++w) CountRequests(w);
   }
   NewBlockSegment();
@@ -154,13 +157,13 @@ void ReleaseBarrier() {
             warp.at_collective, warp.operation->name);
   }
   warp.exited |= Bit(context.lane);
-  if (context.counting && warp.exited == kEveryLane) CountRequests(context.warp_index);
+  if (block.options.count_requests && warp.exited == kEveryLane) CountRequests(context.warp_index);
   --block.alive;
   if (block.alive == 0) LeaveFibre(*context.thread, block.main);
   if (block.at_barrier == block.alive) ReleaseBarrier();
   Thread& from = *context.thread;
   Warp* next = warp.ready != 0 ? &warp : NextWarp(context.warp_index);
-  if (next == nullptr) Violate({}, "deadlock: no thread can go on%s", WaitingThreads().c_str());
+  if (next == nullptr) Violate({}, "deadlock: no thread can go on%s", WaitingThreads());
   LeaveFibre(from, Activate(*next, TakeLane(*next)));
 }
 
@@ -216,7 +219,7 @@ void Collective(const Operation& operation, int immediate, void* argument, const
   warp.arguments[context.lane] = argument;
   warp.at_collective |= Bit(context.lane);
   if (warp.at_collective != kEveryLane) return Leave();
-  if (context.counting) CountRequests(context.warp_index);
+  if (block.options.count_requests) CountRequests(context.warp_index);
   operation.perform(warp.arguments, immediate, site);
   warp.at_collective = 0;
   warp.ready = kEveryLane & ~Bit(context.lane);
@@ -272,7 +275,7 @@ void RunBlock() {
   }
   NewBlockSegment();
   if (context.shared_bytes > 0) MarkUninitialised(context.shared_base, context.shared_bytes);
-  const int last = block.order == ThreadOrder::kReversed ? 0 : block.num_warps - 1;
+  const int last = block.options.order == ThreadOrder::kReversed ? 0 : block.num_warps - 1;
   Warp* warp = NextWarp(last);
   SwitchFibre(block.main, Activate(*warp, TakeLane(*warp)));
   context.thread = nullptr;
@@ -295,7 +298,7 @@ void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options
     ForgetAccesses();
     block.next_id = 1;
   }
-  block.order = options.order;
+  block.options = options;
   block.random = options.seed * 0x9e3779b97f4a7c15u + 1;
   block.num_warps = launch.threads / kLanes;
   block.entry = launch.entry;
@@ -303,9 +306,10 @@ void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options
   block.failed = false;
   block.violation.clear();
   block.sites.clear();
+  block.traces.clear();
   context = {};
   context.first_global = block.next_id++;
-  context.counting = options.count_requests;
+  context.logging = options.count_requests || options.trace;
   context.num_threads = launch.threads;
   context.shared_base = static_cast<char*>(shared);
   context.shared_bytes = launch.shared_bytes;
@@ -319,9 +323,9 @@ bool RunBlocks() {
   const int64_t x = context.grid[0], y = context.grid[1];
   const int64_t count = x * y * context.grid[2];
   // A permutation by a step that shares no divisor with the count.
-  int64_t step = block.order == ThreadOrder::kReversed ? count - 1 : 1, at = 0;
-  if (block.order == ThreadOrder::kReversed) at = count - 1;
-  if (block.order == ThreadOrder::kRandom) {
+  int64_t step = block.options.order == ThreadOrder::kReversed ? count - 1 : 1, at = 0;
+  if (block.options.order == ThreadOrder::kReversed) at = count - 1;
+  if (block.options.order == ThreadOrder::kRandom) {
     const auto divisor = [](int64_t a, int64_t b) {
       while (b != 0) a = std::exchange(b, a % b);
       return a;

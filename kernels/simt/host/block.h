@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "kernels/simt/host/context.h"
@@ -40,6 +41,11 @@ struct Thread {
   std::vector<LoggedAccess> log;
 };
 
+// With EmulationOptions::trace: where two bytes were last written and read.
+struct Trace {
+  Site writer, reader;
+};
+
 struct Operation;
 
 struct Warp {
@@ -58,7 +64,6 @@ struct Block {
   int num_warps = 0;
   int alive = 0, at_barrier = 0;
   Site barrier_site;
-  ThreadOrder order = ThreadOrder::kRoundRobin;
   uint64_t random = 1;
   // Ids: the next one, and of this block the first and each group's warp.
   uint32_t next_id = 1, first_id = 1;
@@ -67,8 +72,10 @@ struct Block {
   const void* params = nullptr;
   Thread main;  // Emulate's own stack
   bool failed = false;
-  std::string violation;
+  std::string violation, waiting;
+  EmulationOptions options;
   std::vector<SiteCount> sites;
+  std::unordered_map<size_t, Trace> traces;  // by cell: address / 2 from the arena's base
 };
 
 inline Block block;

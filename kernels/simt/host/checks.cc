@@ -1,6 +1,7 @@
 #include "kernels/simt/host/checks.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "kernels/simt/host/block.h"
 
@@ -26,24 +27,49 @@ bool Ordered(uint32_t id, bool shared) {
 
 const char* MemoryName(const Access& access) { return access.shared ? "shared" : "global"; }
 
-std::string NameOf(uint32_t id) {
+// A violation never returns, so what it prints owns no memory.
+struct Text {
+  char text[384] = "";
+};
+
+Text NameOf(uint32_t id) {
+  Text name;
   if (id < block.first_id) {
-    return id == context.first_global ? "several blocks" : "another block";
+    return id == context.first_global ? Text{"several blocks"} : Text{"another block"};
   }
   const uint32_t place = PlaceOf(id);
   const int warp = block.group_warps[GroupOf(id)];
-  if (place == kSeveralWarps) return "several warps";
-  if (place == kSeveralLanes) return "several lanes of warp " + std::to_string(warp);
-  return "thread " + std::to_string(warp * kLanes + static_cast<int>(place));
+  if (place == kSeveralWarps) return {"several warps"};
+  if (place == kSeveralLanes) {
+    std::snprintf(name.text, sizeof(name.text), "several lanes of warp %d", warp);
+  } else {
+    std::snprintf(name.text, sizeof(name.text), "thread %d",
+                  warp * kLanes + static_cast<int>(place));
+  }
+  return name;
+}
+
+// " at file:line" of the other access, where it is known.
+Text PlaceOfTrace(size_t cell, bool writer) {
+  Text place;
+  const auto trace = block.traces.find(cell);
+  if (trace == block.traces.end()) return place;
+  const Site& site = writer ? trace->second.writer : trace->second.reader;
+  if (site.file != nullptr) {
+    std::snprintf(place.text, sizeof(place.text), " at %s:%d", site.file, site.line);
+  }
+  return place;
 }
 
 [[noreturn]] void ReportRace(const Access& access, size_t cell, uint32_t id, const char* other,
                              const char* now) {
   const char* address = arena.base + cell * 2;
-  Violate(access.site,
-          "race in %s memory: %s %s byte %td of the view and this thread %s it, and nothing orders "
-          "the two",
-          MemoryName(access), NameOf(id).c_str(), other, address - access.bounds.begin, now);
+  Violate(
+      access.site,
+      "race in %s memory: %s %s byte %td of the view%s and this thread %s it, and nothing orders "
+      "the two",
+      MemoryName(access), NameOf(id).text, other, address - access.bounds.begin,
+      PlaceOfTrace(cell, other[0] == 'w').text, now);
 }
 
 // Violates for every reason that loads and stores share.
@@ -72,8 +98,7 @@ void RefuseOutside(const Access& access, const char* what) {
       Violate(access.site,
               "%s of byte %td of a shared view, which is the destination of a CopyAsync by %s that "
               "has not been waited for",
-              what, offset + static_cast<ptrdiff_t>(i),
-              NameOf(arena.writers[CellOf(access)]).c_str());
+              what, offset + static_cast<ptrdiff_t>(i), NameOf(arena.writers[CellOf(access)]).text);
     }
   }
 }
@@ -161,8 +186,17 @@ void OnAtomic(const Access& access) {
 }
 
 void LogAccess(AccessKind kind, const Access& access) {
-  context.thread->log.push_back({access.site, reinterpret_cast<uint64_t>(access.address),
-                                 static_cast<uint32_t>(access.bytes), kind});
+  if (block.options.count_requests) {
+    context.thread->log.push_back({access.site, reinterpret_cast<uint64_t>(access.address),
+                                   static_cast<uint32_t>(access.bytes), kind});
+  }
+  if (!block.options.trace) return;
+  const bool store = kind == AccessKind::kGlobalStore || kind == AccessKind::kSharedStore;
+  const size_t first = CellOf(access);
+  for (size_t cell = first; cell < first + NumCells(access); ++cell) {
+    Trace& trace = block.traces[cell];
+    (store ? trace.writer : trace.reader) = access.site;
+  }
 }
 
 }  // namespace bertrand::simt::emulator

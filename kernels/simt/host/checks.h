@@ -135,7 +135,7 @@ inline void OnLoad(const char* address, const Bounds& bounds, const Site& site) 
              (kShared || !AllEqual<kCells>(readers, context.first_global))) {
     AddReader({address, bounds, kBytes, kShared, site});
   }
-  if (context.counting) [[unlikely]] {
+  if (context.logging) [[unlikely]] {
     LogAccess(kShared ? AccessKind::kSharedLoad : AccessKind::kGlobalLoad,
               {address, bounds, kBytes, kShared, site});
   }
@@ -161,7 +161,7 @@ inline void OnStore(const char* address, const Bounds& bounds, const Site& site)
     CheckReaders({address, bounds, kBytes, kShared, site});
   }
   for (int i = 0; i < kCells; ++i) writers[i] = mine;
-  if (context.counting) [[unlikely]] {
+  if (context.logging) [[unlikely]] {
     LogAccess(kShared ? AccessKind::kSharedStore : AccessKind::kGlobalStore,
               {address, bounds, kBytes, kShared, site});
   }

@@ -54,9 +54,9 @@ void PerformBallot(void* const* arguments, int, const Site&) {
 void CheckRows(void* const* arguments, int matrices, const Site& site) {
   const uint32_t mine = context.mine;
   const int thread_index = context.thread_index;
-  const bool counting = context.counting;
+  const bool logging = context.logging;
   context.mine = context.warp->first_id + kSeveralLanes;
-  context.counting = false;
+  context.logging = false;
   for (int lane = 0; lane < 8 * matrices; ++lane) {
     const MatrixArgument& argument = *static_cast<MatrixArgument*>(arguments[lane]);
     context.thread_index = context.warp_index * kLanes + lane;
@@ -64,9 +64,9 @@ void CheckRows(void* const* arguments, int matrices, const Site& site) {
   }
   context.mine = mine;
   context.thread_index = thread_index;
-  context.counting = counting;
+  context.logging = logging;
   ++context.counters.ldmatrix;
-  if (!counting) return;
+  if (!block.options.count_requests) return;
   for (int matrix = 0; matrix < matrices; ++matrix) {
     uint64_t rows[8];
     for (int row = 0; row < 8; ++row) {

@@ -72,7 +72,7 @@ struct Context {
   uint32_t lane = 0;
   Warp* warp = nullptr;
   Thread* thread = nullptr;
-  bool counting = false;  // log accesses
+  bool logging = false;  // LogAccess wants to hear of accesses
   int thread_index = 0, warp_index = 0, num_threads = 0;
   int block[3] = {0, 0, 0}, grid[3] = {0, 0, 0};
   char* shared_base = nullptr;

@@ -39,6 +39,8 @@ struct EmulationOptions {
   uint64_t seed = 1;
   // Sectors and bank conflicts as well: several times slower.
   bool count_requests = false;
+  // Races are reported with both places in the source: ten times slower, for the debugging of one.
+  bool trace = false;
 };
 
 struct LaunchReport {

@@ -83,6 +83,32 @@ TEST(Families, OtherFamilies) {
   EXPECT_THAT(Message(Parse("[]").status()), HasSubstr("expected an object"));
 }
 
+TEST(Families, ModelTypeFromTheClass) {
+  const std::pair<const char*, Family> known[] = {
+      {"BertForMaskedLM", Family::kBert},        {"RobertaModel", Family::kRoberta},
+      {"XLMRobertaModel", Family::kRoberta},     {"CamembertForMaskedLM", Family::kRoberta},
+      {"AlbertForPreTraining", Family::kAlbert}, {"ElectraForPreTraining", Family::kElectra},
+      {"DistilBertModel", Family::kDistilBert},
+  };
+  for (const auto& [architecture, family] : known) {
+    const auto config =
+        Parse(std::string(R"({"hidden_size":64,"num_attention_heads":4,"architectures":[")") +
+              architecture + "\"]}");
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->family, family) << architecture;
+  }
+  EXPECT_THAT(Message(Parse(R"({"architectures":["BertGenerationDecoder"]})").status()),
+              HasSubstr("model_type is missing"));
+}
+
+TEST(Families, LabelsAreNamedLate) {
+  const auto config = Parse(R"({"model_type":"bert","num_labels":131072})");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->heads.num_labels, 131072);
+  EXPECT_TRUE(config->heads.labels.empty());
+  EXPECT_EQ(NamesOfLabels(config->heads).back(), "LABEL_131071");
+}
+
 TEST(Families, PositionsAfterPadding) {
   for (const char* type : {"roberta", "xlm-roberta", "camembert"}) {
     const std::string begin = std::string(R"({"model_type":")") + type + "\"";
@@ -247,6 +273,9 @@ TEST(Families, HostileValues) {
       {R"("layer_norm_eps":"1e-12")", "layer_norm_eps is \"1e-12\""},
       {R"("is_decoder":"no")", "is_decoder is \"no\", expected true or false"},
       {R"("architectures":[1])", "architectures"},
+      {R"("architectures":3)", "architectures is 3, expected a list"},
+      {R"("problem_type":"ranking")", "problem_type is \"ranking\""},
+      {R"("id2label":[1])", "id2label is an array"},
   };
   for (const auto& [members, message] : refused) EXPECT_THAT(Error(members), HasSubstr(message));
   // Null is absent, as in Python's constructors of configurations without it.
