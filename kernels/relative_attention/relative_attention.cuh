@@ -32,9 +32,8 @@ namespace bertrand::gpu::inline SIMT_TARGET {
 //   copies    Q, R 0, K 0, V 0 | R 1, K 1, V 1               | ...
 //   products                   | band 0, Q K 0^T + band, P V 0 | ...      one barrier a tile
 //
-// Tiles of 32 keys: with 64, a quarter of the band's products is saved (5 groups of 16 for 4
-// instead of 3 for 2), but 78 KiB at heads of 64 leave an SM 2 blocks instead of 3, and 1 on small
-// ones.
+// Tiles of 32 keys: with 64, a sixth of the band's products would be saved (5 groups of 16 instead
+// of twice 3), but 78 KiB at heads of 64 leave an SM 2 blocks instead of 3, and 1 on small ones.
 template <typename T, int kHeadSize>
 struct TensorRelativeAttentionKernel {
   static constexpr const char* kName = "relative_attention";

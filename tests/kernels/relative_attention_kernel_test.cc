@@ -54,10 +54,16 @@ class Operands {
   int64_t tokens() const { return cu_seqlens_.back(); }
   float scale() const { return 1 / std::sqrt(static_cast<float>(shape_.head_size)); }
 
-  std::vector<float> Run() {
-    const DeviceTensor<T> out(stream_, {tokens(), shape_.heads, shape_.head_size});
-    const DeviceTensor<int> cu_seqlens(stream_, {static_cast<int64_t>(cu_seqlens_.size())},
-                                       cu_seqlens_);
+  // The cu_seqlens of the launch may be of fewer rows than the tensors.
+  std::vector<float> Run() { return Run(cu_seqlens_, {}); }
+  std::vector<float> Run(const std::vector<int>& launch_seqlens,
+                         const std::vector<float>& out_before) {
+    const std::vector<int64_t> out_shape = {tokens(), shape_.heads, shape_.head_size};
+    const DeviceTensor<T> out = out_before.empty()
+                                    ? DeviceTensor<T>(stream_, out_shape)
+                                    : DeviceTensor<T>(stream_, out_shape, out_before);
+    const DeviceTensor<int> cu_seqlens(stream_, {static_cast<int64_t>(launch_seqlens.size())},
+                                       launch_seqlens);
     gpu::RelativeAttentionParams params = {.qkv = qkv_->view(),
                                            .content_bias = biases_[0]->view(),
                                            .position_bias = biases_[1]->view(),
@@ -73,6 +79,39 @@ class Operands {
     const absl::Status status = gpu::RelativeAttention(params, stream_);
     EXPECT_TRUE(status.ok()) << Message(status);
     return status.ok() ? out.Download() : std::vector<float>();
+  }
+
+  void SetTypes(int type) {
+    host_types_.assign(host_types_.size(), type);
+    types_ =
+        std::make_unique<DeviceTensor<int>>(stream_, std::vector<int64_t>{tokens()}, host_types_);
+  }
+
+  // Of one sequence the rows from `first` on, those before as its memory; tables and biases shared.
+  Operands SecondPart(int first) {
+    const int64_t width = shape_.heads * shape_.head_size, rest = tokens() - first;
+    Shape shape = shape_;
+    shape.lengths = {static_cast<int>(rest)};
+    shape.rings = {{first, 0, first}};
+    Operands second(stream_, shape, random_);
+    const std::vector<float>& qkv = qkv_->values();
+    second.qkv_ = std::make_unique<DeviceTensor<T>>(
+        stream_, std::vector<int64_t>{rest, 3, shape.heads, shape.head_size},
+        std::vector<float>(qkv.begin() + first * 3 * width, qkv.end()));
+    std::vector<float> keys, values;
+    for (int64_t t = 0; t < first; ++t) {
+      const auto row = qkv.begin() + t * 3 * width;
+      keys.insert(keys.end(), row + width, row + 2 * width);
+      values.insert(values.end(), row + 2 * width, row + 3 * width);
+    }
+    const std::vector<int64_t> ring_shape = {first, shape.heads, shape.head_size};
+    second.rings_[0] = {std::make_unique<DeviceTensor<T>>(stream_, ring_shape, keys),
+                        std::make_unique<DeviceTensor<T>>(stream_, ring_shape, values)};
+    for (int i = 0; i < 3; ++i) second.biases_[i] = std::move(biases_[i]);
+    second.positions_ = std::move(positions_);
+    second.segments_ = std::move(segments_);
+    second.SetTypes(0);
+    return second;
   }
 
   // float64, of the values as T.
@@ -283,6 +322,129 @@ TEST_P(RelativeAttentionKernelTest, LargeMagnitudes) {
   ExpectMatchesReference<Half>({{100, 3}, 1, 64, {}, 400, 8});
   ExpectMatchesReference<BFloat16>({{100, 3}, 1, 64, {}, 400, 8});
   ExpectMatchesReference<float>({{100, 3}, 1, 64, {}, 400, 8});
+}
+
+TEST_P(RelativeAttentionKernelTest, RowsBeyondTheSequencesStay) {
+  Operands<Half> operands(stream(), {{3, 67, 130}, 1, 16}, random_);
+  const std::vector<float> actual =
+      operands.Run({0, 3, 70, 70, 70}, std::vector<float>(200 * 16, 77));
+  ASSERT_EQ(actual.size(), 200 * 16);
+  EXPECT_THAT(std::vector<float>(actual.begin() + 70 * 16, actual.end()), testing::Each(77));
+  EXPECT_THAT(std::vector<float>(actual.begin(), actual.begin() + 70 * 16),
+              testing::Each(testing::Le(1)));
+}
+
+// A document cut in two, the first part as the memory of the second, gives the second part's rows
+// of the whole when types are equal: memory's is 0.
+TEST_P(RelativeAttentionKernelTest, MemoryContinuesADocument) {
+  Operands<float> whole(stream(), {{90}, 1, 32}, random_);
+  whole.SetTypes(0);
+  const std::vector<float> all = whole.Run();
+  const std::vector<float> second = whole.SecondPart(50).Run();
+  ASSERT_EQ(second.size(), 40 * 32);
+  for (size_t i = 0; i < second.size(); ++i) {
+    // Keys fall into other tiles: sums are rounded in another order.
+    ASSERT_NEAR(second[i], all[50 * 32 + i], 40 * 0x1p-24) << i;
+  }
+}
+
+TEST_P(RelativeAttentionKernelTest, RefusesWhatItCannotDo) {
+  const DeviceTensor<Half> qkv(stream(), {4, 3, 2, 8}, Random(4 * 48)), out(stream(), {4, 2, 8}),
+      bias(stream(), {2, 8}, Random(16)), table(stream(), {5, 2, 8}, Random(80)),
+      segments(stream(), {2, 2, 8}, Random(32));
+  const DeviceTensor<int> lengths(stream(), {2}, std::vector<int>{0, 4}),
+      types(stream(), {4}, std::vector<int>(4, 0));
+  const auto message = [this](const gpu::RelativeAttentionParams& params) {
+    const absl::Status status = gpu::RelativeAttention(params, stream());
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return Message(status);
+  };
+  const gpu::RelativeAttentionParams good = {.qkv = qkv.view(),
+                                             .content_bias = bias.view(),
+                                             .position_bias = bias.view(),
+                                             .segment_bias = bias.view(),
+                                             .positions = table.view(),
+                                             .center = 2,
+                                             .segments = segments.view(),
+                                             .type_ids = types.view(),
+                                             .cu_seqlens = lengths.view(),
+                                             .out = out.view()};
+  ASSERT_OK(gpu::RelativeAttention(good, stream()));
+  gpu::RelativeAttentionParams params = good;
+  params.qkv = out.view();
+  EXPECT_THAT(message(params), testing::HasSubstr("qkv is float16[4,2,8]"));
+  params = good;
+  params.position_bias = table.view();
+  EXPECT_THAT(message(params), testing::HasSubstr("position_bias is float16[5,2,8]"));
+  params = good;
+  params.positions = bias.view();
+  EXPECT_THAT(message(params), testing::HasSubstr("positions is float16[2,8]"));
+  params = good;
+  params.center = 5;
+  EXPECT_THAT(message(params), testing::HasSubstr("center is 5 of 5"));
+  params = good;
+  params.type_ids = lengths.view();
+  EXPECT_THAT(message(params), testing::HasSubstr("type_ids is int32[2]"));
+  params = good;
+  params.scale = -1;
+  EXPECT_THAT(message(params), testing::HasSubstr("scale is -1"));
+  params = good;
+  params.cu_seqlens = bias.view();
+  EXPECT_THAT(message(params), testing::HasSubstr("cu_seqlens is float16[2,8]"));
+}
+
+TEST(DescribeMemoryTest, ViewsAllRingsAndRefusesOthers) {
+  const auto device = simt::Device::Emulated(simt::ProfileH100());
+  const auto stream = std::move(device->CreateStream()).value();
+  const DeviceTensor<Half> low(*stream, {4, 1, 8}), high(*stream, {4, 1, 8}),
+      narrow(*stream, {4, 1, 4});
+  std::vector<gpu::MemoryRing> rings(2);
+  const std::vector<AttentionMemory> none(2);
+  EXPECT_FALSE(*gpu::DescribeMemory(none, rings));
+  EXPECT_EQ(rings[0].size, 0);
+
+  std::vector<AttentionMemory> memory = {{}, {high.view(), low.view(), 3, 2}};
+  const auto rows = gpu::DescribeMemory(memory, rings);
+  ASSERT_TRUE(rows.ok());
+  EXPECT_EQ(rings[1].first, 3);
+  EXPECT_EQ(rings[1].size, 2);
+  EXPECT_EQ(rings[1].capacity, 4);
+  EXPECT_EQ(rows->as<Half>() + rings[1].keys, high.data());
+  EXPECT_EQ(rows->as<Half>() + rings[1].values, low.data());
+  EXPECT_EQ(rows->as<Half>() + rows->num_elements(), std::max(high.data(), low.data()) + 32);
+
+  memory[1].size = 5;
+  EXPECT_THAT(Message(gpu::DescribeMemory(memory, rings).status()),
+              testing::HasSubstr("a memory of 5 rows from 3 on in a ring of 4"));
+  memory[1] = {high.view(), narrow.view(), 0, 1};
+  EXPECT_THAT(Message(gpu::DescribeMemory(memory, rings).status()),
+              testing::HasSubstr("keys float16[4,1,8] and values float16[4,1,4]"));
+}
+
+TEST(RelativeAttentionKernelCounts, TensorCores) {
+  for (const int64_t head_size : {32, 64, 128}) {
+    const auto device = simt::Device::Emulated(simt::ProfileH100());
+    device->set_emulation({.count_requests = true});
+    const auto stream = std::move(device->CreateStream()).value();
+    std::mt19937 random(1);
+    Operands<Half>(*stream, {{128, 64}, 2, head_size, {{}, {64, 32, 64}}}, random).Run();
+    const simt::emulator::LaunchReport report = device->TakeReports().at(0).second;
+    // Three products for each score, the positions' of 48 columns for 32 keys: two sequences of
+    // 128 x 128 and 64 x (64 + 64) scores, 2 heads; an Mma is 16 x 8 x 16.
+    const int64_t scores = 2 * (128 * 128 + 64 * 128);
+    EXPECT_EQ(report.counters.mma, 7 * scores * head_size / (2 * 16 * 8 * 16));
+    // No partial sectors; the only conflicts are those of reading a band along its diagonals, two
+    // passes for one.
+    int64_t diagonal_reads = 0;
+    for (const simt::emulator::SiteCount& site : report.sites) {
+      if (site.passes == site.ideal) continue;
+      SCOPED_TRACE(testing::Message() << site.site.file << ":" << site.site.line);
+      EXPECT_EQ(site.kind, simt::emulator::AccessKind::kSharedLoad);
+      EXPECT_EQ(site.passes, 2 * site.ideal);
+      diagonal_reads += site.requests;
+    }
+    EXPECT_EQ(diagonal_reads, scores / 32);
+  }
 }
 
 }  // namespace
