@@ -169,8 +169,11 @@ struct FloatAttentionKernel {
       CopyAsyncCommit();
       if (active) {
         float scores[kLaneRows][kKeys / 16] = {};
-        AddProducts<kLaneRows, kKeys / 16, kHeadSize>(
-            scores, queries + first_row * kStride, keys + LaneIndex() % 16 * kStride, p.head_size);
+        int key_rows[kKeys / 16];
+        SIMT_UNROLL
+        for (int j = 0; j < kKeys / 16; ++j) key_rows[j] = LaneIndex() % 16 + j * 16;
+        AddProducts<kLaneRows, kKeys / 16, kHeadSize>(scores, queries + first_row * kStride, keys,
+                                                      key_rows, p.head_size);
         UpdateFloatSoftmax(softmax, scores, weights, p.scale, valid_keys);
       }
       CopyAsyncWait<0>();

@@ -68,15 +68,17 @@ SIMT_FN void CopyFloatRows(Shared<float> tile, const Rows& rows, int valid_rows,
   }
 }
 
-// products[i][j] += left row i * right row 16 j.
+// products[i][j] += left row i * right row right_rows[j].
 template <int kRows, int kColumns, int kHeadSize>
 SIMT_FN void AddProducts(float (&products)[kRows][kColumns], Shared<float> left,
-                         Shared<float> right, int head_size) {
+                         Shared<float> right, const int (&right_rows)[kColumns], int head_size) {
   constexpr int kStride = kFloatStride<kHeadSize>;
   for (int k = 0; k < head_size; k += 4) {
     Vector<float, 4> r[kColumns];
     SIMT_UNROLL
-    for (int j = 0; j < kColumns; ++j) r[j] = LoadVector<4>(right + (j * 16 * kStride + k));
+    for (int j = 0; j < kColumns; ++j) {
+      r[j] = LoadVector<4>(right + (right_rows[j] * kStride + k));
+    }
     SIMT_UNROLL
     for (int i = 0; i < kRows; ++i) {
       const Vector<float, 4> l = LoadVector<4>(left + (i * kStride + k));
