@@ -301,7 +301,10 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, 
                                                        DType dtype) {
   const std::string name(device);
   if (name == "emulated") {
-    return gpu::CreateGpuBackend(simt::Device::Emulated(simt::ProfileH100()), {name, dtype});
+    // Emulating every product of a forward would take too long.
+    return gpu::CreateGpuBackend(
+        simt::Device::Emulated(simt::ProfileH100()),
+        {name, dtype, {.own_kernels = gpu::GemmOptions::OwnKernels::kRarely}});
   }
   if (name == "cuda" || name.rfind("cuda:", 0) == 0) return NoCudaBackend(name);
   if (name != "cpu" && name != "reference") {

@@ -5,12 +5,12 @@
 #include "kernels/copy/copy.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/gemm/gemv.h"
-#include "kernels/gemm/small_gemm.h"
 #include "kernels/gpu/gpu_backend.h"
 #include "kernels/host_backend.h"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/mutex.h"
 #include "kernels/pooling/pooling.h"
+#include "kernels/relative_attention/relative_attention.h"
 #include "kernels/scores/scores.h"
 #include "kernels/status.h"
 
@@ -19,7 +19,7 @@ namespace {
 
 // Values that are converted between float32 and the activations' type at a time.
 constexpr int64_t kStagingValues = int64_t{1} << 20;
-// Partial results of long softmaxes and of split GEMMs; more rows or splits are taken in turns.
+// Partial results of long softmaxes, more rows of which are taken in turns; GEMMs may want more.
 constexpr size_t kWorkspaceBytes = size_t{16} << 20;
 
 class GpuBuffer final : public Buffer {
@@ -52,12 +52,17 @@ class GpuLinear final : public PackedLinear {
 class GpuStream final : public Stream {
  public:
   static absl::StatusOr<std::unique_ptr<GpuStream>> Create(const simt::Device& device,
-                                                           int64_t max_tokens) {
+                                                           int64_t max_tokens,
+                                                           size_t workspace_bytes) {
     auto stream = std::make_unique<GpuStream>();
     stream->max_tokens_ = max_tokens;
+    stream->num_rings_ = static_cast<size_t>(max_tokens) + kMoreRings;
+    const size_t rings_bytes = stream->num_rings_ * sizeof(MemoryRing);
     BERTRAND_ASSIGN_OR_RETURN(stream->stream_, device.CreateStream());
     BERTRAND_ASSIGN_OR_RETURN(stream->staging_, device.Allocate(kStagingValues * sizeof(float)));
-    BERTRAND_ASSIGN_OR_RETURN(stream->workspace_, device.Allocate(kWorkspaceBytes));
+    BERTRAND_ASSIGN_OR_RETURN(stream->workspace_, device.Allocate(workspace_bytes));
+    BERTRAND_ASSIGN_OR_RETURN(stream->rings_, device.Allocate(rings_bytes));
+    BERTRAND_ASSIGN_OR_RETURN(stream->host_rings_, device.AllocatePinned(rings_bytes));
     return stream;
   }
   simt::Stream& stream() { return *stream_; }
@@ -67,14 +72,47 @@ class GpuStream final : public Stream {
   TensorView Staging(int64_t count) const { return {staging_.data(), DType::kFloat32, {count}}; }
   void* workspace() const { return workspace_.data(); }
 
+  absl::Status Synchronize() {
+    rings_used_ = 0;
+    return stream_->Synchronize();
+  }
+
+  // Pinned memory for the rings of one operation, which copies may read until Synchronize.
+  absl::StatusOr<std::span<MemoryRing>> TakeRings(size_t count) {
+    if (count > num_rings_) {
+      return InvalidArgument("RelativeAttention: " + std::to_string(count) +
+                             " sequences on a stream with room for " + std::to_string(num_rings_));
+    }
+    if (count > num_rings_ - rings_used_) BERTRAND_RETURN_IF_ERROR(Synchronize());
+    MemoryRing* const rings = static_cast<MemoryRing*>(host_rings_.data()) + rings_used_;
+    rings_used_ += count;
+    return std::span<MemoryRing>(rings, count);
+  }
+  // To the device, in order with the work before and after.
+  absl::StatusOr<const MemoryRing*> CopyRings(std::span<const MemoryRing> rings) {
+    BERTRAND_RETURN_IF_ERROR(
+        stream_->CopyToDevice(rings_.data(), rings.data(), rings.size_bytes()));
+    return static_cast<const MemoryRing*>(rings_.data());
+  }
+
  private:
+  // Beyond a ring for each token: those of several layers, before the stream has to wait.
+  static constexpr size_t kMoreRings = 4096;
+
   std::unique_ptr<simt::Stream> stream_;
   int64_t max_tokens_ = 0;
-  simt::Memory staging_, workspace_;
+  simt::Memory staging_, workspace_, rings_, host_rings_;
+  size_t num_rings_ = 0, rings_used_ = 0;
 };
 
 GpuStream& Own(Stream& stream) { return static_cast<GpuStream&>(stream); }
 simt::Stream& Native(Stream& stream) { return Own(stream).stream(); }
+
+absl::Status CheckTokens(const char* op, const TensorView& qkv, const GpuStream& stream) {
+  if (qkv.dim(0) <= stream.max_tokens()) return absl::OkStatus();
+  return InvalidArgument(std::string(op) + ": " + std::to_string(qkv.dim(0)) +
+                         " tokens on a stream made for " + std::to_string(stream.max_tokens()));
+}
 
 // Elements [first, first + count) in a row.
 TensorView Elements(const TensorView& view, int64_t first, int64_t count) {
@@ -108,7 +146,8 @@ class GpuBackend final : public Backend {
       : device_(std::move(device)), options_(std::move(options)) {}
 
   absl::Status Start() {
-    BERTRAND_ASSIGN_OR_RETURN(load_stream_, GpuStream::Create(*device_, 1));
+    BERTRAND_ASSIGN_OR_RETURN(gemm_, Gemm::Create(*device_, options_.gemm));
+    BERTRAND_ASSIGN_OR_RETURN(load_stream_, NewStream(1));
     return absl::OkStatus();
   }
 
@@ -127,8 +166,7 @@ class GpuBackend final : public Backend {
                                                            int64_t in_features) const override;
   absl::StatusOr<std::unique_ptr<Stream>> CreateStream(int64_t max_tokens) const override {
     BERTRAND_RETURN_IF_ERROR(CheckMaxTokens(max_tokens));
-    BERTRAND_ASSIGN_OR_RETURN(std::unique_ptr<GpuStream> stream,
-                              GpuStream::Create(*device_, max_tokens));
+    BERTRAND_ASSIGN_OR_RETURN(std::unique_ptr<GpuStream> stream, NewStream(max_tokens));
     return std::unique_ptr<Stream>(std::move(stream));
   }
 
@@ -146,24 +184,24 @@ class GpuBackend final : public Backend {
     if (y.num_elements() == 0) return absl::OkStatus();
     return Native(stream).Fill(y.data(), 0, y.size_bytes());
   }
-  absl::Status Synchronize(Stream& stream) const override { return Native(stream).Synchronize(); }
+  absl::Status Synchronize(Stream& stream) const override { return Own(stream).Synchronize(); }
 
  private:
+  absl::StatusOr<std::unique_ptr<GpuStream>> NewStream(int64_t max_tokens) const {
+    return GpuStream::Create(*device_, max_tokens,
+                             std::max(kWorkspaceBytes, gemm_->workspace_bytes()));
+  }
+
   absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const override {
     return gpu::Embedding(params, Native(stream));
   }
   absl::Status DoLinear(Stream& stream, const LinearParams& params) const override;
   absl::Status DoAttention(Stream& stream, const bertrand::AttentionParams& p) const override {
-    const int64_t tokens = p.qkv.dim(0), tokens_max = Own(stream).max_tokens();
-    if (tokens > tokens_max) {
-      return InvalidArgument("Attention: " + std::to_string(tokens) +
-                             " tokens on a stream made for " + std::to_string(tokens_max));
-    }
+    BERTRAND_RETURN_IF_ERROR(CheckTokens("Attention", p.qkv, Own(stream)));
     return gpu::Attention({p.qkv, p.cu_seqlens, p.scale, p.out}, Native(stream));
   }
-  absl::Status DoRelativeAttention(Stream&, const RelativeAttentionParams&) const override {
-    return Unimplemented("RelativeAttention on device '" + options_.name + "'; use 'cpu'");
-  }
+  absl::Status DoRelativeAttention(Stream& stream,
+                                   const bertrand::RelativeAttentionParams& p) const override;
   absl::Status DoLayerNorm(Stream& stream, const bertrand::LayerNormParams& p) const override {
     return gpu::LayerNorm({.x = p.x,
                            .residual = p.residual,
@@ -192,6 +230,7 @@ class GpuBackend final : public Backend {
 
   const std::unique_ptr<simt::Device> device_;
   const GpuBackendOptions options_;
+  std::unique_ptr<Gemm> gemm_;
   mutable Mutex load_mutex_;
   std::unique_ptr<GpuStream> load_stream_ ABSL_GUARDED_BY(load_mutex_);
 };
@@ -274,13 +313,34 @@ absl::Status GpuBackend::DoLinear(Stream& stream, const LinearParams& p) const {
     return Gemv({p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y},
                 Native(stream));
   }
-  const GemmParams params = {p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y};
-  BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
-  if (!SmallGemmSupports(params)) return FloatGemm(params, Native(stream));
-  const SmallGemmPlan plan =
-      PlanSmallGemm(params.m(), params.n(), params.k(), device_->info().multiprocessors,
-                    static_cast<int64_t>(kWorkspaceBytes));
-  return SmallGemm(params, plan, Own(stream).workspace(), Native(stream));
+  return gemm_->Run({p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y},
+                    Own(stream).workspace(), Native(stream));
+}
+
+absl::Status GpuBackend::DoRelativeAttention(Stream& stream,
+                                             const bertrand::RelativeAttentionParams& p) const {
+  BERTRAND_RETURN_IF_ERROR(CheckTokens("RelativeAttention", p.qkv, Own(stream)));
+  gpu::RelativeAttentionParams params = {.qkv = p.qkv,
+                                         .content_bias = p.content_bias,
+                                         .position_bias = p.position_bias,
+                                         .segment_bias = p.segment_bias,
+                                         .positions = p.positions,
+                                         .center = p.center,
+                                         .segments = p.segments,
+                                         .type_ids = p.type_ids,
+                                         .cu_seqlens = p.cu_seqlens,
+                                         .memory_rows = {},
+                                         .scale = p.scale,
+                                         .out = p.out};
+  if (!p.memory.empty()) {
+    BERTRAND_ASSIGN_OR_RETURN(const std::span<MemoryRing> rings,
+                              Own(stream).TakeRings(p.memory.size()));
+    BERTRAND_ASSIGN_OR_RETURN(params.memory_rows, DescribeMemory(p.memory, rings));
+    if (params.memory_rows) {
+      BERTRAND_ASSIGN_OR_RETURN(params.rings, Own(stream).CopyRings(rings));
+    }
+  }
+  return gpu::RelativeAttention(params, Native(stream));
 }
 
 absl::Status GpuBackend::DoSoftmax(Stream& stream, const SoftmaxParams& params) const {

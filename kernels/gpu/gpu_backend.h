@@ -13,6 +13,7 @@
 #include <string>
 
 #include "kernels/backend.h"
+#include "kernels/gemm/gemm.h"
 #include "kernels/simt/runtime.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -20,6 +21,7 @@ namespace bertrand::gpu::inline SIMT_TARGET {
 struct GpuBackendOptions {
   std::string name;  // Backend::name()
   DType dtype = DType::kFloat32;
+  GemmOptions gemm;
 };
 
 // InvalidArgument for another type than those above.
