@@ -1,3 +1,4 @@
+#include "kernels/bias_activation/make_epilogue.h"
 #include "kernels/gemm/gemv.cuh"
 #include "kernels/gemm/gemv.h"
 #include "kernels/gpu/launch.h"
@@ -28,11 +29,11 @@ template <typename T, int kOutputs, int kVector>
 absl::Status Start(const GemvParams& p, simt::Stream& stream) {
   using Kernel = GemvKernel<T, kOutputs, kVector>;
   const int m = static_cast<int>(p.x.dim(0));
-  return simt::Launch<Kernel>(
-      stream, Blocks(m, Kernel::kRowsPerBlock),
-      {simt::AsGlobal<const T>(p.x), simt::AsGlobal<const T>(p.weight),
-       simt::AsGlobal<const T>(p.bias), simt::AsGlobal<const T>(p.residual), simt::AsGlobal<T>(p.y),
-       m, static_cast<int>(p.weight.dim(0)), static_cast<int>(p.x.dim(1)), p.activation});
+  return simt::Launch<Kernel>(stream, Blocks(m, Kernel::kRowsPerBlock),
+                              {simt::AsGlobal<const T>(p.x), simt::AsGlobal<const T>(p.weight),
+                               simt::AsGlobal<const T>(p.bias), simt::AsGlobal<const T>(p.residual),
+                               simt::AsGlobal<T>(p.y), m, static_cast<int>(p.weight.dim(0)),
+                               static_cast<int>(p.x.dim(1)), FormulaOf(p.activation)});
 }
 
 template <typename T>

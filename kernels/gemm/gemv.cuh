@@ -16,7 +16,7 @@ struct GemvKernelParams {
   Global<const T> residual;   // [m, n], optional
   Global<T> y;                // [m, n]
   int m, n, k;
-  Activation activation;
+  Formula activation;
 };
 
 // Requires: n <= kOutputs; k a multiple of kVector.
