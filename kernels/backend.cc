@@ -1,5 +1,7 @@
 #include "kernels/backend.h"
 
+#include <algorithm>
+
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/gpu/device_list.h"
 #include "kernels/reference/reference_backend.h"
@@ -60,24 +62,58 @@ absl::Status CheckTable(const char* name, const TensorView& ids, const TensorVie
   return Check("Embedding", name, table, dtype, {table.rank() == 2 ? table.dim(0) : 0, width});
 }
 
-absl::Status CheckCuSeqlens(const AttentionParams& params, int64_t tokens) {
-  const std::span<const int32_t> host = params.cu_seqlens_host;
+absl::Status CheckCuSeqlens(const char* op, const TensorView& cu_seqlens,
+                            std::span<const int32_t> host, int64_t tokens) {
   if (host.empty() || host.front() != 0 || host.back() != tokens) {
     const std::string found = host.empty() ? "empty"
                                            : "from " + std::to_string(host.front()) + " to " +
                                                  std::to_string(host.back());
-    return InvalidArgument("Attention: cu_seqlens_host is " + found + ", expected from 0 to " +
-                           std::to_string(tokens));
+    return InvalidArgument(std::string(op) + ": cu_seqlens_host is " + found +
+                           ", expected from 0 to " + std::to_string(tokens));
   }
   for (size_t i = 1; i < host.size(); ++i) {
     if (host[i] < host[i - 1]) {
-      return InvalidArgument("Attention: cu_seqlens_host[" + std::to_string(i) + "] is " +
+      return InvalidArgument(std::string(op) + ": cu_seqlens_host[" + std::to_string(i) + "] is " +
                              std::to_string(host[i]) + ", expected at least " +
                              std::to_string(host[i - 1]));
     }
   }
-  return Check("Attention", "cu_seqlens", params.cu_seqlens, DType::kInt32,
-               {static_cast<int64_t>(host.size())});
+  return Check(op, "cu_seqlens", cu_seqlens, DType::kInt32, {static_cast<int64_t>(host.size())});
+}
+
+// qkv gives the sizes; out has its rows.
+absl::Status CheckHeads(const char* op, const TensorView& qkv, const TensorView& out, DType dtype) {
+  BERTRAND_RETURN_IF_ERROR(CheckLeading(op, "qkv", qkv, dtype, 4));
+  const int64_t tokens = qkv.dim(0), heads = qkv.dim(2), size = qkv.dim(3);
+  BERTRAND_RETURN_IF_ERROR(Check(op, "qkv", qkv, dtype, {tokens, 3, heads, size}));
+  BERTRAND_RETURN_IF_ERROR(Check(op, "out", out, dtype, {tokens, heads, size}));
+  if (heads >= 1 && size >= 1 && size <= kMaxHeadSize) return absl::OkStatus();
+  return Mismatch(op, "qkv", qkv,
+                  "heads >= 1 and 1 <= head_size <= " + std::to_string(kMaxHeadSize));
+}
+
+absl::Status CheckMemory(const RelativeAttentionParams& params, DType dtype) {
+  const int64_t heads = params.qkv.dim(2), size = params.qkv.dim(3);
+  const size_t num_sequences = params.cu_seqlens_host.size() - 1;
+  if (!params.memory.empty() && params.memory.size() != num_sequences) {
+    return InvalidArgument("RelativeAttention: memory of " + std::to_string(params.memory.size()) +
+                           " sequences, expected none or " + std::to_string(num_sequences));
+  }
+  for (const AttentionMemory& memory : params.memory) {
+    const int64_t capacity = memory.keys.rank() == 0 ? 0 : memory.keys.dim(0);
+    for (const TensorView* rows : {&memory.keys, &memory.values}) {
+      if (capacity == 0 && rows->rank() == 0) continue;
+      BERTRAND_RETURN_IF_ERROR(
+          Check("RelativeAttention", "memory", *rows, dtype, {capacity, heads, size}));
+    }
+    if (memory.size < 0 || memory.size > capacity || memory.first < 0 ||
+        memory.first >= std::max<int64_t>(capacity, 1)) {
+      return InvalidArgument("RelativeAttention: memory of " + std::to_string(memory.size) +
+                             " rows from " + std::to_string(memory.first) + " in a ring of " +
+                             std::to_string(capacity));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -120,18 +156,38 @@ absl::Status Backend::Linear(Stream& stream, const LinearParams& params) const {
 }
 
 absl::Status Backend::Attention(Stream& stream, const AttentionParams& params) const {
-  const DType dtype = activation_dtype();
-  BERTRAND_RETURN_IF_ERROR(CheckLeading("Attention", "qkv", params.qkv, dtype, 4));
-  const int64_t tokens = params.qkv.dim(0), heads = params.qkv.dim(2), size = params.qkv.dim(3);
-  BERTRAND_RETURN_IF_ERROR(Check("Attention", "qkv", params.qkv, dtype, {tokens, 3, heads, size}));
-  BERTRAND_RETURN_IF_ERROR(Check("Attention", "out", params.out, dtype, {tokens, heads, size}));
-  if (heads < 1 || size < 1 || size > kMaxHeadSize) {
-    return Mismatch("Attention", "qkv", params.qkv,
-                    "heads >= 1 and 1 <= head_size <= " + std::to_string(kMaxHeadSize));
-  }
-  BERTRAND_RETURN_IF_ERROR(CheckCuSeqlens(params, tokens));
+  BERTRAND_RETURN_IF_ERROR(CheckHeads("Attention", params.qkv, params.out, activation_dtype()));
+  const int64_t tokens = params.qkv.dim(0);
+  BERTRAND_RETURN_IF_ERROR(
+      CheckCuSeqlens("Attention", params.cu_seqlens, params.cu_seqlens_host, tokens));
   if (tokens == 0) return absl::OkStatus();
   return DoAttention(stream, params);
+}
+
+absl::Status Backend::RelativeAttention(Stream& stream,
+                                        const RelativeAttentionParams& params) const {
+  constexpr const char* kOp = "RelativeAttention";
+  const DType dtype = activation_dtype();
+  BERTRAND_RETURN_IF_ERROR(CheckHeads(kOp, params.qkv, params.out, dtype));
+  const int64_t tokens = params.qkv.dim(0), heads = params.qkv.dim(2), size = params.qkv.dim(3);
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "content_bias", params.content_bias, dtype, {heads, size}));
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "position_bias", params.position_bias, dtype, {heads, size}));
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "segment_bias", params.segment_bias, dtype, {heads, size}));
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "segments", params.segments, dtype, {2, heads, size}));
+  BERTRAND_RETURN_IF_ERROR(CheckLeading(kOp, "positions", params.positions, dtype, 3));
+  const int64_t num_positions = params.positions.dim(0);
+  BERTRAND_RETURN_IF_ERROR(
+      Check(kOp, "positions", params.positions, dtype, {num_positions, heads, size}));
+  if (params.center < 0 || params.center >= num_positions) {
+    return InvalidArgument("RelativeAttention: center is " + std::to_string(params.center) +
+                           ", expected a row of positions, which is " +
+                           params.positions.ToString());
+  }
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "type_ids", params.type_ids, DType::kInt32, {tokens}));
+  BERTRAND_RETURN_IF_ERROR(CheckCuSeqlens(kOp, params.cu_seqlens, params.cu_seqlens_host, tokens));
+  BERTRAND_RETURN_IF_ERROR(CheckMemory(params, dtype));
+  if (tokens == 0) return absl::OkStatus();
+  return DoRelativeAttention(stream, params);
 }
 
 absl::Status Backend::LayerNorm(Stream& stream, const LayerNormParams& params) const {

@@ -106,6 +106,48 @@ struct AttentionParams {
   TensorView out;
 };
 
+// Keys and values of the tokens before a sequence: `size` rows, oldest first, in a ring. Row
+// (first + j) % capacity is that of the j-th.
+// Shapes: keys, values [capacity, heads, head_size].
+// Requires: 0 <= size <= capacity, 0 <= first < capacity.
+struct AttentionMemory {
+  TensorView keys, values;  // absent: no memory
+  int64_t first = 0, size = 0;
+};
+
+// Softmax(scores * scale) V for each sequence and head, over packed sequences, where the score of
+// query row i and key j of a sequence has a part for their distance and one for their segments
+// (transformers' modeling_xlnet.py, rel_attn_core):
+//
+//   (q_i + content_bias) k_j + (q_i + position_bias) positions[center + j - i]
+//     + (q_i + segment_bias) segments[type_i != type_j]
+//
+// Keys are the memory's (j < 0, -1 the newest; their type is 0), then the sequence's own. The
+// relative shift is this index into a table that does not depend on the input: the sinusoids of
+// i - j times the layer's weight. Beyond the table its first or last row is taken: where distances
+// are clamped, a table of the distinct ones is enough.
+// Shapes: qkv [T, 3, heads, head_size]; the biases [heads, head_size]; positions [P, heads,
+// head_size]; segments [2, heads, head_size], the same and another; type_ids int32 [T]; cu_seqlens
+// int32 [n+1]; memory empty or n; out [T, heads, head_size].
+// Requires: head_size <= 256; P >= 1, 0 <= center < P; cu_seqlens_host equal to cu_seqlens;
+// |type_ids| < 2^24.
+// Numerics: as Attention; the three parts of a score are added in float. What a row's keys have in
+// common (the same segment's part) may be left out, being nothing to a softmax.
+// Memory: that of a block of keys, whatever the sequence's length. out apart from all others.
+struct RelativeAttentionParams {
+  TensorView qkv;
+  TensorView content_bias, position_bias, segment_bias;
+  TensorView positions;
+  int64_t center = 0;
+  TensorView segments;
+  TensorView type_ids;
+  TensorView cu_seqlens;
+  std::span<const int32_t> cu_seqlens_host;
+  std::span<const AttentionMemory> memory;
+  float scale = 1;
+  TensorView out;
+};
+
 // y = LayerNorm(x + residual) * gamma + beta, row by row.
 // Shapes: x, residual (optional), y [T, H]; gamma, beta [H]. y may equal x or residual.
 // Numerics: statistics in float, two-pass variance, eps inside the root.
@@ -119,7 +161,8 @@ struct LayerNormParams {
 // out[r, column : column + H] = pooled rows [begin[r], end[r]) of x, as sentence-transformers does
 // it (models/Pooling.py): cls: row begin; lasttoken: row end-1; max; mean; mean_sqrt_len: sum /
 // sqrt(count); weightedmean: weights 1, 2, ..., counted from weight_begin[r] (the sequence's first
-// row: rows left out by include_prompt keep their weights' places).
+// row: rows left out by include_prompt keep their weights' places; before row 0 where a document
+// began in an earlier batch).
 // Shapes: x [T, H]; begin, end, weight_begin int32 [R]; out [R, W], column + H <= W.
 // An empty range gives zeros.
 struct PoolParams {
@@ -213,6 +256,7 @@ class Backend {
   absl::Status Embedding(Stream& stream, const EmbeddingParams& params) const;
   absl::Status Linear(Stream& stream, const LinearParams& params) const;
   absl::Status Attention(Stream& stream, const AttentionParams& params) const;
+  absl::Status RelativeAttention(Stream& stream, const RelativeAttentionParams& params) const;
   absl::Status LayerNorm(Stream& stream, const LayerNormParams& params) const;
   absl::Status Pool(Stream& stream, const PoolParams& params) const;
   absl::Status Normalize(Stream& stream, const NormalizeParams& params) const;
@@ -225,6 +269,8 @@ class Backend {
   virtual absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const = 0;
   virtual absl::Status DoLinear(Stream& stream, const LinearParams& params) const = 0;
   virtual absl::Status DoAttention(Stream& stream, const AttentionParams& params) const = 0;
+  virtual absl::Status DoRelativeAttention(Stream& stream,
+                                           const RelativeAttentionParams& params) const = 0;
   virtual absl::Status DoLayerNorm(Stream& stream, const LayerNormParams& params) const = 0;
   virtual absl::Status DoPool(Stream& stream, const PoolParams& params) const = 0;
   virtual absl::Status DoNormalize(Stream& stream, const NormalizeParams& params) const = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "models/checkpoint/sentence_modules.h"
 #include "models/checkpoint/weight_files.h"
 #include "models/config/families.h"
+#include "models/document_memory.h"
 #include "models/encoder/encoder.h"
 #include "models/runner.h"
 #include "models/task/embed.h"
@@ -22,6 +24,7 @@ namespace {
 
 // Type ids that tokenizers give to a pair: 0 and 1.
 constexpr int64_t kTokenizerTypes = 2;
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 // Length of a prompt that is tokenised alone, as sentence-transformers measures it
 // (SentenceTransformer.py, _get_prompt_length).
@@ -54,6 +57,8 @@ class LoadedModel final : public Model {
     return PackedRunner::Create(*encoder_, *head_, backend_, max_tokens, max_sequences,
                                 heads_.get());
   }
+  absl::StatusOr<std::unique_ptr<SequenceMemory>> NewMemory(int64_t max_tokens) const override;
+  int64_t MemoryBytes(int64_t max_tokens) const override;
 
  private:
   explicit LoadedModel(const Backend& backend) : backend_(backend) {}
@@ -112,8 +117,8 @@ absl::StatusOr<std::unique_ptr<Model>> LoadedModel::Load(const std::string& fold
 // sentence-transformers (models/Transformer.py): max_seq_length if there is one, else the
 // tokenizer's own limit; the position table bounds both.
 absl::Status LoadedModel::SetLimits(const std::string& folder) {
-  int64_t limit = encoder_->config().max_tokens();
-  description_.max_ids = limit;
+  description_.max_ids = encoder_->config().max_tokens();
+  int64_t limit = description_.max_ids > 0 ? description_.max_ids : kNoLimit;
   if (modules_.max_seq_length) {
     limit = std::min(limit, *modules_.max_seq_length);
   } else if (const std::optional<int64_t> length = tokenizer_->model_max_length()) {
@@ -125,8 +130,26 @@ absl::Status LoadedModel::SetLimits(const std::string& folder) {
                            " tokens, expected room for " + std::to_string(special) +
                            " special tokens");
   }
-  description_.max_tokens = limit;
+  description_.max_tokens = limit == kNoLimit ? 0 : limit;
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<SequenceMemory>> LoadedModel::NewMemory(int64_t max_tokens) const {
+  if (!description_.has_memory) return Model::NewMemory(max_tokens);
+  if (max_tokens < 1 || max_tokens > kMemoryTokensMax) {
+    return InvalidArgument("a memory of " + std::to_string(max_tokens) + " tokens, expected 1 to " +
+                           std::to_string(kMemoryTokensMax));
+  }
+  BERTRAND_ASSIGN_OR_RETURN(EncoderMemory encoder,
+                            EncoderMemory::Create(backend_, encoder_->config(), max_tokens));
+  return std::make_unique<DocumentMemory>(
+      std::move(encoder), PooledDocument(head_->num_poolings(), description_.hidden_size));
+}
+
+int64_t LoadedModel::MemoryBytes(int64_t max_tokens) const {
+  if (!description_.has_memory) return Model::MemoryBytes(max_tokens);
+  return EncoderMemory::SizeBytes(backend_, encoder_->config(), max_tokens) +
+         PooledDocument::SizeBytes(head_->num_poolings(), description_.hidden_size);
 }
 
 absl::Status LoadedModel::MeasurePrompts() {
@@ -145,7 +168,7 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.architecture = config.architecture;
   about.tasks = ListTasks(config, modules_, *heads_);
   if (heads_->has(LogitsHead::kClassifier) || heads_->has(LogitsHead::kTokenClassifier)) {
-    about.labels = config.heads.labels;
+    about.labels = NamesOfLabels(config.heads);
   }
   about.heads = config.heads.traits;
   about.heads.orders_sentences = heads_->has(LogitsHead::kSentenceOrder);
@@ -158,6 +181,9 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.num_heads = config.encoder.num_heads;
   about.vocab_size = config.encoder.vocab_size;
   about.num_token_types = config.encoder.num_token_types;
+  about.has_memory = config.encoder.is_relative();
+  about.heads.classifies_last_token =
+      heads_->has(LogitsHead::kClassifier) && heads_->reads_last_token(LogitsHead::kClassifier);
   about.embedding_dimensions = head_->Dimensions(std::nullopt).value();
   about.normalizes = head_->normalizes();
   about.compute_type = bertrand::Name(backend_.activation_dtype());
@@ -165,6 +191,11 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
   about.weight_bytes = encoder_->weight_bytes() + head_->weight_bytes() + heads_->weight_bytes();
   about.num_parameters =
       encoder_->num_parameters() + head_->num_parameters() + heads_->num_parameters();
+  if (config.names.pooler_is_outside && encoder_->has_pooler() &&
+      heads_->has(LogitsHead::kClassifier)) {
+    // Both have read it.
+    about.num_parameters -= static_cast<uint64_t>(about.hidden_size * (about.hidden_size + 1));
+  }
   about.load_notes = modules_.notes;
   if (!files_note.empty()) about.load_notes.push_back(std::move(files_note));
   if (tokenizer_->vocab_size() > config.encoder.vocab_size) {
@@ -219,7 +250,7 @@ absl::Status LoadedModel::Prepare(const TextInput& text, const PrepareOptions& o
     }
   }
   EncodeOptions encode = options.encode;
-  if (!options.beyond_limit) {
+  if (!options.beyond_limit && description_.max_tokens > 0) {
     encode.max_tokens = std::min(encode.max_tokens, description_.max_tokens);
   }
 
@@ -272,9 +303,10 @@ absl::Status LoadedModel::PrepareIds(std::span<const uint32_t> ids,
                                      std::span<const uint32_t> type_ids,
                                      PreparedInput* input) const {
   const auto size = static_cast<int64_t>(ids.size());
-  if (size < 1 || size > description_.max_ids) {
+  const int64_t max_ids = description_.max_ids;
+  if (size < 1 || (max_ids > 0 && size > max_ids)) {
     return InvalidArgument("ids: " + std::to_string(size) + " given, expected 1 to " +
-                           std::to_string(description_.max_ids));
+                           (max_ids > 0 ? std::to_string(max_ids) : "any number"));
   }
   if (!type_ids.empty() && type_ids.size() != ids.size()) {
     return InvalidArgument("type_ids: " + std::to_string(type_ids.size()) +

@@ -73,6 +73,8 @@ struct HeadTraits {
   ScoreFunction rerank = ScoreFunction::kSigmoid;    // CrossEncoder.get_default_activation_fn
   // Labels of an NLI model (pipelines/zero_shot_classification.py).
   int64_t entailment = 0, contradiction = 0;
+  // The classifier reads a sequence's last token, which has a memory of those before.
+  bool classifies_last_token = false;
   bool orders_sentences = false;  // the pair head tells the order, not whether one follows
   // Questions come after their context (XLNet).
   bool context_first = false;
@@ -131,11 +133,12 @@ struct PreparedInput {
   int64_t num_prompt_tokens = 0;
 };
 
-// How to make one vector out of a sequence.
+// How to make one vector out of a sequence; out of a segment with a memory: of the document so far,
+// as if all its tokens had been pooled at once (with the same pooling for each segment).
 struct EmbedOutput {
   std::optional<PoolingChoice> pooling;  // unset: as the checkpoint says, else mean
   std::optional<bool> normalize;         // unset: as the checkpoint says
-  int64_t num_prompt_tokens = 0;
+  int64_t num_prompt_tokens = 0;         // of the sequence, or the document
   std::span<float> vector;  // Model::EmbedDimensions(pooling) values, written by Forward
 };
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/status.h"
+#include "models/document_memory.h"
 
 namespace bertrand {
 namespace {
@@ -53,8 +54,9 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(
   }
   // No sequence is empty.
   max_sequences = std::min(max_sequences, max_tokens);
-  BERTRAND_ASSIGN_OR_RETURN(EncoderWorkspace encoder_workspace,
-                            EncoderWorkspace::Create(backend, encoder.config(), max_tokens));
+  BERTRAND_ASSIGN_OR_RETURN(
+      EncoderWorkspace encoder_workspace,
+      EncoderWorkspace::Create(backend, encoder.config(), max_tokens, max_sequences));
   BERTRAND_ASSIGN_OR_RETURN(EmbedWorkspace embed_workspace,
                             EmbedWorkspace::Create(backend, head, max_sequences));
   std::unique_ptr<PackedRunner> runner(new PackedRunner(encoder, head, backend, max_tokens,
@@ -65,13 +67,18 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(
                               HeadRunner::Create(*heads, backend, max_tokens));
   }
   BERTRAND_ASSIGN_OR_RETURN(runner->stream_, backend.CreateStream(max_tokens));
-  const int64_t block_size =
-      3 * Aligned(max_tokens) + Aligned(max_sequences + 1) + 3 * Aligned(max_sequences);
+  const int64_t memory_rows = encoder.config().is_relative() ? 2 * max_tokens : 0;
+  const int64_t block_size = 3 * Aligned(max_tokens) + Aligned(max_sequences + 1) +
+                             Aligned(memory_rows) + 4 * Aligned(max_sequences);
   BERTRAND_ASSIGN_OR_RETURN(runner->block_,
                             backend.Allocate(static_cast<size_t>(block_size) * sizeof(int32_t)));
   if (!backend.host_memory()) runner->host_block_.resize(static_cast<size_t>(block_size));
   runner->row_sequence_.reserve(static_cast<size_t>(max_sequences));
   runner->groups_.reserve(kGroupsMax);
+  if (encoder.config().is_relative()) {
+    runner->memories_.reserve(static_cast<size_t>(max_sequences));
+    runner->segments_.reserve(static_cast<size_t>(max_sequences));
+  }
   return std::unique_ptr<ModelRunner>(std::move(runner));
 }
 
@@ -92,6 +99,7 @@ absl::Status PackedRunner::Forward(std::span<const SequenceWork> batch) {
   BERTRAND_RETURN_IF_ERROR(Check(batch, &num_tokens));
   block_used_ = 0;
   PackTokens(batch, num_tokens);
+  PackMemories(batch);
   PackGroups(batch);
   if (!backend_.host_memory()) {
     BERTRAND_RETURN_IF_ERROR(
@@ -106,7 +114,12 @@ absl::Status PackedRunner::Forward(std::span<const SequenceWork> batch) {
   }
   // In any case: copies to the outputs may be under way.
   const absl::Status synchronized = backend_.Synchronize(*stream_);
+  AdvanceMemories();
   return status.ok() ? synchronized : status;
+}
+
+void PackedRunner::AdvanceMemories() {
+  for (const BatchMemory& memory : memories_) memory.memory->Advance(memory.num_rows());
 }
 
 // The requirements of Forward. They were seen to where requests come in; memory is at stake, and
@@ -123,10 +136,11 @@ absl::Status PackedRunner::Check(std::span<const SequenceWork> batch, int64_t* n
   for (size_t index = 0; index < batch.size(); ++index) {
     const SequenceWork& work = batch[index];
     const auto size = static_cast<int64_t>(work.ids.size());
-    if (size < 1 || size > config.max_tokens() || work.type_ids.size() != work.ids.size()) {
+    const int64_t longest = config.max_tokens() > 0 ? config.max_tokens() : max_tokens_;
+    if (size < 1 || size > longest || work.type_ids.size() != work.ids.size()) {
       return Internal(Where(index) + std::to_string(size) + " ids and " +
                       std::to_string(work.type_ids.size()) + " type ids, expected as many, 1 to " +
-                      std::to_string(config.max_tokens()));
+                      std::to_string(longest));
     }
     for (size_t i = 0; i < work.ids.size(); ++i) {
       if (work.ids[i] < 0 || work.ids[i] >= config.vocab_size || work.type_ids[i] < 0 ||
@@ -137,6 +151,7 @@ absl::Status PackedRunner::Check(std::span<const SequenceWork> batch, int64_t* n
       }
     }
     *num_tokens += size;
+    BERTRAND_RETURN_IF_ERROR(CheckMemory(batch, index));
     BERTRAND_RETURN_IF_ERROR(CheckOutputs(work, index));
   }
   if (*num_tokens > max_tokens_) {
@@ -146,10 +161,27 @@ absl::Status PackedRunner::Check(std::span<const SequenceWork> batch, int64_t* n
   return absl::OkStatus();
 }
 
+absl::Status PackedRunner::CheckMemory(std::span<const SequenceWork> batch, size_t index) const {
+  const SequenceWork& work = batch[index];
+  if (work.memory == nullptr) return absl::OkStatus();
+  if (!encoder_.config().is_relative()) return Internal(Where(index) + "a memory of no use");
+  const int64_t keys = static_cast<int64_t>(work.ids.size()) + work.memory->max_tokens();
+  if (keys > max_tokens_) {
+    return Internal(Where(index) + std::to_string(keys) +
+                    " tokens together with the memory, the runner is for " +
+                    std::to_string(max_tokens_));
+  }
+  const bool is_double =
+      std::any_of(batch.begin(), batch.begin() + static_cast<std::ptrdiff_t>(index),
+                  [&](const SequenceWork& other) { return other.memory == work.memory; });
+  return is_double ? Internal(Where(index) + "has the memory of an earlier one") : absl::OkStatus();
+}
+
 absl::Status PackedRunner::CheckOutputs(const SequenceWork& work, size_t index) const {
   const int num_outputs = (work.embed != nullptr) + (work.tokens != nullptr) +
                           (work.logits != nullptr) + (work.mask != nullptr) +
                           (work.sparse != nullptr) + (work.beam != nullptr);
+  if (num_outputs == 0 && work.memory != nullptr) return absl::OkStatus();
   if (num_outputs != 1) {
     return Internal(Where(index) + std::to_string(num_outputs) + " outputs, expected one");
   }
@@ -210,33 +242,80 @@ void PackedRunner::PackTokens(std::span<const SequenceWork> batch, int64_t num_t
   packed_.cu_seqlens_host = {cu_seqlens.host, static_cast<size_t>(num_sequences) + 1};
 }
 
+void PackedRunner::PackMemories(std::span<const SequenceWork> batch) {
+  packed_.memories = {};
+  memories_.clear();
+  const int64_t reuse = encoder_.config().memory_reuse_tokens;
+  const auto num_rows = [reuse](const SequenceWork& work) {
+    if (work.memory == nullptr) return int64_t{0};
+    const auto size = static_cast<int64_t>(work.ids.size());
+    return std::min(reuse > 0 ? std::min(reuse, size) : size, work.memory->max_tokens());
+  };
+  int64_t total = 0;
+  for (const SequenceWork& work : batch) total += num_rows(work);
+  if (total == 0) return;
+  const Part rows = NextPart(2 * total);
+  int64_t used = 0;
+  for (size_t index = 0; index < batch.size(); ++index) {
+    const int64_t count = num_rows(batch[index]);
+    if (count == 0) continue;
+    const auto size = static_cast<int64_t>(batch[index].ids.size());
+    const int64_t end = packed_.cu_seqlens_host[index] + (reuse > 0 ? std::min(reuse, size) : size);
+    for (int64_t i = 0; i < count; ++i) {
+      const auto token = static_cast<int32_t>(end - count + i);
+      rows.host[used + i] = 3 * token + 1;
+      rows.host[used + count + i] = 3 * token + 2;
+    }
+    auto& memory = static_cast<DocumentMemory&>(*batch[index].memory).encoder();
+    memories_.push_back(
+        {&memory, index, Slice(rows.device, used, count), Slice(rows.device, used + count, count)});
+    used += 2 * count;
+  }
+  packed_.memories = memories_;
+}
+
+void PackedRunner::PackRow(const SequenceWork& work, size_t index) {
+  const size_t row = row_sequence_.size();
+  const int32_t start = packed_.cu_seqlens_host[index], end = packed_.cu_seqlens_host[index + 1];
+  int64_t before = 0;
+  if (work.memory != nullptr) {
+    before = static_cast<DocumentMemory&>(*work.memory).pooled().num_tokens();
+  }
+  const int64_t skipped =
+      std::clamp<int64_t>(work.embed->num_prompt_tokens - before, 0, end - start);
+  start_.host[row] = start;
+  begin_.host[row] = static_cast<int32_t>(start + skipped);
+  end_.host[row] = end;
+  document_start_.host[row] = static_cast<int32_t>(start - before);
+  row_sequence_.push_back(static_cast<int64_t>(index));
+  if (work.memory == nullptr) return;
+  segments_.push_back({static_cast<int64_t>(row),
+                       &static_cast<DocumentMemory&>(*work.memory).pooled(), end - start, skipped});
+}
+
 void PackedRunner::PackGroups(std::span<const SequenceWork> batch) {
   groups_.clear();
   row_sequence_.clear();
+  segments_.clear();
   const auto num_rows = static_cast<int64_t>(std::count_if(
       batch.begin(), batch.end(), [](const SequenceWork& work) { return work.embed != nullptr; }));
   if (num_rows == 0) return;
-  start_ = NextPart(num_rows);
-  begin_ = NextPart(num_rows);
-  end_ = NextPart(num_rows);
+  for (Part* part : {&start_, &begin_, &end_, &document_start_}) *part = NextPart(num_rows);
   for (int key = 0; key < kGroupsMax; ++key) {
     const auto first_row = static_cast<int64_t>(row_sequence_.size());
+    const size_t first_segment = segments_.size();
     for (size_t index = 0; index < batch.size(); ++index) {
       const EmbedOutput* embed = batch[index].embed;
-      if (embed == nullptr || GroupKey(*embed, head_.normalizes()) != key) continue;
-      const size_t row = row_sequence_.size();
-      const int32_t start = packed_.cu_seqlens_host[index];
-      const int32_t end = packed_.cu_seqlens_host[index + 1];
-      start_.host[row] = start;
-      begin_.host[row] = static_cast<int32_t>(
-          start + std::clamp<int64_t>(embed->num_prompt_tokens, 0, end - start));
-      end_.host[row] = end;
-      row_sequence_.push_back(static_cast<int64_t>(index));
+      if (embed != nullptr && GroupKey(*embed, head_.normalizes()) == key) {
+        PackRow(batch[index], index);
+      }
     }
     const auto count = static_cast<int64_t>(row_sequence_.size()) - first_row;
     if (count == 0) continue;
+    for (size_t i = first_segment; i < segments_.size(); ++i) segments_[i].row -= first_row;
     const EmbedOutput& sample = *batch[static_cast<size_t>(row_sequence_.back())].embed;
-    groups_.push_back({sample.pooling, key % 2 == 1, first_row, count});
+    groups_.push_back({sample.pooling, key % 2 == 1, first_row, count, first_segment,
+                       segments_.size() - first_segment});
   }
 }
 
@@ -244,7 +323,8 @@ void PackedRunner::PackGroups(std::span<const SequenceWork> batch) {
 int64_t PackedRunner::LastLayer(std::span<const SequenceWork> batch) const {
   int64_t last = 0;
   for (const SequenceWork& work : batch) {
-    if (work.tokens == nullptr) return encoder_.config().num_layers;
+    // A memory is of every layer.
+    if (work.tokens == nullptr || work.memory != nullptr) return encoder_.config().num_layers;
     for (const int32_t layer : work.tokens->layers) last = std::max<int64_t>(last, layer);
   }
   return last;
@@ -297,6 +377,8 @@ absl::Status PackedRunner::RunGroup(const Group& group, std::span<const Sequence
   rows.start = Slice(start_.device, group.first_row, group.num_rows);
   rows.begin = Slice(begin_.device, group.first_row, group.num_rows);
   rows.end = Slice(end_.device, group.first_row, group.num_rows);
+  rows.document_start = Slice(document_start_.device, group.first_row, group.num_rows);
+  rows.segments = std::span(segments_).subspan(group.first_segment, group.num_segments);
   BERTRAND_ASSIGN_OR_RETURN(
       const TensorView vectors,
       head_.Run(*stream_, rows, encoder_workspace_.hidden(packed_.num_tokens()), embed_workspace_));

@@ -5,10 +5,13 @@
 //
 // What a batch needs on the device besides weights is one block of int32, copied at once:
 //
-//   ids [T] | positions [T] | token types [T] | cu_seqlens [n+1] | start [R] | begin [R] | end [R]
+//   ids [T] | positions [T] | token types [T] | cu_seqlens [n+1] | memory rows [<= 2 T]
+//     | start [R] | begin [R] | end [R] | document start [R]
 //
-// each part beginning at a multiple of 256 bytes. R are the sequences that want one vector, in the
-// order of their groups (same pooling, same normalisation), so that a group is a range of rows.
+// each part beginning at a multiple of 256 bytes. Memory rows are those of qkv that go into the
+// sequences' memories: keys then values of each (models/encoder/encoder.h: BatchMemory). R are the
+// sequences that want one vector, in the order of their groups (same pooling, same normalisation),
+// so that a group is a range of rows.
 //
 // One thread at a time. `encoder`, `head` and `backend` must outlive the runner.
 
@@ -48,6 +51,7 @@ class PackedRunner : public ModelRunner {
     std::optional<PoolingChoice> pooling;
     bool normalize = false;
     int64_t first_row = 0, num_rows = 0;
+    size_t first_segment = 0, num_segments = 0;
   };
 
   PackedRunner(const Encoder& encoder, const EmbedHead& head, const Backend& backend,
@@ -55,10 +59,15 @@ class PackedRunner : public ModelRunner {
                EmbedWorkspace embed_workspace);
 
   absl::Status Check(std::span<const SequenceWork> batch, int64_t* num_tokens) const;
+  absl::Status CheckMemory(std::span<const SequenceWork> batch, size_t index) const;
   absl::Status CheckOutputs(const SequenceWork& work, size_t index) const;
   Part NextPart(int64_t size);
   void PackTokens(std::span<const SequenceWork> batch, int64_t num_tokens);
+  void PackMemories(std::span<const SequenceWork> batch);
   void PackGroups(std::span<const SequenceWork> batch);
+  void PackRow(const SequenceWork& work, size_t index);
+  // The sequences' memories have what was written for them.
+  void AdvanceMemories();
   int64_t LastLayer(std::span<const SequenceWork> batch) const;
   absl::Status RunEncoder(std::span<const SequenceWork> batch);
   absl::Status CopyLayer(std::span<const SequenceWork> batch, int64_t layer);
@@ -76,10 +85,12 @@ class PackedRunner : public ModelRunner {
   std::unique_ptr<Buffer> block_;
   std::vector<int32_t> host_block_;  // empty where the device's memory is the host's
   int64_t block_used_ = 0;           // of the current batch
+  std::vector<BatchMemory> memories_;
+  std::vector<EmbedSegment> segments_;  // those of a group in a row
 
   // The current batch.
   EncoderBatch packed_;
-  Part start_, begin_, end_;
+  Part start_, begin_, end_, document_start_;
   std::vector<int64_t> row_sequence_;  // row of a group -> index in the batch
   std::vector<Group> groups_;
 };

@@ -142,10 +142,12 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argu
                             Model::Load(source.folder, backend, {.dtype = options.dtype}));
   const ModelDescription& description = served->model->description();
   const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
-  spdlog::info("model {}: {}, {} MB of {} on {}, up to {} tokens, loaded in {} ms", served->name,
+  const std::string limit = description.max_tokens > 0
+                                ? "up to " + std::to_string(description.max_tokens) + " tokens"
+                                : "texts of any length that a batch holds";
+  spdlog::info("model {}: {}, {} MB of {} on {}, {}, loaded in {} ms", served->name,
                ForLog(description.architecture), description.weight_bytes >> 20,
-               description.compute_type, description.device, description.max_tokens,
-               elapsed.count());
+               description.compute_type, description.device, limit, elapsed.count());
   for (const std::string& note : description.load_notes) {
     spdlog::info("model {}: {}", served->name, ForLog(note));
   }

@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/relative_attention_kernels.h"
 #include "kernels/cpu/row_kernels.h"
 #include "kernels/cpu/score_kernels.h"
 #include "kernels/host_backend.h"
@@ -37,6 +38,12 @@ size_t SecondLevelCacheBytes() {
 
 size_t CeilDivide(size_t value, size_t divisor) { return (value + divisor - 1) / divisor; }
 
+// A thread's scratch: either kind of attention's. What no head is wide enough for is never touched.
+size_t AttentionScratchFloats() {
+  return std::max(ChooseAttentionKernels().scratch_floats,
+                  ChooseRelativeAttentionKernels().scratch_floats);
+}
+
 class CpuLinear final : public PackedLinear {
  public:
   CpuLinear(int64_t out_features, int64_t in_features, size_t panel_width,
@@ -58,9 +65,9 @@ class CpuLinear final : public PackedLinear {
   const std::unique_ptr<Buffer> memory_;
 };
 
-// Query rows [query_begin, query_begin + queries) of the sequence of `length` rows from `begin`.
+// Query rows [query_begin, query_begin + queries) of a sequence of `length` rows from `begin`.
 struct QueryBlock {
-  int32_t begin, length, query_begin, queries;
+  int32_t sequence, begin, length, query_begin, queries;
 };
 
 class CpuStream final : public Stream {
@@ -76,13 +83,18 @@ class CpuStream final : public Stream {
       const int32_t parts = length == 0 ? 0 : (length - 1) / queries_max + 1;
       for (int32_t part = 0, row = 0; part < parts; ++part) {
         const int32_t queries = (length - row + parts - part - 1) / (parts - part);
-        blocks_[count++] = {begin, length, row, queries};
+        blocks_[count++] = {static_cast<int32_t>(s), begin, length, row, queries};
         row += queries;
       }
     }
     return std::span(blocks_).first(count);
   }
-  int64_t max_tokens() const { return static_cast<int64_t>(blocks_.size()); }
+  // InvalidArgument when an operation has more tokens than the stream is made for.
+  absl::Status CheckTokens(const char* op, int64_t tokens) const {
+    if (tokens <= static_cast<int64_t>(blocks_.size())) return absl::OkStatus();
+    return InvalidArgument(std::string(op) + ": " + std::to_string(tokens) +
+                           " tokens on a stream made for " + std::to_string(blocks_.size()));
+  }
 
  private:
   std::vector<QueryBlock> blocks_;
@@ -90,7 +102,7 @@ class CpuStream final : public Stream {
 
 class CpuBackend final : public HostBackend {
  public:
-  // `scratch` has attention's scratch for each slot of the pool.
+  // `scratch` has AttentionScratchFloats() for each slot of the pool.
   CpuBackend(ThreadPool& pool, std::unique_ptr<Buffer> scratch)
       : pool_(pool), scratch_(std::move(scratch)) {}
 
@@ -105,6 +117,8 @@ class CpuBackend final : public HostBackend {
   absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const override;
   absl::Status DoLinear(Stream& stream, const LinearParams& params) const override;
   absl::Status DoAttention(Stream& stream, const AttentionParams& params) const override;
+  absl::Status DoRelativeAttention(Stream& stream,
+                                   const RelativeAttentionParams& params) const override;
   absl::Status DoLayerNorm(Stream& stream, const LayerNormParams& params) const override;
   absl::Status DoPool(Stream& stream, const PoolParams& params) const override;
   absl::Status DoNormalize(Stream& stream, const NormalizeParams& params) const override;
@@ -126,15 +140,21 @@ class CpuBackend final : public HostBackend {
   size_t NumRowTiles(size_t rows, size_t row_bytes, size_t num_panels) const;
 
   // Query rows of attention's blocks: many, because each block packs K and V; fewer for more
-  // threads than there are heads, and in very long sequences, where a block would take too long.
-  int32_t QueriesMax(std::span<const int32_t> cu_seqlens, size_t heads) const;
+  // threads than there are heads, and with very many keys, where a block would take too long.
+  int32_t QueriesMax(int64_t tokens, int64_t keys_max, size_t heads) const;
+  // Calls visit(block, head, scratch) for every head of every block; flops of a score.
+  template <typename Visit>
+  void ForEachHead(std::span<const QueryBlock> blocks, size_t heads, double scores,
+                   double score_flops, const Visit& visit) const;
 
   ThreadPool& pool_;
   const size_t l2_bytes_ = SecondLevelCacheBytes();
   const LinearKernels& linear_ = ChooseLinearKernels();
   const AttentionKernels& attention_ = ChooseAttentionKernels();
+  const RelativeAttentionKernels& relative_attention_ = ChooseRelativeAttentionKernels();
   const RowKernels& rows_ = ChooseRowKernels();
   const ScoreKernels& scores_ = ChooseScoreKernels();
+  const size_t scratch_floats_ = AttentionScratchFloats();
   const std::unique_ptr<Buffer> scratch_;
 };
 
@@ -245,16 +265,11 @@ absl::Status CpuBackend::DoLinear(Stream&, const LinearParams& params) const {
   return absl::OkStatus();
 }
 
-int32_t CpuBackend::QueriesMax(std::span<const int32_t> cu_seqlens, size_t heads) const {
+int32_t CpuBackend::QueriesMax(int64_t tokens, int64_t keys_max, size_t heads) const {
   // Scores of one head between two looks for urgent tasks: 2 to 4 ms with heads of 64.
   constexpr int64_t kScoresMax = int64_t{1} << 20;
-  const int64_t tokens = cu_seqlens.back();
-  int64_t longest = 0;
-  for (size_t s = 1; s < cu_seqlens.size(); ++s) {
-    longest = std::max<int64_t>(longest, cu_seqlens[s] - cu_seqlens[s - 1]);
-  }
   int32_t queries_max = kAttentionQueryBlock;
-  while (queries_max > 64 && queries_max * longest > kScoresMax) queries_max /= 2;
+  while (queries_max > 64 && queries_max * keys_max > kScoresMax) queries_max /= 2;
   while (queries_max > 32 &&
          tokens / queries_max * static_cast<int64_t>(heads) < int64_t{2} * pool_.num_threads()) {
     queries_max /= 2;
@@ -262,50 +277,126 @@ int32_t CpuBackend::QueriesMax(std::span<const int32_t> cu_seqlens, size_t heads
   return queries_max;
 }
 
+template <typename Visit>
+void CpuBackend::ForEachHead(std::span<const QueryBlock> blocks, size_t heads, double scores,
+                             double score_flops, const Visit& visit) const {
+  const double flops = scores / static_cast<double>(blocks.size()) * score_flops;
+  const double unit_us = kAttentionTileOverheadUs + flops / kFlopsPerUs;
+  ForEachUnit(static_cast<int64_t>(blocks.size() * heads), unit_us, [&](int64_t unit, int slot) {
+    const size_t index = static_cast<size_t>(unit);
+    visit(blocks[index / heads], index % heads,
+          static_cast<float*>(scratch_->data()) + static_cast<size_t>(slot) * scratch_floats_);
+  });
+}
+
 absl::Status CpuBackend::DoAttention(Stream& stream, const AttentionParams& params) const {
   auto& cpu_stream = static_cast<CpuStream&>(stream);
   const int64_t tokens = params.qkv.dim(0);
-  if (tokens > cpu_stream.max_tokens()) {
-    return InvalidArgument("Attention: " + std::to_string(tokens) +
-                           " tokens on a stream made for " +
-                           std::to_string(cpu_stream.max_tokens()));
-  }
+  BERTRAND_RETURN_IF_ERROR(cpu_stream.CheckTokens("Attention", tokens));
   const size_t heads = static_cast<size_t>(params.qkv.dim(2));
   const size_t head_size = static_cast<size_t>(params.qkv.dim(3));
-  const size_t width = heads * head_size;
-
-  const std::span<const QueryBlock> blocks =
-      cpu_stream.Cut(params.cu_seqlens_host, QueriesMax(params.cu_seqlens_host, heads));
+  const size_t width = heads * head_size, stride = 3 * width;
   double scores = 0;
-  for (const QueryBlock& block : blocks) {
-    scores += static_cast<double>(block.queries) * block.length;
+  int64_t keys_max = 0;
+  for (size_t s = 1; s < params.cu_seqlens_host.size(); ++s) {
+    const int64_t length = params.cu_seqlens_host[s] - params.cu_seqlens_host[s - 1];
+    keys_max = std::max(keys_max, length);
+    scores += static_cast<double>(length) * static_cast<double>(length);
   }
-  const double scores_a_block = scores / static_cast<double>(blocks.size());
-  const double unit_us =
-      kAttentionTileOverheadUs + scores_a_block * 4 * static_cast<double>(head_size) / kFlopsPerUs;
-  ForEachUnit(static_cast<int64_t>(blocks.size() * heads), unit_us, [&](int64_t unit, int slot) {
-    const QueryBlock& block = blocks[static_cast<size_t>(unit) / heads];
-    const size_t column = static_cast<size_t>(unit) % heads * head_size;
-    const size_t first_row = static_cast<size_t>(block.begin);
-    const size_t query_row = first_row + static_cast<size_t>(block.query_begin);
-    const float* qkv = params.qkv.as<float>() + column;
-    const size_t stride = 3 * width;
-    attention_.run_tile(
-        {
-            .q = qkv + query_row * stride,
-            .queries = static_cast<size_t>(block.queries),
-            .k = qkv + first_row * stride + width,
-            .v = qkv + first_row * stride + 2 * width,
-            .length = static_cast<size_t>(block.length),
-            .head_size = head_size,
-            .stride = stride,
-            .scale = params.scale,
-            .out = params.out.as<float>() + query_row * width + column,
-            .out_stride = width,
-        },
-        static_cast<float*>(scratch_->data()) +
-            static_cast<size_t>(slot) * attention_.scratch_floats);
-  });
+  const std::span<const QueryBlock> blocks =
+      cpu_stream.Cut(params.cu_seqlens_host, QueriesMax(tokens, keys_max, heads));
+  ForEachHead(blocks, heads, scores, 4 * static_cast<double>(head_size),
+              [&](const QueryBlock& block, size_t head, float* scratch) {
+                const size_t first_row = static_cast<size_t>(block.begin);
+                const size_t query_row = first_row + static_cast<size_t>(block.query_begin);
+                const float* qkv = params.qkv.as<float>() + head * head_size;
+                attention_.run_tile(
+                    {
+                        .q = qkv + query_row * stride,
+                        .queries = static_cast<size_t>(block.queries),
+                        .k = qkv + first_row * stride + width,
+                        .v = qkv + first_row * stride + 2 * width,
+                        .length = static_cast<size_t>(block.length),
+                        .head_size = head_size,
+                        .stride = stride,
+                        .scale = params.scale,
+                        .out = params.out.as<float>() + query_row * width + head * head_size,
+                        .out_stride = width,
+                    },
+                    scratch);
+              });
+  return absl::OkStatus();
+}
+
+// The tile of one head and some query rows.
+RelativeAttentionTile RelativeTile(const RelativeAttentionParams& params, const QueryBlock& block,
+                                   size_t head) {
+  const size_t head_size = static_cast<size_t>(params.qkv.dim(3));
+  const size_t width = static_cast<size_t>(params.qkv.dim(2)) * head_size;
+  const size_t first_row = static_cast<size_t>(block.begin);
+  const size_t query_row = first_row + static_cast<size_t>(block.query_begin);
+  const size_t column = head * head_size;
+  const auto at = [column](const TensorView& view) { return view.as<float>() + column; };
+  const float* own = at(params.qkv) + first_row * 3 * width;
+  RelativeAttentionTile tile{
+      .q = at(params.qkv) + query_row * 3 * width,
+      .q_stride = 3 * width,
+      .queries = static_cast<size_t>(block.queries),
+      .first_query = static_cast<size_t>(block.query_begin),
+      .k = {nullptr, width, own + width, 3 * width},
+      .v = {nullptr, width, own + 2 * width, 3 * width},
+      .length = static_cast<size_t>(block.length),
+      .memory_first = 0,
+      .memory_size = 0,
+      .memory_capacity = 1,
+      .head_size = head_size,
+      .content_bias = at(params.content_bias),
+      .position_bias = at(params.position_bias),
+      .segment_bias = at(params.segment_bias),
+      .positions = at(params.positions),
+      .num_positions = static_cast<size_t>(params.positions.dim(0)),
+      .position_stride = width,
+      .center = params.center,
+      .same_segment = at(params.segments),
+      .other_segment = at(params.segments) + width,
+      .type_ids = params.type_ids.as<int32_t>() + first_row,
+      .scale = params.scale,
+      .out = at(params.out) + query_row * width,
+      .out_stride = width,
+  };
+  if (params.memory.empty()) return tile;
+  const AttentionMemory& memory = params.memory[static_cast<size_t>(block.sequence)];
+  if (memory.size == 0) return tile;
+  tile.k.memory = at(memory.keys);
+  tile.v.memory = at(memory.values);
+  tile.memory_first = static_cast<size_t>(memory.first);
+  tile.memory_size = static_cast<size_t>(memory.size);
+  tile.memory_capacity = static_cast<size_t>(memory.keys.dim(0));
+  return tile;
+}
+
+absl::Status CpuBackend::DoRelativeAttention(Stream& stream,
+                                             const RelativeAttentionParams& params) const {
+  auto& cpu_stream = static_cast<CpuStream&>(stream);
+  const int64_t tokens = params.qkv.dim(0);
+  BERTRAND_RETURN_IF_ERROR(cpu_stream.CheckTokens("RelativeAttention", tokens));
+  const size_t heads = static_cast<size_t>(params.qkv.dim(2));
+  double scores = 0;
+  int64_t keys_max = 0;
+  for (size_t s = 1; s < params.cu_seqlens_host.size(); ++s) {
+    const int64_t length = params.cu_seqlens_host[s] - params.cu_seqlens_host[s - 1];
+    const int64_t keys = length + (params.memory.empty() ? 0 : params.memory[s - 1].size);
+    keys_max = std::max(keys_max, keys);
+    scores += static_cast<double>(length) * static_cast<double>(keys);
+  }
+  const std::span<const QueryBlock> blocks =
+      cpu_stream.Cut(params.cu_seqlens_host, QueriesMax(tokens, keys_max, heads));
+  // Three products, the band's a little wider than the other two.
+  const double score_flops = 7 * static_cast<double>(params.qkv.dim(3));
+  ForEachHead(blocks, heads, scores, score_flops,
+              [&](const QueryBlock& block, size_t head, float* scratch) {
+                relative_attention_.run_tile(RelativeTile(params, block, head), scratch);
+              });
   return absl::OkStatus();
 }
 
@@ -400,8 +491,7 @@ absl::Status CpuBackend::DoSparsePool(Stream&, const SparsePoolParams& params) c
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(ThreadPool& pool) {
-  const size_t scratch_floats =
-      ChooseAttentionKernels().scratch_floats * static_cast<size_t>(pool.num_slots());
+  const size_t scratch_floats = AttentionScratchFloats() * static_cast<size_t>(pool.num_slots());
   std::unique_ptr<Buffer> scratch = AllocateHostBuffer(scratch_floats * sizeof(float));
   if (scratch == nullptr) {
     return ResourceExhausted("no host memory for the threads' scratch of " +

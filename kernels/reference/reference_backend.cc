@@ -8,6 +8,7 @@
 #include "kernels/host_backend.h"
 #include "kernels/layer_norm/layer_norm_reference.h"
 #include "kernels/pooling/pooling_reference.h"
+#include "kernels/relative_attention/relative_attention_reference.h"
 #include "kernels/scores/scores_reference.h"
 #include "kernels/status.h"
 
@@ -60,6 +61,10 @@ class ReferenceBackend final : public HostBackend {
   }
   absl::Status DoAttention(Stream&, const AttentionParams& params) const override {
     AttentionReference(params);
+    return absl::OkStatus();
+  }
+  absl::Status DoRelativeAttention(Stream&, const RelativeAttentionParams& params) const override {
+    RelativeAttentionReference(params);
     return absl::OkStatus();
   }
   absl::Status DoLayerNorm(Stream&, const LayerNormParams& params) const override {

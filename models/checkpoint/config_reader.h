@@ -25,6 +25,8 @@ class ConfigReader {
   bool Bool(std::string_view key, bool fallback);
   std::string String(std::string_view key, std::string_view fallback);
   const Json* Find(std::string_view key) const { return object_.FindNonNull(key); }
+  // Whether the key is there, be it null: to transformers that is None and not the default.
+  bool Has(std::string_view key) const { return object_.Find(key) != nullptr; }
 
   // Records an error about `key`, unless there is one already.
   void Fail(std::string_view key, std::string_view message);

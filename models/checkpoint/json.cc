@@ -16,8 +16,11 @@ namespace ondemand = simdjson::ondemand;
 
 // What malloc adds to a small block, for the estimate of the tree's size.
 constexpr size_t kBlockOverhead = 16;
-// Below this a tree may be as large as it likes.
-constexpr size_t kFreeBytes = 1 << 20;
+// A tree may have that many bytes whatever the text: BPE merges as pairs, without spaces, take 13
+// times theirs, and with a vocabulary beside them that much more than allowed.
+constexpr size_t kFreeBytes = 4 << 20;
+// From here on a value's members are counted before they are read.
+constexpr size_t kLargeBytes = 1 << 20;
 
 std::string_view TrimRight(std::string_view token) {
   while (!token.empty() && std::string_view(" \t\r\n").find(token.back()) != token.npos) {
@@ -55,6 +58,18 @@ bool IsNumber(std::string_view token, bool* is_integer) {
   return token.empty();
 }
 
+// What reading may take for the tree, beside the text and simdjson's index of it: four bytes for
+// each operator, and for each scalar, before which an operator stands.
+size_t TreeBudget(std::string_view text) {
+  size_t entries = 0;
+  for (const char c : text) {
+    entries += c == ',' || c == ':' || c == '[' || c == '{' ? 2 : 0;
+    entries += c == ']' || c == '}' ? 1 : 0;
+  }
+  const size_t whole = Json::kMaxExpansion * text.size();
+  return kFreeBytes + whole - std::min(whole, text.size() + sizeof(uint32_t) * entries);
+}
+
 // simdjson lets an escaped lone surrogate through as three bytes that are not UTF-8.
 bool HasSurrogate(std::string_view text) {
   for (size_t i = text.find('\xED'); i != text.npos; i = text.find('\xED', i + 1)) {
@@ -69,12 +84,18 @@ bool HasSurrogate(std::string_view text) {
 // unchecked.
 class JsonReader {
  public:
-  JsonReader(std::string_view text, std::string_view name)
-      : name_(name), padded_(text), budget_(kFreeBytes + Json::kMaxExpansion * text.size()) {}
+  // `text` ends before `capacity` bytes, of which the last SIMDJSON_PADDING say nothing.
+  JsonReader(std::string_view text, size_t capacity, std::string_view name)
+      : name_(name),
+        text_(text),
+        capacity_(capacity),
+        is_large_(text.size() > kLargeBytes),
+        budget_(TreeBudget(text)) {}
 
   absl::StatusOr<Json> Read() {
     ondemand::document document;
-    if (auto error = parser_.iterate(padded_).get(document)) return Fail(error, 0);
+    const simdjson::padded_string_view padded(text_.data(), text_.size(), capacity_);
+    if (auto error = parser_.iterate(padded).get(document)) return Fail(error, 0);
     // Where the document stands, for messages.
     document_ = &document;
     ondemand::value root;
@@ -96,7 +117,7 @@ class JsonReader {
   absl::Status Fail(std::string_view what) const {
     const char* at = nullptr;
     const bool known = document_ && !document_->current_location().get(at);
-    return Fail(what, known ? static_cast<size_t>(at - padded_.data()) : padded_.size());
+    return Fail(what, known ? static_cast<size_t>(at - text_.data()) : text_.size());
   }
   absl::Status Fail(simdjson::error_code error) const {
     return Fail(simdjson::error_message(error));
@@ -177,8 +198,9 @@ class JsonReader {
     std::string_view view;
     if (auto error = std::move(result).get(view)) return Fail(error);
     if (HasSurrogate(view)) return Fail("a lone surrogate in a string");
-    BERTRAND_RETURN_IF_ERROR(
-        Charge(sizeof(std::string) + (view.size() > 15 ? view.size() + kBlockOverhead : 0)));
+    // simdjson keeps a copy.
+    BERTRAND_RETURN_IF_ERROR(Charge(sizeof(std::string) + view.size() +
+                                    (view.size() > 15 ? view.size() + kBlockOverhead : 0)));
     text->assign(view);
     return absl::OkStatus();
   }
@@ -198,13 +220,20 @@ class JsonReader {
     BERTRAND_RETURN_IF_ERROR(Charge(sizeof(std::vector<Json>) + kBlockOverhead));
     json->value_.elements = new std::vector<Json>;
     json->kind_ = Json::Kind::kArray;
+    // Growing to an unknown size would take twice the memory for a while.
+    size_t count = 0;
+    if (is_large_) {
+      if (auto error = array.count_elements().get(count)) return Fail(error);
+      BERTRAND_RETURN_IF_ERROR(Charge(count * sizeof(Json)));
+      json->value_.elements->reserve(count);
+    }
     for (auto element : array) {
       ondemand::value child;
       if (auto error = element.get(child)) return Fail(error);
-      BERTRAND_RETURN_IF_ERROR(Charge(sizeof(Json)));
+      if (!is_large_) BERTRAND_RETURN_IF_ERROR(Charge(sizeof(Json)));
       BERTRAND_RETURN_IF_ERROR(ReadValue(child, depth + 1, &json->value_.elements->emplace_back()));
     }
-    json->value_.elements->shrink_to_fit();
+    if (!is_large_) json->value_.elements->shrink_to_fit();
     return absl::OkStatus();
   }
 
@@ -215,15 +244,22 @@ class JsonReader {
     json->value_.object = new Json::Object;
     json->kind_ = Json::Kind::kObject;
     auto& members = json->value_.object->members;
+    constexpr size_t kMemberBytes = sizeof(Json) + sizeof(uint32_t);  // beside its key
+    size_t count = 0;
+    if (is_large_) {
+      if (auto error = object.count_fields().get(count)) return Fail(error);
+      BERTRAND_RETURN_IF_ERROR(Charge(count * kMemberBytes));
+      members.reserve(count);
+    }
     for (auto field : object) {
       Json::Member& member = members.emplace_back();
       BERTRAND_RETURN_IF_ERROR(Unescape(field.unescaped_key(), &member.first));
-      BERTRAND_RETURN_IF_ERROR(Charge(sizeof(Json) + sizeof(uint32_t)));
+      if (!is_large_) BERTRAND_RETURN_IF_ERROR(Charge(kMemberBytes));
       ondemand::value child;
       if (auto error = field.value().get(child)) return Fail(error);
       BERTRAND_RETURN_IF_ERROR(ReadValue(child, depth + 1, &member.second));
     }
-    members.shrink_to_fit();
+    if (!is_large_) members.shrink_to_fit();
     return IndexKeys(json->value_.object);
   }
 
@@ -243,13 +279,25 @@ class JsonReader {
   }
 
   std::string_view name_;
-  simdjson::padded_string padded_;
+  std::string_view text_;
+  size_t capacity_;
+  bool is_large_;  // sizes are counted before the values are read
   simdjson::ondemand::parser parser_;
   ondemand::document* document_ = nullptr;
   size_t budget_;
 };
 
 absl::StatusOr<Json> Json::Parse(std::string_view text, std::string_view name) {
+  std::string padded;
+  padded.reserve(text.size() + simdjson::SIMDJSON_PADDING);
+  padded.append(text);
+  return ParseOwned(std::move(padded), name);
+}
+
+absl::StatusOr<Json> Json::ParseOwned(std::string owned, std::string_view name) {
+  const size_t size = owned.size();
+  owned.resize(size + simdjson::SIMDJSON_PADDING);
+  std::string_view text(owned.data(), size);
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   const size_t first = text.find_first_not_of(" \t\r\n");
   if (first == text.npos || (text[first] != '{' && text[first] != '[')) {
@@ -258,7 +306,7 @@ absl::StatusOr<Json> Json::Parse(std::string_view text, std::string_view name) {
                            ": expected an object or an array" +
                            (text.empty() ? ", the file is empty" : ""));
   }
-  return JsonReader(text, name).Read();
+  return JsonReader(text, text.size() + simdjson::SIMDJSON_PADDING, name).Read();
 }
 
 Json::Json(Json&& other) noexcept

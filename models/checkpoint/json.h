@@ -5,8 +5,9 @@
 // Parsed strictly, with what transformers writes allowed: integers beyond 64 bits
 // (model_max_length 1000000000000000019884624838656), NaN, Infinity, -Infinity, and a UTF-8 BOM.
 // Refused, with name and byte offset: duplicate keys, bad UTF-8, lone surrogates, trailing bytes,
-// nesting beyond kMaxDepth, and a file so full of tiny values that its tree would take more than
-// kMaxExpansion times its size. The top must be an object or an array.
+// nesting beyond kMaxDepth, and a file so full of tiny values that reading it would take more than
+// kMaxExpansion times its size: the text, simdjson's index of it and the tree together. The top
+// must be an object or an array.
 //
 // A Json is a move-only value that owns its children; reading is thread-safe.
 
@@ -26,12 +27,14 @@ namespace bertrand {
 class Json {
  public:
   static constexpr int kMaxDepth = 64;
-  static constexpr size_t kMaxExpansion = 8;
+  static constexpr size_t kMaxExpansion = 9;
   enum class Kind : uint8_t { kNull, kBool, kNumber, kString, kArray, kObject };
   using Member = std::pair<std::string, Json>;
 
   // `name` goes into messages: usually the file's path.
   static absl::StatusOr<Json> Parse(std::string_view text, std::string_view name);
+  // For large files: reads the text where it is, and frees it.
+  static absl::StatusOr<Json> ParseOwned(std::string text, std::string_view name);
 
   Json() = default;
   Json(Json&& other) noexcept;

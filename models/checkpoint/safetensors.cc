@@ -121,7 +121,7 @@ absl::StatusOr<std::vector<StoredTensor>> ReadTensors(const File& file) {
   std::string text(header_bytes, '\0');
   BERTRAND_RETURN_IF_ERROR(file.ReadAt(8, text.data(), text.size()));
   if (!text.starts_with('{')) return InvalidArgument("has a header that does not begin with '{'");
-  BERTRAND_ASSIGN_OR_RETURN(const Json header, Json::Parse(text, "header"));
+  BERTRAND_ASSIGN_OR_RETURN(const Json header, Json::ParseOwned(std::move(text), "header"));
   const uint64_t data_begin = 8 + header_bytes;
   std::vector<StoredTensor> tensors;
   tensors.reserve(header.members().size());

@@ -62,8 +62,8 @@ std::string LowerAscii(std::string text) {
 }
 
 absl::StatusOr<Json> ReadJson(const std::string& path) {
-  BERTRAND_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kConfigBytesMax));
-  return Json::Parse(text, path);
+  BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
+  return Json::ParseOwned(std::move(text), path);
 }
 
 // ---- Pooling
@@ -123,13 +123,10 @@ absl::Status ReadPooling(const std::string& folder, SentenceModules* result) {
 // --------------------------------------------------------------------
 
 absl::Status CheckWeightsFile(const std::string& folder) {
-  if (PathExists(JoinPath(folder, "model.safetensors"))) return absl::OkStatus();
-  if (PathExists(JoinPath(folder, "pytorch_model.bin"))) {
-    return Unimplemented(folder +
-                         " has its weights in pytorch_model.bin, which this version does "
-                         "not read; expected model.safetensors");
+  for (const char* file : {"model.safetensors", "pytorch_model.bin"}) {
+    if (PathExists(JoinPath(folder, file))) return absl::OkStatus();
   }
-  return NotFound(folder + ": model.safetensors is missing");
+  return NotFound(folder + " has no model.safetensors and no pytorch_model.bin");
 }
 
 absl::StatusOr<SentenceModule> ReadDense(const std::string& folder) {

@@ -57,8 +57,8 @@ absl::Status NoWeights(const std::string& folder) {
 
 // tensor name -> shard's file name.
 absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
-  BERTRAND_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kIndexBytesMax));
-  BERTRAND_ASSIGN_OR_RETURN(const Json index, Json::Parse(text, path));
+  BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kIndexBytesMax));
+  BERTRAND_ASSIGN_OR_RETURN(const Json index, Json::ParseOwned(std::move(text), path));
   const Json* weight_map = index.Find("weight_map");
   if (weight_map == nullptr || !weight_map->is_object()) {
     return InvalidArgument(path + ": expected an object \"weight_map\"");

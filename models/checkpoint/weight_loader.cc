@@ -111,13 +111,7 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Linear(
     }
   }
   if (pass_ == Pass::kCheck) return std::unique_ptr<PackedLinear>();
-  num_parameters_ += values.size();
-  BERTRAND_ASSIGN_OR_RETURN(
-      std::unique_ptr<PackedLinear> linear,
-      backend_.PackLinear(weight, bias, static_cast<int64_t>(num_parts) * out_features_each,
-                          in_features));
-  weight_bytes_ += linear->size_bytes();
-  return linear;
+  return Pack(weight, bias, static_cast<int64_t>(num_parts) * out_features_each, in_features);
 }
 
 absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::LinearOf(const std::string& weight,
@@ -134,13 +128,82 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::LinearOf(const std::
   BERTRAND_ASSIGN_OR_RETURN(const std::span<float> values, Scratch(weight_size + bias_size));
   BERTRAND_RETURN_IF_ERROR(files_.Read(weight, 0, values.first(weight_size)));
   if (bias_size > 0) BERTRAND_RETURN_IF_ERROR(files_.Read(bias, 0, values.subspan(weight_size)));
-  num_parameters_ += values.size();
-  BERTRAND_ASSIGN_OR_RETURN(
-      std::unique_ptr<PackedLinear> linear,
-      backend_.PackLinear(values.first(weight_size), values.subspan(weight_size), out_features,
-                          in_features));
+  return Pack(values.first(weight_size), values.subspan(weight_size), out_features, in_features);
+}
+
+absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Pack(std::span<const float> weight,
+                                                                 std::span<const float> bias,
+                                                                 int64_t out_features,
+                                                                 int64_t in_features) {
+  num_parameters_ += weight.size() + bias.size();
+  BERTRAND_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> linear,
+                            backend_.PackLinear(weight, bias, out_features, in_features));
   weight_bytes_ += linear->size_bytes();
   return linear;
+}
+
+absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::IntoHeads(
+    std::span<const std::string> names, int64_t hidden, int64_t heads, int64_t head_size) {
+  const int64_t width = heads * head_size;
+  for (const std::string& name : names) {
+    BERTRAND_RETURN_IF_ERROR(files_.Check(prefix_ + name, {hidden, heads, head_size}));
+    MarkUsed(prefix_ + name);
+  }
+  if (pass_ == Pass::kCheck) return std::unique_ptr<PackedLinear>();
+  const auto part_size = static_cast<size_t>(hidden * width);
+  BERTRAND_ASSIGN_OR_RETURN(const std::span<float> weight, Scratch(names.size() * part_size));
+  for (size_t part = 0; part < names.size(); ++part) {
+    BERTRAND_RETURN_IF_ERROR(ReadTransposed(prefix_ + names[part], hidden, width,
+                                            weight.subspan(part * part_size, part_size)));
+  }
+  return Pack(weight, {}, static_cast<int64_t>(names.size()) * width, hidden);
+}
+
+absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::OutOfHeads(std::string_view name,
+                                                                       int64_t hidden,
+                                                                       int64_t heads,
+                                                                       int64_t head_size) {
+  const std::string tensor_name = prefix_ + std::string(name);
+  BERTRAND_RETURN_IF_ERROR(files_.Check(tensor_name, {hidden, heads, head_size}));
+  MarkUsed(tensor_name);
+  if (pass_ == Pass::kCheck) return std::unique_ptr<PackedLinear>();
+  const int64_t width = heads * head_size;
+  BERTRAND_ASSIGN_OR_RETURN(const std::span<float> weight,
+                            Scratch(static_cast<size_t>(hidden * width)));
+  BERTRAND_RETURN_IF_ERROR(files_.Read(tensor_name, 0, weight));
+  return Pack(weight, {}, hidden, width);
+}
+
+absl::StatusOr<DeviceTensor> WeightLoader::OfHeads(std::string_view name, int64_t count,
+                                                   int64_t heads, int64_t head_size) {
+  const std::string tensor_name = prefix_ + std::string(name);
+  BERTRAND_RETURN_IF_ERROR(count > 0 ? files_.Check(tensor_name, {count, heads, head_size})
+                                     : files_.Check(tensor_name, {heads, head_size}));
+  BERTRAND_ASSIGN_OR_RETURN(
+      DeviceTensor tensor,
+      Upload(tensor_name, std::max<int64_t>(count, 1) * heads, head_size, /*is_vector=*/false));
+  if (count > 0 && tensor.view) {
+    tensor.view = {tensor.view.data(), tensor.view.dtype(), {count, heads, head_size}};
+  }
+  return tensor;
+}
+
+// [rows, columns] in the file, [columns, rows] in `out`; some rows at a time, which stay in the
+// cache while they are spread.
+absl::Status WeightLoader::ReadTransposed(const std::string& tensor_name, int64_t rows,
+                                          int64_t columns, std::span<float> out) const {
+  constexpr int64_t kRowsEach = 16;
+  std::vector<float> piece(static_cast<size_t>(std::min(rows, kRowsEach) * columns));
+  for (int64_t row = 0; row < rows; row += kRowsEach) {
+    const auto count = static_cast<size_t>(std::min(kRowsEach, rows - row));
+    const std::span<float> read = std::span(piece).first(count * static_cast<size_t>(columns));
+    BERTRAND_RETURN_IF_ERROR(files_.Read(tensor_name, row * columns, read));
+    for (size_t column = 0; column < static_cast<size_t>(columns); ++column) {
+      float* const to = &out[column * static_cast<size_t>(rows) + static_cast<size_t>(row)];
+      for (size_t i = 0; i < count; ++i) to[i] = read[i * static_cast<size_t>(columns) + column];
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::span<float>> WeightLoader::Scratch(size_t size) {
@@ -158,7 +221,7 @@ absl::StatusOr<std::span<float>> WeightLoader::Scratch(size_t size) {
 }
 
 std::string WeightLoader::UnusedNote(std::span<const std::string> ignored_suffixes) const {
-  constexpr size_t kNamedMax = 8;
+  constexpr size_t kNamedMax = 200;
   std::string named;
   size_t count = 0;
   for (const std::string& name : files_.Names()) {

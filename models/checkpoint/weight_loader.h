@@ -49,6 +49,8 @@ class WeightLoader {
   void set_pass(Pass pass) { pass_ = pass; }
 
   bool Has(std::string_view name) const;
+  // The same by a tensor's whole name, prefix included.
+  bool HasTensor(std::string_view tensor_name) const { return files_.Has(tensor_name); }
   // NAME.weight [rows, columns].
   absl::StatusOr<DeviceTensor> Table(std::string_view name, int64_t rows, int64_t columns);
   // NAME.weight and NAME.bias [size].
@@ -58,6 +60,19 @@ class WeightLoader {
   absl::StatusOr<std::unique_ptr<PackedLinear>> Linear(std::span<const std::string> names,
                                                        int64_t out_features_each,
                                                        int64_t in_features, bool with_bias = true);
+
+  // The same of tensors whose whole names these are, without biases, [hidden, heads, head_size] and
+  // to be read as [in, out]: hidden -> names.size() * heads * head_size.
+  absl::StatusOr<std::unique_ptr<PackedLinear>> IntoHeads(std::span<const std::string> names,
+                                                          int64_t hidden, int64_t heads,
+                                                          int64_t head_size);
+  // One such tensor read as [out, in]: heads * head_size -> hidden.
+  absl::StatusOr<std::unique_ptr<PackedLinear>> OutOfHeads(std::string_view name, int64_t hidden,
+                                                           int64_t heads, int64_t head_size);
+  // A tensor whose whole name this is: [heads, head_size], or [count, heads, head_size] for a count
+  // above 0.
+  absl::StatusOr<DeviceTensor> OfHeads(std::string_view name, int64_t count, int64_t heads,
+                                       int64_t head_size);
 
   // A layer of tensors by their full names, without looking for another: the weight [out, in], and
   // the bias [out] unless it is empty.
@@ -85,6 +100,11 @@ class WeightLoader {
   absl::StatusOr<DeviceTensor> Vector(const std::string& tensor_name, int64_t size);
   absl::StatusOr<DeviceTensor> Upload(const std::string& tensor_name, int64_t rows, int64_t columns,
                                       bool is_vector);
+  absl::Status ReadTransposed(const std::string& tensor_name, int64_t rows, int64_t columns,
+                              std::span<float> out) const;
+  absl::StatusOr<std::unique_ptr<PackedLinear>> Pack(std::span<const float> weight,
+                                                     std::span<const float> bias,
+                                                     int64_t out_features, int64_t in_features);
   absl::StatusOr<std::span<float>> Scratch(size_t size);
 
   const WeightFiles& files_;

@@ -1,8 +1,10 @@
 #include "models/config/families.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <string_view>
+#include <utility>
 
 #include "kernels/status.h"
 #include "models/checkpoint/config_reader.h"
@@ -248,10 +250,87 @@ void ReadAlbert(ConfigReader& reader, ModelConfig* model) {
   names.pooler = "pooler";
 }
 
+// Keys of XLNetConfig that change what is computed and are not implemented.
+void RefuseUnimplementedXlnet(ConfigReader& reader) {
+  const std::string type = reader.String("attn_type", "bi");
+  if (type != "bi") {
+    reader.FailUnimplemented("attn_type", "is \"" + type + "\", \"bi\" is served");
+  }
+  if (reader.Bool("bi_data", false)) {
+    reader.FailUnimplemented("bi_data", "is true: pairs of a text and its reverse are not served");
+  }
+}
+
+// XLNetSequenceSummary is what the others call a pooler. (Of other kinds: models/config/heads.cc.)
+void NameXlnetSummary(ConfigReader& reader, ModelConfig* model) {
+  const std::string type = reader.String("summary_type", "last");
+  const std::string activation =
+      reader.String("summary_activation", reader.Has("summary_activation") ? "" : "tanh");
+  const bool is_type_known = type == "last" || type == "cls_index" || type == "first";
+  if (!is_type_known || (!activation.empty() && activation != "tanh")) return;
+  model->encoder.pools_last_token = type != "first";
+  model->encoder.pooler_activation = activation.empty() ? Activation::kNone : Activation::kTanh;
+  model->names.pooler = "sequence_summary.summary";
+  model->names.pooler_is_outside = true;
+}
+
+void ReadXlnet(ConfigReader& reader, ModelConfig* model) {
+  EncoderConfig& config = model->encoder;
+  config.positions = PositionKind::kRelative;
+  config.vocab_size = ReadSize(reader, "vocab_size", "n_token", 32000, 1, kTableRowsMax);
+  config.hidden_size = ReadSize(reader, "d_model", "hidden_size", 1024, 1, kWidthMax);
+  config.embedding_size = config.hidden_size;
+  config.num_layers = ReadSize(reader, "n_layer", "num_hidden_layers", 24, 0, kLayersMax);
+  config.num_groups = config.num_layers;
+  config.num_heads = ReadSize(reader, "n_head", "num_attention_heads", 16, 1, kWidthMax);
+  config.intermediate_size = reader.Int("d_inner", 4096, 1, kWidthMax);
+  config.layer_norm_eps = static_cast<float>(reader.Number("layer_norm_eps", 1e-12, 0, 1));
+  config.activation = ReadActivation(reader, "ff_activation", "gelu");
+  // Whatever `same_length` and `untie_r` say: the first is for attn_type "uni", and the tensors are
+  // each layer's own in any case. Not positive: no clamp, all of the segment.
+  const int64_t clamp = reader.Int("clamp_len", -1, -kTableRowsMax, kTableRowsMax);
+  config.distance_max = std::max<int64_t>(clamp, 0);
+  config.memory_reuse_tokens =
+      std::max<int64_t>(reader.Int("reuse_len", 0, -kTableRowsMax, kTableRowsMax), 0);
+  // Compared, not looked up: a text's, its pair's, <cls>, <pad>.
+  config.num_token_types = 4;
+  RefuseUnimplementedXlnet(reader);
+  if (config.hidden_size % 2 != 0) {
+    reader.Fail("d_model", "is " + std::to_string(config.hidden_size) +
+                               ", expected an even number, half of them sines and half cosines");
+  }
+  if (const int64_t size = reader.Int("d_head", 0, 0, kWidthMax);
+      size != 0 && size != config.hidden_size / config.num_heads) {
+    reader.Fail("d_head", "is " + std::to_string(size) + ", expected d_model / n_head, " +
+                              std::to_string(config.hidden_size / config.num_heads));
+  }
+
+  EncoderNames& names = model->names;
+  names.prefix = "transformer.";
+  names.word = "word_embedding";
+  const std::string attention = "layer.{}.rel_attn.";
+  names.query = attention + "q";
+  names.key = attention + "k";
+  names.value = attention + "v";
+  names.attention_out = attention + "o";
+  names.distance = attention + "r";
+  names.content_bias = attention + "r_w_bias";
+  names.position_bias = attention + "r_r_bias";
+  names.segment_bias = attention + "r_s_bias";
+  names.segments = attention + "seg_embed";
+  names.attention_norm = attention + "layer_norm";
+  names.up = "layer.{}.ff.layer_1";
+  names.down = "layer.{}.ff.layer_2";
+  names.output_norm = "layer.{}.ff.layer_norm";
+  NameXlnetSummary(reader, model);
+  // What stands for tokens that are to be predicted, in pre-training.
+  names.ignored_suffixes = {"mask_emb"};
+}
+
 struct FamilyEntry {
   std::string_view model_type;
   Family family;
-  void (*read)(ConfigReader& reader, ModelConfig* model);  // null: known, not served yet
+  void (*read)(ConfigReader& reader, ModelConfig* model);
 };
 constexpr std::array kFamilies = {
     FamilyEntry{"bert", Family::kBert, ReadBert},
@@ -261,21 +340,15 @@ constexpr std::array kFamilies = {
     FamilyEntry{"albert", Family::kAlbert, ReadAlbert},
     FamilyEntry{"distilbert", Family::kDistilBert, ReadDistilBert},
     FamilyEntry{"electra", Family::kElectra, ReadElectra},
-    FamilyEntry{"xlnet", Family::kXlnet, nullptr},
+    FamilyEntry{"xlnet", Family::kXlnet, ReadXlnet},
 };
 
 absl::StatusOr<const FamilyEntry*> FindFamily(const std::string& model_type,
                                               const std::string& path) {
   std::string served;
   for (const FamilyEntry& entry : kFamilies) {
-    if (entry.read == nullptr) continue;
+    if (entry.model_type == model_type) return &entry;
     served += (served.empty() ? "" : ", ") + std::string(entry.model_type);
-  }
-  for (const FamilyEntry& entry : kFamilies) {
-    if (entry.model_type != model_type) continue;
-    if (entry.read != nullptr) return &entry;
-    return Unimplemented(path + ": model_type \"" + model_type +
-                         "\" is not served by this version; " + served + " are");
   }
   return InvalidArgument(path + ": unknown model_type \"" + model_type + "\"; " + served +
                          " are served");
@@ -283,17 +356,38 @@ absl::StatusOr<const FamilyEntry*> FindFamily(const std::string& model_type,
 
 std::string ReadArchitecture(ConfigReader& reader) {
   const Json* list = reader.Find("architectures");
-  if (list == nullptr || list->elements().empty()) return "";
+  if (list == nullptr) return "";
+  if (!list->is_array())
+    reader.Fail("architectures", "is " + Describe(*list) + ", expected a list");
+  if (list->elements().empty()) return "";
   const std::string* first = list->elements()[0].as_string();
   if (first == nullptr) reader.Fail("architectures", "holds no strings");
   return first == nullptr ? "" : *first;
+}
+
+// Configurations from before 2020 have no model_type; their class's name says the same.
+std::string ModelTypeOf(std::string_view architecture) {
+  constexpr std::pair<std::string_view, std::string_view> kClasses[] = {
+      {"Bert", "bert"},           {"Roberta", "roberta"}, {"XLMRoberta", "xlm-roberta"},
+      {"Camembert", "camembert"}, {"Albert", "albert"},   {"DistilBert", "distilbert"},
+      {"Electra", "electra"},     {"XLNet", "xlnet"},
+  };
+  for (const auto& [start, model_type] : kClasses) {
+    const std::string_view rest = architecture.substr(std::min(start.size(), architecture.size()));
+    if (!architecture.starts_with(start)) continue;
+    if (rest == "Model" || rest == "LMHeadModel" || rest.starts_with("For")) {
+      return std::string(model_type);
+    }
+  }
+  return "";
 }
 
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::string& path) {
   ConfigReader reader(config, path);
-  const std::string model_type = reader.String("model_type", "");
+  const std::string architecture = ReadArchitecture(reader);
+  const std::string model_type = reader.String("model_type", ModelTypeOf(architecture));
   BERTRAND_RETURN_IF_ERROR(reader.status());
   if (model_type.empty()) {
     return InvalidArgument(path + ": model_type is missing: is this a checkpoint of transformers?");
@@ -301,7 +395,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::stri
   BERTRAND_ASSIGN_OR_RETURN(const FamilyEntry* entry, FindFamily(model_type, path));
   ModelConfig model;
   model.family = entry->family;
-  model.architecture = ReadArchitecture(reader);
+  model.architecture = architecture;
   RefuseUnimplemented(reader);
   entry->read(reader, &model);
   CheckHeads(reader, &model.encoder);
@@ -312,8 +406,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::stri
 
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& folder) {
   const std::string path = JoinPath(folder, "config.json");
-  BERTRAND_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kConfigBytesMax));
-  BERTRAND_ASSIGN_OR_RETURN(const Json config, Json::Parse(text, path));
+  BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
+  BERTRAND_ASSIGN_OR_RETURN(const Json config, Json::ParseOwned(std::move(text), path));
   return ParseModelConfig(config, path);
 }
 

@@ -53,12 +53,17 @@ struct BeamNames {
 };
 
 struct HeadConfig {
-  std::vector<std::string> labels;  // by id
+  int64_t num_labels = 0;
+  // By id; none: LABEL_0, LABEL_1, ... (NamesOfLabels), which are not made before it is known that
+  // the file has weights for so many.
+  std::vector<std::string> labels;
   HeadTraits traits;
   bool is_next_sentence = false;  // made to tell whether sentences follow each other
   std::vector<LogitsHeadNames> logits;
   MaskedLmNames masked_lm;
   BeamNames beam;
 };
+
+std::vector<std::string> NamesOfLabels(const HeadConfig& heads);
 
 }  // namespace bertrand

@@ -43,18 +43,15 @@ Purpose PurposeOf(std::string_view architecture) {
 
 // ---- Labels
 
-std::string NameOfLabel(int64_t id) { return "LABEL_" + std::to_string(id); }
-
-// `id2label`, {"0": "NEG", "1": "POS"}; without it num_labels (2) of LABEL_0, LABEL_1, ...
+// `id2label`, {"0": "NEG", "1": "POS"}; without it num_labels (2) without names
 // (configuration_utils.py).
-std::vector<std::string> ReadLabels(ConfigReader& reader) {
-  std::vector<std::string> labels;
+void ReadLabels(ConfigReader& reader, HeadConfig* heads) {
   const Json* table = reader.Find("id2label");
   if (table == nullptr) {
-    const int64_t count = reader.Int("num_labels", 2, 1, kLabelsMax);
-    for (int64_t id = 0; id < count; ++id) labels.push_back(NameOfLabel(id));
-    return labels;
+    heads->num_labels = reader.Int("num_labels", 2, 1, kLabelsMax);
+    return;
   }
+  std::vector<std::string>& labels = heads->labels;
   labels.resize(table->members().size());
   std::vector<bool> seen(labels.size());
   for (const auto& [key, value] : table->members()) {
@@ -65,13 +62,14 @@ std::vector<std::string> ReadLabels(ConfigReader& reader) {
         seen[id] || text == nullptr) {
       reader.Fail("id2label", "has \"" + key + "\", expected the ids 0 to " +
                                   std::to_string(labels.size() - 1) + ", each with a name");
-      return labels;
+      return;
     }
     seen[id] = true;
     labels[id] = *text;
   }
+  heads->num_labels = static_cast<int64_t>(labels.size());
+  if (!table->is_object()) reader.Fail("id2label", "is " + Describe(*table) + ", expected names");
   if (labels.empty()) reader.Fail("id2label", "is empty, expected at least one label");
-  return labels;
 }
 
 bool StartsWithEntail(std::string_view label) {
@@ -83,8 +81,8 @@ bool StartsWithEntail(std::string_view label) {
 
 // pipelines/zero_shot_classification.py, entailment_id: the first of label2id, in the file's order,
 // that starts with "entail"; none: the last label.
-int64_t FindEntailment(const ConfigReader& reader, const std::vector<std::string>& labels) {
-  const auto last = static_cast<int64_t>(labels.size()) - 1;
+int64_t FindEntailment(const ConfigReader& reader, const HeadConfig& heads) {
+  const int64_t last = heads.num_labels - 1;
   if (const Json* table = reader.Find("label2id"); table != nullptr && table->is_object()) {
     for (const auto& [label, id] : table->members()) {
       if (!StartsWithEntail(label)) continue;
@@ -93,8 +91,8 @@ int64_t FindEntailment(const ConfigReader& reader, const std::vector<std::string
     }
     return last;
   }
-  for (size_t id = 0; id < labels.size(); ++id) {
-    if (StartsWithEntail(labels[id])) return static_cast<int64_t>(id);
+  for (size_t id = 0; id < heads.labels.size(); ++id) {
+    if (StartsWithEntail(heads.labels[id])) return static_cast<int64_t>(id);
   }
   return last;
 }
@@ -102,10 +100,16 @@ int64_t FindEntailment(const ConfigReader& reader, const std::vector<std::string
 // ---- Scores
 
 // pipelines/text_classification.py, postprocess.
-ScoreFunction ReadClassifyFunction(ConfigReader& reader, size_t num_labels) {
+ScoreFunction ReadClassifyFunction(ConfigReader& reader, int64_t num_labels) {
+  constexpr std::string_view kMultiLabel = "multi_label_classification";
   const std::string problem = reader.String("problem_type", "");
   if (problem == "regression") return ScoreFunction::kNone;
-  if (problem == "multi_label_classification" || num_labels == 1) return ScoreFunction::kSigmoid;
+  if (!problem.empty() && problem != kMultiLabel && problem != "single_label_classification") {
+    // configuration_utils.py does not load it either.
+    reader.Fail("problem_type", "is \"" + problem + "\", expected regression, " +
+                                    "single_label_classification or multi_label_classification");
+  }
+  if (problem == kMultiLabel || num_labels == 1) return ScoreFunction::kSigmoid;
   return ScoreFunction::kSoftmax;
 }
 
@@ -117,7 +121,7 @@ std::string_view LastComponent(std::string_view path) {
 // CrossEncoder.get_default_activation_fn: the file's, else a sigmoid for one label.
 void ReadCrossEncoder(ConfigReader& reader, HeadConfig* heads) {
   ScoreFunction& function = heads->traits.rerank;
-  function = heads->labels.size() == 1 ? ScoreFunction::kSigmoid : ScoreFunction::kNone;
+  function = heads->num_labels == 1 ? ScoreFunction::kSigmoid : ScoreFunction::kNone;
   std::string name = reader.String("sbert_ce_default_activation_function", "");
   if (const Json* own = reader.Find("sentence_transformers"); own != nullptr) {
     const Json* value = own->FindNonNull("activation_fn");
@@ -131,7 +135,7 @@ void ReadCrossEncoder(ConfigReader& reader, HeadConfig* heads) {
     function = ScoreFunction::kSigmoid;
   } else if (last == "Identity") {
     function = ScoreFunction::kNone;
-  } else {
+  } else if (heads->num_labels == 1) {  // with more there is no Rerank
     reader.FailUnimplemented("sentence_transformers.activation_fn",
                              "is \"" + name + "\", served are Identity and Sigmoid");
   }
@@ -237,31 +241,42 @@ void NameElectra(const Parts& parts, ConfigReader&, HeadConfig* heads) {
   heads->masked_lm.bias_tensors = {"generator_lm_head.bias"};
 }
 
-void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
-  heads->traits.context_first = true;
-  heads->traits.memory_tokens = reader.Int("mem_len", 0, 0, 1 << 20);
-  if (parts.purpose != Purpose::kChoice) {
-    LogitsHeadNames names{LogitsHead::kClassifier, false, true, {}};
-    const std::string type = reader.String("summary_type", "last");
-    if (type == "first") names.on_last_token = false;
-    if (type != "first" && type != "last" && type != "cls_index") {
+// modeling_xlnet.py, XLNetSequenceSummary: one token's state, projected. Keys that are not
+// implemented matter only to who has the head.
+void AddXlnetClassifier(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
+  const std::string type = reader.String("summary_type", "last");
+  const std::string activation =
+      reader.String("summary_activation", reader.Has("summary_activation") ? "" : "tanh");
+  const bool projects = reader.Bool("summary_use_proj", !reader.Has("summary_use_proj"));
+  const bool is_type_known = type == "first" || type == "last" || type == "cls_index";
+  const bool is_activation_known = activation.empty() || activation == "tanh";
+  if (MayBeSequence(parts)) {
+    if (!is_type_known) {
       reader.FailUnimplemented("summary_type",
                                "is \"" + type + "\", served are last, first and cls_index");
     }
-    const std::string activation = reader.String("summary_activation", "tanh");
-    if (!activation.empty() && activation != "tanh") {
+    if (!is_activation_known) {
       reader.FailUnimplemented("summary_activation",
                                "is \"" + activation + "\", served are tanh and none");
     }
-    if (reader.Bool("summary_use_proj", true)) {
-      names.layers.push_back({"sequence_summary.summary", parts.hidden,
-                              activation.empty() ? Activation::kNone : Activation::kTanh});
-    } else {
-      reader.FailUnimplemented("summary_use_proj", "is false");
-    }
-    names.layers.push_back({"logits_proj", parts.num_labels});
-    AddLogits(heads, std::move(names));
+    if (!projects) reader.FailUnimplemented("summary_use_proj", "is false, served is true");
   }
+  if (!is_type_known || !is_activation_known || !projects) return;
+  AddLogits(heads, {LogitsHead::kClassifier,
+                    false,
+                    type != "first",
+                    {{"sequence_summary.summary", parts.hidden,
+                      activation.empty() ? Activation::kNone : Activation::kTanh},
+                     {"logits_proj", parts.num_labels}}});
+}
+
+void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
+  heads->traits.context_first = true;
+  // XLNetConfig has 512 where a file has nothing, and none where it has null.
+  constexpr int64_t kMemoryTokens = 512;
+  heads->traits.memory_tokens =
+      reader.Int("mem_len", reader.Has("mem_len") ? 0 : kMemoryTokens, 0, 1 << 20);
+  if (parts.purpose != Purpose::kChoice) AddXlnetClassifier(parts, reader, heads);
   AddTokenHeads(parts, heads);
   BeamNames& beam = heads->beam;
   beam.start = "start_logits.dense";
@@ -278,19 +293,25 @@ void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
 
 }  // namespace
 
+std::vector<std::string> NamesOfLabels(const HeadConfig& heads) {
+  if (!heads.labels.empty()) return heads.labels;
+  std::vector<std::string> names;
+  for (int64_t id = 0; id < heads.num_labels; ++id) names.push_back("LABEL_" + std::to_string(id));
+  return names;
+}
+
 HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string& architecture,
                           const EncoderConfig& encoder) {
   HeadConfig heads;
-  heads.labels = ReadLabels(reader);
-  heads.traits.entailment = FindEntailment(reader, heads.labels);
-  heads.traits.contradiction =
-      heads.traits.entailment == 0 ? static_cast<int64_t>(heads.labels.size()) - 1 : 0;
-  heads.traits.classify = ReadClassifyFunction(reader, heads.labels.size());
+  ReadLabels(reader, &heads);
+  heads.traits.entailment = FindEntailment(reader, heads);
+  heads.traits.contradiction = heads.traits.entailment == 0 ? heads.num_labels - 1 : 0;
+  heads.traits.classify = ReadClassifyFunction(reader, heads.num_labels);
   ReadCrossEncoder(reader, &heads);
 
   Parts parts;
   parts.purpose = PurposeOf(architecture);
-  parts.num_labels = static_cast<int64_t>(heads.labels.size());
+  parts.num_labels = heads.num_labels;
   parts.hidden = encoder.hidden_size;
   parts.embedding = encoder.embedding_size;
   parts.activation = encoder.activation;

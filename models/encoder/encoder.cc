@@ -9,10 +9,8 @@
 #include "kernels/status.h"
 
 namespace bertrand {
-namespace {
 
-// "groups.{}.layers.{}.ffn" of 3 and 0: "groups.3.layers.0.ffn". The second may be missing.
-std::string BlockName(std::string_view pattern, int64_t group, int64_t index) {
+std::string Encoder::BlockName(std::string_view pattern, int64_t group, int64_t index) {
   const size_t first = pattern.find("{}");
   BERTRAND_CHECK(first != std::string_view::npos, pattern);
   std::string name = std::string(pattern.substr(0, first)) + std::to_string(group);
@@ -23,11 +21,10 @@ std::string BlockName(std::string_view pattern, int64_t group, int64_t index) {
          std::string(rest.substr(second + 2));
 }
 
-}  // namespace
-
 absl::StatusOr<EncoderWorkspace> EncoderWorkspace::Create(const Backend& backend,
                                                           const EncoderConfig& config,
-                                                          int64_t max_tokens) {
+                                                          int64_t max_tokens,
+                                                          int64_t max_sequences) {
   EncoderWorkspace workspace;
   workspace.dtype_ = backend.activation_dtype();
   workspace.hidden_size_ = config.hidden_size;
@@ -39,6 +36,18 @@ absl::StatusOr<EncoderWorkspace> EncoderWorkspace::Create(const Backend& backend
   BERTRAND_ASSIGN_OR_RETURN(workspace.wide_,
                             allocate(std::max({3 * config.hidden_size, config.intermediate_size,
                                                config.embedding_size})));
+  if (!config.is_relative()) return workspace;
+  workspace.attention_memory_.reserve(static_cast<size_t>(max_sequences));
+  const int64_t farthest = max_tokens - 1;
+  if (IsStored(config, {farthest, farthest})) return workspace;
+  BERTRAND_ASSIGN_OR_RETURN(
+      workspace.sinusoids_,
+      backend.Allocate(static_cast<size_t>((2 * farthest + 1) * config.hidden_size) *
+                       SizeOf(workspace.dtype_)));
+  BERTRAND_ASSIGN_OR_RETURN(workspace.distances_,
+                            backend.Allocate(workspace.sinusoids_->size_bytes()));
+  workspace.sinusoids_center_ = farthest;
+  workspace.sinusoid_.resize(static_cast<size_t>(config.hidden_size));
   return workspace;
 }
 
@@ -55,6 +64,7 @@ absl::StatusOr<std::unique_ptr<Encoder>> Encoder::Load(const EncoderConfig& conf
   encoder->num_parameters_ = loader.num_parameters();
   encoder->weight_bytes_ = loader.weight_bytes();
   *files_note = loader.UnusedNote(names.ignored_suffixes);
+  if (config.is_relative()) BERTRAND_RETURN_IF_ERROR(encoder->StoreDistances());
   return encoder;
 }
 
@@ -68,7 +78,13 @@ absl::Status Encoder::LoadWeights(const EncoderNames& names, WeightLoader& loade
       blocks_.push_back(std::move(block));
     }
   }
-  if (!names.pooler.empty() && loader.Has(names.pooler)) {
+  if (names.pooler.empty()) return absl::OkStatus();
+  if (names.pooler_is_outside) {
+    const std::string weight = names.pooler + ".weight";
+    if (!loader.HasTensor(weight)) return absl::OkStatus();
+    BERTRAND_ASSIGN_OR_RETURN(pooler_,
+                              loader.LinearOf(weight, names.pooler + ".bias", hidden, hidden));
+  } else if (loader.Has(names.pooler)) {
     BERTRAND_ASSIGN_OR_RETURN(pooler_, loader.Linear(std::array{names.pooler}, hidden, hidden));
   }
   return absl::OkStatus();
@@ -77,12 +93,17 @@ absl::Status Encoder::LoadWeights(const EncoderNames& names, WeightLoader& loade
 absl::Status Encoder::LoadTables(const EncoderNames& names, WeightLoader& loader) {
   const int64_t width = config_.embedding_size;
   BERTRAND_ASSIGN_OR_RETURN(word_, loader.Table(names.word, config_.vocab_size, width));
-  BERTRAND_ASSIGN_OR_RETURN(position_, loader.Table(names.position, config_.num_positions, width));
-  if (config_.num_token_types > 0) {
+  if (!names.position.empty()) {
+    BERTRAND_ASSIGN_OR_RETURN(position_,
+                              loader.Table(names.position, config_.num_positions, width));
+  }
+  if (!names.token_type.empty()) {
     BERTRAND_ASSIGN_OR_RETURN(token_type_,
                               loader.Table(names.token_type, config_.num_token_types, width));
   }
-  BERTRAND_ASSIGN_OR_RETURN(embedding_norm_, loader.Norm(names.embedding_norm, width));
+  if (!names.embedding_norm.empty()) {
+    BERTRAND_ASSIGN_OR_RETURN(embedding_norm_, loader.Norm(names.embedding_norm, width));
+  }
   if (config_.has_projection) {
     BERTRAND_ASSIGN_OR_RETURN(
         projection_, loader.Linear(std::array{names.projection}, config_.hidden_size, width));
@@ -98,11 +119,15 @@ absl::StatusOr<Encoder::BlockWeights> Encoder::LoadBlock(const EncoderNames& nam
     return BlockName(pattern, group, index);
   };
   BlockWeights block;
-  BERTRAND_ASSIGN_OR_RETURN(
-      block.qkv, loader.Linear(std::array{name(names.query), name(names.key), name(names.value)},
-                               hidden, hidden));
-  BERTRAND_ASSIGN_OR_RETURN(block.out,
-                            loader.Linear(std::array{name(names.attention_out)}, hidden, hidden));
+  if (config_.is_relative()) {
+    BERTRAND_RETURN_IF_ERROR(LoadRelative(names, group, index, loader, &block));
+  } else {
+    BERTRAND_ASSIGN_OR_RETURN(
+        block.qkv, loader.Linear(std::array{name(names.query), name(names.key), name(names.value)},
+                                 hidden, hidden));
+    BERTRAND_ASSIGN_OR_RETURN(block.out,
+                              loader.Linear(std::array{name(names.attention_out)}, hidden, hidden));
+  }
   BERTRAND_ASSIGN_OR_RETURN(block.attention_norm, loader.Norm(name(names.attention_norm), hidden));
   BERTRAND_ASSIGN_OR_RETURN(block.up,
                             loader.Linear(std::array{name(names.up)}, intermediate, hidden));
@@ -118,10 +143,12 @@ absl::Status Encoder::Embed(Stream& stream, const EncoderBatch& batch,
   const TensorView hidden = workspace.hidden(tokens);
   EmbeddingParams params;
   params.ids = batch.ids;
-  params.position_ids = batch.position_ids;
   params.word = word_.view;
-  params.position = position_.view;
-  if (config_.num_token_types > 0) {
+  if (position_.view) {
+    params.position_ids = batch.position_ids;
+    params.position = position_.view;
+  }
+  if (token_type_.view) {
     params.type_ids = batch.type_ids;
     params.type = token_type_.view;
   }
@@ -131,6 +158,7 @@ absl::Status Encoder::Embed(Stream& stream, const EncoderBatch& batch,
   params.y = projection_ == nullptr
                  ? hidden
                  : workspace.View(*workspace.wide_, {tokens, config_.embedding_size});
+  if (config_.is_relative()) BERTRAND_RETURN_IF_ERROR(PrepareDistances(batch, workspace));
   BERTRAND_RETURN_IF_ERROR(backend_.Embedding(stream, params));
   if (projection_ == nullptr) return absl::OkStatus();
   return backend_.Linear(stream, {.x = params.y, .weight = projection_.get(), .y = hidden});
@@ -138,31 +166,26 @@ absl::Status Encoder::Embed(Stream& stream, const EncoderBatch& batch,
 
 absl::Status Encoder::Layer(Stream& stream, int64_t index, const EncoderBatch& batch,
                             EncoderWorkspace& workspace) const {
-  const int64_t first = config_.Group(index) * config_.blocks_per_layer;
-  for (int64_t block = first; block < first + config_.blocks_per_layer; ++block) {
-    BERTRAND_RETURN_IF_ERROR(
-        RunBlock(stream, blocks_[static_cast<size_t>(block)], batch, workspace));
+  const int64_t each = config_.blocks_per_layer, first = config_.Group(index) * each;
+  for (int64_t block = 0; block < each; ++block) {
+    BERTRAND_RETURN_IF_ERROR(RunBlock(stream, blocks_[static_cast<size_t>(first + block)],
+                                      index * each + block, batch, workspace));
   }
   return absl::OkStatus();
 }
 
-absl::Status Encoder::RunBlock(Stream& stream, const BlockWeights& block, const EncoderBatch& batch,
-                               EncoderWorkspace& workspace) const {
+absl::Status Encoder::RunBlock(Stream& stream, const BlockWeights& block, int64_t place,
+                               const EncoderBatch& batch, EncoderWorkspace& workspace) const {
   const int64_t tokens = batch.num_tokens(), hidden = config_.hidden_size;
-  const int64_t heads = config_.num_heads, head_size = config_.head_size;
   const TensorView x = workspace.hidden(tokens);
   const TensorView context = workspace.View(*workspace.context_, {tokens, hidden});
   const TensorView qkv = workspace.View(*workspace.wide_, {tokens, 3 * hidden});
   const TensorView inner = workspace.View(*workspace.wide_, {tokens, config_.intermediate_size});
 
   BERTRAND_RETURN_IF_ERROR(backend_.Linear(stream, {.x = x, .weight = block.qkv.get(), .y = qkv}));
-  AttentionParams attention;
-  attention.qkv = workspace.View(*workspace.wide_, {tokens, 3, heads, head_size});
-  attention.cu_seqlens = batch.cu_seqlens;
-  attention.cu_seqlens_host = batch.cu_seqlens_host;
-  attention.scale = 1.0f / std::sqrt(static_cast<float>(head_size));
-  attention.out = workspace.View(*workspace.context_, {tokens, heads, head_size});
-  BERTRAND_RETURN_IF_ERROR(backend_.Attention(stream, attention));
+  BERTRAND_RETURN_IF_ERROR(config_.is_relative()
+                               ? AttendRelative(stream, block, place, batch, workspace)
+                               : Attend(stream, batch, workspace));
   BERTRAND_RETURN_IF_ERROR(
       backend_.Linear(stream, {.x = context, .weight = block.out.get(), .residual = x, .y = x}));
   BERTRAND_RETURN_IF_ERROR(Norm(stream, block.attention_norm, x));
@@ -172,6 +195,20 @@ absl::Status Encoder::RunBlock(Stream& stream, const BlockWeights& block, const 
   BERTRAND_RETURN_IF_ERROR(
       backend_.Linear(stream, {.x = inner, .weight = block.down.get(), .residual = x, .y = x}));
   return Norm(stream, block.output_norm, x);
+}
+
+// From workspace.wide_, which has QKV, to workspace.context_.
+absl::Status Encoder::Attend(Stream& stream, const EncoderBatch& batch,
+                             EncoderWorkspace& workspace) const {
+  const int64_t tokens = batch.num_tokens();
+  const int64_t heads = config_.num_heads, head_size = config_.head_size;
+  AttentionParams attention;
+  attention.qkv = workspace.View(*workspace.wide_, {tokens, 3, heads, head_size});
+  attention.cu_seqlens = batch.cu_seqlens;
+  attention.cu_seqlens_host = batch.cu_seqlens_host;
+  attention.scale = 1.0f / std::sqrt(static_cast<float>(head_size));
+  attention.out = workspace.View(*workspace.context_, {tokens, heads, head_size});
+  return backend_.Attention(stream, attention);
 }
 
 absl::Status Encoder::Norm(Stream& stream, const NormWeights& norm, const TensorView& x) const {
@@ -184,7 +221,7 @@ absl::Status Encoder::Norm(Stream& stream, const NormWeights& norm, const Tensor
 
 absl::Status Encoder::Pool(Stream& stream, const TensorView& x, const TensorView& y) const {
   return backend_.Linear(
-      stream, {.x = x, .weight = pooler_.get(), .activation = Activation::kTanh, .y = y});
+      stream, {.x = x, .weight = pooler_.get(), .activation = config_.pooler_activation, .y = y});
 }
 
 }  // namespace bertrand

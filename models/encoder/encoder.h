@@ -16,27 +16,44 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/backend.h"
 #include "models/checkpoint/weight_loader.h"
 #include "models/config/encoder_config.h"
+#include "models/encoder/distances.h"
+#include "models/encoder/encoder_memory.h"
 
 namespace bertrand {
+
+// The memory of one of the sequences, and the rows of it that go into the memory after each layer:
+// int32 [m], of keys and of values in qkv taken as [3 T, hidden].
+struct BatchMemory {
+  EncoderMemory* memory = nullptr;
+  size_t sequence = 0;
+  TensorView key_rows, value_rows;
+
+  int64_t num_rows() const { return key_rows.dim(0); }
+};
 
 // Device views of one packed batch of T tokens and n sequences.
 struct EncoderBatch {
   TensorView ids, position_ids, type_ids;    // int32 [T]
   TensorView cu_seqlens;                     // int32 [n+1]
   std::span<const int32_t> cu_seqlens_host;  // the same on the host
+  std::span<const BatchMemory> memories;     // of sequences that have one
 
   int64_t num_tokens() const { return ids.dim(0); }
 };
 
 class EncoderWorkspace {
  public:
+  // For batches of at most `max_tokens` tokens in `max_sequences` sequences; with relative
+  // positions, of at most max_tokens tokens together with their memory.
   static absl::StatusOr<EncoderWorkspace> Create(const Backend& backend,
-                                                 const EncoderConfig& config, int64_t max_tokens);
+                                                 const EncoderConfig& config, int64_t max_tokens,
+                                                 int64_t max_sequences);
 
   // [num_tokens, hidden_size]: the hidden states.
   TensorView hidden(int64_t num_tokens) const { return View(*hidden_, {num_tokens, hidden_size_}); }
@@ -54,6 +71,17 @@ class EncoderWorkspace {
   std::unique_ptr<Buffer> context_;  // [T, hidden]: attention's output
   // [T, widest]: the embeddings before their projection, QKV, the inner states.
   std::unique_ptr<Buffer> wide_;
+
+  // Relative positions.
+  std::vector<AttentionMemory> attention_memory_;  // of the batch's sequences; room for all
+  DistanceReach reach_;                            // of the batch
+  bool is_stored_ = true;                          // whether the blocks' own tables have it
+  // For longer sequences than those have, sinusoids [2 max_tokens - 1, hidden] about the distance
+  // 0 in the middle, as far as there was need of them; and their products, by turns for each block.
+  std::unique_ptr<Buffer> sinusoids_, distances_;
+  DistanceReach filled_{-1, -1};
+  int64_t sinusoids_center_ = 0;
+  std::vector<float> sinusoid_;  // [hidden]
 };
 
 class Encoder {
@@ -73,10 +101,12 @@ class Encoder {
 
   // hidden = LayerNorm(word + position + token type), projected where there is a projection.
   absl::Status Embed(Stream& stream, const EncoderBatch& batch, EncoderWorkspace& workspace) const;
-  // hidden = layer `index` of hidden.
+  // hidden = layer `index` of hidden. The batch's memories get the rows of this layer; they have
+  // advanced only when the caller says so, after the last layer.
   absl::Status Layer(Stream& stream, int64_t index, const EncoderBatch& batch,
                      EncoderWorkspace& workspace) const;
-  // y = tanh(x W^T + b) of first tokens; x, y [R, hidden], apart. Requires has_pooler().
+  // y = activation(x W^T + b) of the tokens that the pooler reads; x, y [R, hidden], apart.
+  // Requires has_pooler().
   absl::Status Pool(Stream& stream, const TensorView& x, const TensorView& y) const;
 
  private:
@@ -86,20 +116,39 @@ class Encoder {
     std::unique_ptr<PackedLinear> up;    // [intermediate, hidden]
     std::unique_ptr<PackedLinear> down;  // [hidden, intermediate]
     NormWeights attention_norm, output_norm;
+    // Relative positions.
+    std::unique_ptr<PackedLinear> distance;  // [hidden, hidden]
+    DeviceTensor content_bias, position_bias, segment_bias, segments;
+    DeviceTensor distances;  // [StoredReach().num_rows(), heads, head_size]
   };
 
   Encoder(const EncoderConfig& config, const Backend& backend)
-      : config_(config), backend_(backend) {}
+      : config_(config),
+        backend_(backend),
+        sinusoids_(config.is_relative() ? config.hidden_size : 0, config.distance_max) {}
+  // "groups.{}.layers.{}.ffn" of 3 and 0: "groups.3.layers.0.ffn". The second may be missing.
+  static std::string BlockName(std::string_view pattern, int64_t group, int64_t index);
   absl::Status LoadWeights(const EncoderNames& names, WeightLoader& loader);
   absl::Status LoadTables(const EncoderNames& names, WeightLoader& loader);
   absl::StatusOr<BlockWeights> LoadBlock(const EncoderNames& names, int64_t group, int64_t index,
                                          WeightLoader& loader) const;
-  absl::Status RunBlock(Stream& stream, const BlockWeights& block, const EncoderBatch& batch,
+  absl::Status LoadRelative(const EncoderNames& names, int64_t group, int64_t index,
+                            WeightLoader& loader, BlockWeights* block) const;
+  absl::Status StoreDistances();
+  // `place` counts the blocks that run, whoever's weights they have.
+  absl::Status RunBlock(Stream& stream, const BlockWeights& block, int64_t place,
+                        const EncoderBatch& batch, EncoderWorkspace& workspace) const;
+  absl::Status Attend(Stream& stream, const EncoderBatch& batch, EncoderWorkspace& workspace) const;
+  absl::Status AttendRelative(Stream& stream, const BlockWeights& block, int64_t place,
+                              const EncoderBatch& batch, EncoderWorkspace& workspace) const;
+  absl::Status PrepareDistances(const EncoderBatch& batch, EncoderWorkspace& workspace) const;
+  absl::Status Remember(Stream& stream, int64_t place, const EncoderBatch& batch,
                         EncoderWorkspace& workspace) const;
   absl::Status Norm(Stream& stream, const NormWeights& norm, const TensorView& x) const;
 
   EncoderConfig config_;
   const Backend& backend_;
+  const Sinusoids sinusoids_;
   DeviceTensor word_, position_, token_type_;
   NormWeights embedding_norm_;
   std::unique_ptr<PackedLinear> projection_;

@@ -21,20 +21,6 @@ constexpr int64_t kCandidateBytes = 256;
 
 std::string NameOf(size_t index) { return "inputs[" + std::to_string(index) + "]"; }
 
-// Bytes of the longest stretch of `count` tokens, twice: words at both ends may go beyond it.
-int64_t LongestStretch(const Encoding& encoding, int8_t which, int64_t count) {
-  std::vector<TokenSpan> spans;
-  for (size_t i = 0; i < encoding.ids.size(); ++i) {
-    if (encoding.sequence[i] == which) spans.push_back(encoding.spans[i]);
-  }
-  int64_t longest = 0;
-  for (size_t i = 0; i < spans.size(); ++i) {
-    const size_t last = std::min(spans.size(), i + static_cast<size_t>(count)) - 1;
-    longest = std::max(longest, int64_t{spans[last].end_byte} - int64_t{spans[i].start_byte});
-  }
-  return 2 * longest;
-}
-
 }  // namespace
 
 AnswerRequest::AnswerRequest(const Model& model, std::vector<QuestionContext> inputs,
@@ -128,8 +114,7 @@ int64_t AnswerRequest::work_bytes() const {
   for (const Prepared& prepared : prepared_) {
     const auto windows = static_cast<int64_t>(prepared.plan.size());
     const int64_t tokens = prepared.plan.num_tokens(0);
-    const int64_t spans = tokens * std::min(tokens, options_.max_answer_tokens);
-    const int64_t candidates = std::min(spans, static_cast<int64_t>(CandidatesEach()));
+    const int64_t candidates = std::min(tokens * tokens, static_cast<int64_t>(CandidatesEach()));
     bytes += WindowSequences::Bytes(prepared.plan) +
              windows * (kSequenceBytes + 10 * tokens + kCandidateBytes * candidates);
   }
@@ -137,15 +122,14 @@ int64_t AnswerRequest::work_bytes() const {
 }
 
 int64_t AnswerRequest::answer_bytes() const {
-  const int8_t which = model_.description().heads.context_first ? 0 : 1;
   int64_t bytes = 0;
-  for (const Prepared& prepared : prepared_) {
-    const int64_t tokens = prepared.plan.num_tokens();
-    const int64_t answers =
-        std::min(options_.top_k, 1 + tokens * std::min(tokens, options_.max_answer_tokens));
-    const int64_t stretch = LongestStretch(prepared.input.encoding, which,
-                                           std::min(tokens, options_.max_answer_tokens));
-    bytes += answers * (kSpanMessageWireBytes + stretch);
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    // Answers of score 0 may be the whole context; each window has `CandidatesEach` at most.
+    const int64_t windows = static_cast<int64_t>(prepared_[i].plan.size());
+    const int64_t tokens = prepared_[i].plan.num_tokens(0);
+    const int64_t each = std::min(tokens * tokens, static_cast<int64_t>(CandidatesEach()));
+    bytes += std::min(options_.top_k, 1 + windows * each) *
+             (kSpanMessageWireBytes + static_cast<int64_t>(inputs_[i].context.size()));
   }
   return bytes;
 }

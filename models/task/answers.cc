@@ -50,6 +50,24 @@ std::optional<TokenSpan> WordSpan(const WindowTokens& tokens, size_t at) {
   return span;
 }
 
+// transformers takes `count` places of the matrix of starts and ends whatever their scores: where
+// fewer have one, places of score 0 follow, and those that touch neither the question nor its
+// special tokens are answers too (so spans through the first token). Which of the zeros it takes is
+// up to numpy's partition, which differs between machines; here row by row.
+void AddZeros(const AnswerWindow& window, std::span<const float> start, std::span<const float> end,
+              size_t count, size_t answer_tokens_max, std::vector<TokenAnswer>* answers) {
+  const size_t size = start.size();
+  size_t left = count - answers->size();
+  for (size_t s = 0; s < size && left > 0; ++s) {
+    for (size_t e = 0; e < size && left > 0; ++e) {
+      const bool is_span = e >= s && e - s < answer_tokens_max;
+      if (is_span && start[s] * end[e] != 0) continue;
+      --left;
+      if (window.masked[s] == 0 && window.masked[e] == 0) answers->push_back({s, e, 0});
+    }
+  }
+}
+
 }  // namespace
 
 DecodedWindow DecodeWindow(const AnswerWindow& window, size_t count, size_t answer_tokens_max) {
@@ -79,6 +97,7 @@ DecodedWindow DecodeWindow(const AnswerWindow& window, size_t count, size_t answ
     }
   }
   std::sort(best.begin(), best.end(), IsBetter);
+  AddZeros(window, start, end, count, answer_tokens_max, &best);
   return decoded;
 }
 

@@ -24,7 +24,7 @@ struct Answer {
 
 // A span of tokens in a window.
 struct TokenAnswer {
-  size_t start = 0, end = 0;  // both inclusive
+  size_t start = 0, end = 0;  // both inclusive; end < start only with score 0
   float score = 0;
 };
 
@@ -41,7 +41,8 @@ struct DecodedWindow {
 };
 
 // `select_starts_ends` and `decode_spans`: the `count` best spans of at most `answer_tokens_max`
-// tokens whose score is not 0.
+// tokens. Where fewer have a score, some with score 0 follow, as in transformers, at most `count`
+// in all: through null_index, longer ones, and such that end before they start.
 DecodedWindow DecodeWindow(const AnswerWindow& window, size_t count, size_t answer_tokens_max);
 
 // Where a window's tokens lie in the context. `words` are the tokenizer's, -1: none.

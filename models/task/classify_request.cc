@@ -28,6 +28,11 @@ absl::StatusOr<std::unique_ptr<ClassifyRequest>> ClassifyRequest::Create(
   BERTRAND_RETURN_IF_ERROR(model.CheckTask(Task::kClassify));
   std::unique_ptr<ClassifyRequest> request(new ClassifyRequest(model, std::move(inputs), options));
   BERTRAND_RETURN_IF_ERROR(request->UseLongInput(options.long_input));
+  if (request->uses_recurrence() && !model.description().heads.classifies_last_token) {
+    return InvalidArgument(
+        "long_input.mode: MODE_RECURRENCE needs a classifier that reads the last token, which "
+        "remembers the document; this one reads the first");
+  }
   return request;
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 
 // Classify: scores of the labels of a sequence or a pair, as transformers' text-classification
-// pipeline gives them. Long texts: the mean of the windows' scores weighted by their tokens.
+// pipeline gives them. Long texts: the mean of the windows' scores weighted by their tokens; or, as
+// segments with a memory, the scores of the last segment.
 //
 // As with transformers' `tokenizer(a, "")`, a pair whose second text is empty is a single text.
 // See models/task/request.h for how a request runs.

@@ -1,6 +1,7 @@
 #include "models/task/classify_tokens_request.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "kernels/status.h"
@@ -56,6 +57,8 @@ absl::StatusOr<std::unique_ptr<ClassifyTokensRequest>> ClassifyTokensRequest::Cr
     return InvalidArgument(
         "stride_tokens: windows need an aggregation, since their entities are merged");
   }
+  // Without a limit all is one window, as in transformers.
+  if (TokenLimit(model, options.encode) == std::numeric_limits<int64_t>::max()) return request;
   BERTRAND_RETURN_IF_ERROR(request->UseWindows(
       0, *options.stride_tokens, {.window = "truncation.max_tokens", .overlap = "stride_tokens"}));
   return request;

@@ -13,7 +13,7 @@ namespace {
 // torch.nn.LayerNorm's default, which models/LayerNorm.py leaves as it is.
 constexpr float kModuleNormEps = 1e-5f;
 
-PoolingMode ModeOf(PoolingChoice choice) {
+PoolingMode ModeOf(PoolingChoice choice, bool pools_last_token) {
   switch (choice) {
     case PoolingChoice::kMean:
       return PoolingMode::kMean;
@@ -25,8 +25,8 @@ PoolingMode ModeOf(PoolingChoice choice) {
       return PoolingMode::kWeightedMean;
     case PoolingChoice::kLastToken:
       return PoolingMode::kLastToken;
-    // The pooler reads the first token.
     case PoolingChoice::kPooler:
+      return pools_last_token ? PoolingMode::kLastToken : PoolingMode::kCls;
     case PoolingChoice::kCls:
       break;
   }
@@ -128,10 +128,35 @@ absl::StatusOr<int64_t> EmbedHead::Dimensions(std::optional<PoolingChoice> pooli
   return width;
 }
 
+// On the host, where the sums of the segments before are.
+absl::Status EmbedHead::MergeSegments(Stream& stream, const EmbedGroup& group,
+                                      std::span<const PoolingMode> modes,
+                                      const TensorView& pooled) const {
+  const auto row_of = [&](const EmbedSegment& segment) {
+    const size_t row_bytes = static_cast<size_t>(pooled.dim(1)) * SizeOf(pooled.dtype());
+    return TensorView(
+        static_cast<char*>(pooled.data()) + static_cast<size_t>(segment.row) * row_bytes,
+        pooled.dtype(), {pooled.dim(1)});
+  };
+  if (group.segments.empty()) return absl::OkStatus();
+  for (const EmbedSegment& segment : group.segments) {
+    BERTRAND_RETURN_IF_ERROR(
+        backend_.CopyToHost(stream, row_of(segment), segment.document->row(modes.size())));
+  }
+  BERTRAND_RETURN_IF_ERROR(backend_.Synchronize(stream));
+  for (const EmbedSegment& segment : group.segments) {
+    const std::span<float> row = segment.document->row(modes.size());
+    segment.document->Merge(modes, segment.num_tokens, segment.skipped, row);
+    BERTRAND_RETURN_IF_ERROR(backend_.Upload(row, row_of(segment)));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<TensorView> EmbedHead::RunPooling(Stream& stream, const EmbedGroup& group,
                                                  const TensorView& hidden,
                                                  EmbedWorkspace& workspace) const {
-  const PoolingMode chosen = ModeOf(group.pooling.value_or(PoolingChoice::kMean));
+  const PoolingMode chosen =
+      ModeOf(group.pooling.value_or(PoolingChoice::kMean), encoder_.config().pools_last_token);
   const std::span<const PoolingMode> modes =
       group.pooling ? std::span(&chosen, 1) : std::span<const PoolingMode>(pooling_);
   const int64_t rows = group.start.dim(0), width = hidden.dim(1);
@@ -141,7 +166,7 @@ absl::StatusOr<TensorView> EmbedHead::RunPooling(Stream& stream, const EmbedGrou
   PoolParams params;
   params.x = hidden;
   params.end = group.end;
-  params.weight_begin = group.start;
+  params.weight_begin = group.document_start;
   params.out = pooled;
   for (const PoolingMode mode : modes) {
     // cls is the sequence's first token even where the prompt is left out.
@@ -150,6 +175,7 @@ absl::StatusOr<TensorView> EmbedHead::RunPooling(Stream& stream, const EmbedGrou
     BERTRAND_RETURN_IF_ERROR(backend_.Pool(stream, params));
     params.column += width;
   }
+  BERTRAND_RETURN_IF_ERROR(MergeSegments(stream, group, modes, pooled));
   if (group.pooling != PoolingChoice::kPooler) return pooled;
   const TensorView out = Rows(*workspace.back_, dtype, rows, width);
   BERTRAND_RETURN_IF_ERROR(encoder_.Pool(stream, pooled, out));

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -23,8 +24,17 @@
 #include "models/checkpoint/weight_loader.h"
 #include "models/encoder/encoder.h"
 #include "models/model.h"
+#include "models/task/pooled_document.h"
 
 namespace bertrand {
+
+// A row of a group that is a segment of a document: its vector is merged into the document's, and
+// becomes it.
+struct EmbedSegment {
+  int64_t row = 0;
+  PooledDocument* document = nullptr;
+  int64_t num_tokens = 0, skipped = 0;  // as PooledDocument::Merge has them
+};
 
 // Sequences of a batch that are pooled alike. Views are int32 [R], rows of the hidden states.
 struct EmbedGroup {
@@ -33,6 +43,8 @@ struct EmbedGroup {
   TensorView start;  // a sequence's first row
   TensorView begin;  // the first that is pooled: after the prompt's, when those are left out
   TensorView end;
+  TensorView document_start;  // `start`, less the tokens of earlier segments
+  std::span<const EmbedSegment> segments;
 };
 
 class EmbedHead;
@@ -60,6 +72,8 @@ class EmbedHead {
   // Whether the checkpoint ends with Normalize.
   bool normalizes() const { return normalizes_; }
   int64_t widest() const { return widest_; }
+  // Poolings side by side, at most.
+  size_t num_poolings() const { return pooling_.size(); }
   uint64_t num_parameters() const { return num_parameters_; }
   uint64_t weight_bytes() const { return weight_bytes_; }
 
@@ -80,6 +94,8 @@ class EmbedHead {
   EmbedHead(const Encoder& encoder, const Backend& backend)
       : encoder_(encoder), backend_(backend) {}
   absl::Status AddStep(const SentenceModule& module, int64_t width);
+  absl::Status MergeSegments(Stream& stream, const EmbedGroup& group,
+                             std::span<const PoolingMode> modes, const TensorView& pooled) const;
   absl::StatusOr<TensorView> RunPooling(Stream& stream, const EmbedGroup& group,
                                         const TensorView& hidden, EmbedWorkspace& workspace) const;
 

@@ -1,7 +1,8 @@
 #pragma once
 
 // Embed: one pooled vector per input (EmbedRequest in bertrand.proto). Long texts: the mean of the
-// windows' vectors weighted by their tokens, then normalised.
+// windows' vectors weighted by their tokens, then normalised; or, as segments with a memory, one
+// pooling over all tokens of all segments.
 //
 // See models/task/request.h for how a request runs.
 

@@ -12,6 +12,8 @@ namespace {
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 // A SequenceWork, its output's description, and what allocations round up.
 constexpr int64_t kSequenceBytes = 256;
+// Of a segment where nobody says and the model has no limit (bertrand.proto, LongInput).
+constexpr int64_t kDefaultSegmentTokens = 512;
 
 const char* FieldOf(TaskInput::Kind kind) {
   static constexpr const char* kFields[] = {".text", ".pair", ".tokens"};
@@ -71,9 +73,39 @@ absl::Status InputsRequest::UseLongInput(const LongInputOptions& options) {
     case LongInputOptions::Mode::kRecurrence:
       break;
   }
-  return InvalidArgument(
-      "long_input.mode: MODE_RECURRENCE needs a model that carries a memory from segment to "
-      "segment, which this one does not; MODE_WINDOWS cuts long texts into windows");
+  if (!model_.description().has_memory) {
+    return InvalidArgument(
+        "long_input.mode: MODE_RECURRENCE needs a model that carries a memory from segment to "
+        "segment, which this one does not; MODE_WINDOWS cuts long texts into windows");
+  }
+  if (options.overlap_tokens != 0) {
+    return InvalidArgument("long_input.overlap_tokens: is " +
+                           std::to_string(options.overlap_tokens) +
+                           ", expected 0: segments do not overlap, they have a memory");
+  }
+  return UseRecurrence(options.window_tokens, options.memory_tokens);
+}
+
+absl::Status InputsRequest::UseRecurrence(int64_t segment_tokens, int64_t memory_tokens) {
+  const int64_t limit = TokenLimit(model_, rules_.prepare.encode);
+  if (segment_tokens == 0) segment_tokens = limit == kNoLimit ? kDefaultSegmentTokens : limit;
+  if (segment_tokens < 1 || segment_tokens > limit) {
+    return InvalidArgument("long_input.window_tokens: is " + std::to_string(segment_tokens) +
+                           ", expected 1 to " + Limit(limit));
+  }
+  if (memory_tokens == 0) {
+    memory_tokens = std::min(model_.description().heads.memory_tokens, Model::kMemoryTokensMax);
+  }
+  if (memory_tokens == 0) memory_tokens = std::min(segment_tokens, Model::kMemoryTokensMax);
+  if (memory_tokens < 1 || memory_tokens > Model::kMemoryTokensMax) {
+    return InvalidArgument("long_input.memory_tokens: is " + std::to_string(memory_tokens) +
+                           ", expected 1 to " + std::to_string(Model::kMemoryTokensMax));
+  }
+  segment_tokens_ = segment_tokens;
+  memory_tokens_ = memory_tokens;
+  rules_.prepare.beyond_limit = true;
+  rules_.prepare.encode.max_tokens = kNoLimit;
+  return absl::OkStatus();
 }
 
 absl::Status InputsRequest::PrepareOne(const TaskInput& input, Prepared* prepared) const {
@@ -110,7 +142,8 @@ absl::Status InputsRequest::CheckLength(const TaskInput& input, const Prepared& 
   const bool ids_fit = input.kind == TaskInput::Kind::kIds && model_.description().max_ids > 0;
   if (rules_.any_length || ids_fit) return absl::OkStatus();
   const auto size = static_cast<int64_t>(prepared.input.encoding.ids.size());
-  const int64_t limit = uses_windows() ? kNoLimit : TokenLimit(model_, rules_.prepare.encode);
+  const bool is_cut = uses_windows() || uses_recurrence();
+  const int64_t limit = is_cut ? kNoLimit : TokenLimit(model_, rules_.prepare.encode);
   if (size >= 1 && size <= limit) return absl::OkStatus();
   return InvalidArgument(std::to_string(size) + " tokens; the model takes 1 to " + Limit(limit));
 }
@@ -130,9 +163,11 @@ absl::Status InputsRequest::Prepare(size_t index) {
 
 int64_t InputsRequest::work_bytes() const {
   int64_t bytes = 0;
-  for (const Prepared& prepared : prepared_) {
+  for (size_t i = 0; i < prepared_.size(); ++i) {
+    const Prepared& prepared = prepared_[i];
     if (prepared.plan.empty()) {
       bytes += kSequenceBytes + OutputBytes(prepared.num_tokens);
+      if (const int64_t memory = MemoryTokens(i); memory > 0) bytes += model_.MemoryBytes(memory);
       continue;
     }
     bytes += WindowSequences::Bytes(prepared.plan);
@@ -143,7 +178,52 @@ int64_t InputsRequest::work_bytes() const {
   return bytes;
 }
 
+size_t InputsRequest::NumSegments(size_t index) const {
+  if (!uses_recurrence()) return 1;
+  return static_cast<size_t>((prepared_[index].num_tokens - 1) / segment_tokens_ + 1);
+}
+
+// No more than all segments but the last have tokens.
+int64_t InputsRequest::MemoryTokens(size_t index) const {
+  if (!uses_recurrence()) return 0;
+  const auto before = static_cast<int64_t>(NumSegments(index) - 1) * segment_tokens_;
+  return std::min(memory_tokens_, before);
+}
+
+absl::StatusOr<bool> InputsRequest::NextSegments() {
+  if (!laid_out_) {
+    laid_out_ = true;
+    documents_.resize(prepared_.size());
+    memories_.resize(prepared_.size());
+    for (size_t i = 0; i < prepared_.size(); ++i) {
+      prepared_[i].first_sequence = i;
+      documents_[i].ids = prepared_[i].input.encoding.ids;
+      documents_[i].type_ids = prepared_[i].input.encoding.type_ids;
+      if (const int64_t tokens = MemoryTokens(i); tokens > 0) {
+        BERTRAND_ASSIGN_OR_RETURN(memories_[i], model_.NewMemory(tokens));
+      }
+    }
+    BERTRAND_RETURN_IF_ERROR(LayOut(documents_));
+  }
+  sequences_.clear();
+  const size_t begin = segment_++ * static_cast<size_t>(segment_tokens_);
+  for (size_t i = 0; i < documents_.size(); ++i) {
+    const SequenceWork& document = documents_[i];
+    if (begin >= document.ids.size()) {
+      memories_[i].reset();
+      continue;
+    }
+    const size_t size = std::min(static_cast<size_t>(segment_tokens_), document.ids.size() - begin);
+    SequenceWork& work = sequences_.emplace_back(document);
+    work.ids = document.ids.subspan(begin, size);
+    work.type_ids = document.type_ids.subspan(begin, size);
+    work.memory = memories_[i].get();
+  }
+  return !sequences_.empty();
+}
+
 absl::StatusOr<bool> InputsRequest::NextStage() {
+  if (uses_recurrence()) return NextSegments();
   if (laid_out_) {
     sequences_.clear();
     return false;

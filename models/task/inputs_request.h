@@ -1,11 +1,13 @@
 #pragma once
 
 // What the tasks over bertrand.v1.Input share: every input is a text, a pair or ids, prepared by
-// itself, and cut into windows where its task wants that. See models/task/request.h for the rules.
+// itself, and cut into windows or segments where its task wants that. See models/task/request.h for
+// the rules.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -62,9 +64,14 @@ class InputsRequest : public TaskRequest {
   };
   absl::Status UseWindows(int64_t window_tokens, int64_t overlap_tokens,
                           const WindowFields& fields);
-  // Windows if they are asked for; a mode that cannot apply is refused with the reason.
+  // Long texts become segments that carry a memory: stage by stage, every input's next one. LayOut
+  // is called once, with a sequence for each input, whose outputs all its segments have in turn.
+  absl::Status UseRecurrence(int64_t segment_tokens, int64_t memory_tokens);
+  // Windows or recurrence if they are asked for; a mode that cannot apply is refused with the
+  // reason.
   absl::Status UseLongInput(const LongInputOptions& options);
   bool uses_windows() const { return window_tokens_ > 0; }
+  bool uses_recurrence() const { return segment_tokens_ > 0; }
 
   // The input's place in the request, for messages: "inputs[3]".
   virtual std::string InputName(size_t index) const;
@@ -85,15 +92,24 @@ class InputsRequest : public TaskRequest {
  private:
   absl::Status PrepareOne(const TaskInput& input, Prepared* prepared) const;
   absl::Status CheckLength(const TaskInput& input, const Prepared& prepared) const;
+  // Segments of an input, and the memory that they carry; 0 where there is but one.
+  size_t NumSegments(size_t index) const;
+  int64_t MemoryTokens(size_t index) const;
+  absl::StatusOr<bool> NextSegments();
 
   const Model& model_;
   const std::vector<TaskInput> inputs_;
   InputRules rules_;
   int64_t window_tokens_ = 0, overlap_tokens_ = 0;  // 0: no windows
+  int64_t segment_tokens_ = 0, memory_tokens_ = 0;  // 0: no recurrence
   std::vector<Prepared> prepared_;
   std::vector<WindowSequences> windows_;  // of each input that has any
   std::vector<SequenceWork> sequences_;
   bool laid_out_ = false;
+  // Recurrence: each input's sequence with its outputs, and its memory while it has segments left.
+  std::vector<SequenceWork> documents_;
+  std::vector<std::unique_ptr<SequenceMemory>> memories_;
+  size_t segment_ = 0;  // of the next stage
 };
 
 // At most one of the two may be set.

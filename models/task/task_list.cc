@@ -9,7 +9,7 @@ Task PrimaryTask(const ModelConfig& config, const SentenceModules& modules,
                  const TaskHeads& heads) {
   if (modules.has_list) return modules.is_sparse ? Task::kEmbedSparse : Task::kEmbed;
   if (heads.has(LogitsHead::kClassifier)) {
-    return config.heads.labels.size() == 1 ? Task::kRerank : Task::kClassify;
+    return config.heads.num_labels == 1 ? Task::kRerank : Task::kClassify;
   }
   if (heads.has(LogitsHead::kTokenClassifier)) return Task::kClassifyTokens;
   if (heads.has(LogitsHead::kAnswerSpan) || heads.has_beam()) return Task::kAnswerQuestion;
@@ -32,7 +32,7 @@ std::vector<Task> ListTasks(const ModelConfig& config, const SentenceModules& mo
       {Task::kEmbedSparse, heads.has_masked_lm()},
       {Task::kClassify, classifies},
       {Task::kClassifyZeroShot, classifies},
-      {Task::kRerank, classifies && config.heads.labels.size() == 1},
+      {Task::kRerank, classifies && config.heads.num_labels == 1},
       {Task::kClassifyTokens, heads.has(LogitsHead::kTokenClassifier)},
       {Task::kAnswerQuestion, heads.has(LogitsHead::kAnswerSpan) || heads.has_beam()},
       {Task::kFillMask, heads.has_masked_lm()},

@@ -86,10 +86,9 @@ absl::Status ZeroShotRequest::Prepare(size_t index) {
     prepare.encode.truncation = TruncationMode::kOnlyFirst;
   }
   for (size_t label = 0; label < labels_.size(); ++label) {
+    // A list of pairs: an empty hypothesis stays one of a pair.
     const std::string_view hypothesis = hypotheses_[label];
-    // An empty hypothesis leaves a single text, as everywhere.
-    TextInput input{.first = texts_[index]};
-    if (!hypothesis.empty()) input.second = &hypothesis;
+    const TextInput input{.first = texts_[index], .second = &hypothesis};
     PreparedInput& pair = pairs_[index * labels_.size() + label];
     absl::Status status = model_.Prepare(input, prepare, &pair);
     if (status.ok() && pair.encoding.ids.empty()) status = InvalidArgument("has no tokens");

@@ -161,7 +161,9 @@ absl::StatusOr<EncodeOptions> ReadTruncation(const v1::Truncation& truncation,
     default:
       return UnknownValue("truncation.side", truncation.side());
   }
-  if (long_input.mode == LongInputOptions::Mode::kTruncate) {
+  // Windows and segments of a model without a limit are no longer than a batch, either.
+  if (long_input.mode == LongInputOptions::Mode::kTruncate ||
+      model.model->description().max_tokens == 0) {
     encode.max_tokens = model.text_tokens_max;
     if (truncation.max_tokens() > model.text_tokens_max) {
       return InvalidArgument(absl::StrCat("truncation.max_tokens: ", truncation.max_tokens(),

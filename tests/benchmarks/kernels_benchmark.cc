@@ -142,6 +142,50 @@ void AttentionShapes(benchmark::internal::Benchmark* benchmark) {
 }
 BENCHMARK(Attention)->Apply(AttentionShapes);
 
+// sequences, length, memory, heads, head_size, threads. With a memory, each sequence has one. The
+// rate is that of plain attention's products, to be compared with Attention's.
+void RelativeAttention(benchmark::State& state) {
+  const int64_t count = state.range(0), length = state.range(1), memory = state.range(2),
+                heads = state.range(3), head_size = state.range(4), tokens = count * length;
+  Device device(state.range(5));
+  Sequences sequences(count, length);
+  std::vector<int32_t> types(static_cast<size_t>(tokens), 0);
+  for (size_t t = 0; t < types.size(); t += static_cast<size_t>(length)) types[t] = 2;
+  RelativeAttentionParams params;
+  params.qkv = device.Random({tokens, 3, heads, head_size});
+  params.content_bias = device.Random({heads, head_size});
+  params.position_bias = device.Random({heads, head_size});
+  params.segment_bias = device.Random({heads, head_size});
+  params.positions = device.Random({2 * length + memory, heads, head_size});
+  params.center = length + memory;
+  params.segments = device.Random({2, heads, head_size});
+  params.type_ids = {types.data(), DType::kInt32, {tokens}};
+  params.cu_seqlens = sequences.view();
+  params.cu_seqlens_host = sequences.cu_seqlens;
+  std::vector<AttentionMemory> memories;
+  for (int64_t i = 0; memory > 0 && i < count; ++i) {
+    const TensorView rows = device.Random({memory, heads, head_size});
+    memories.push_back({rows, rows, memory / 2, memory});
+  }
+  params.memory = memories;
+  params.scale = 0.125f;
+  params.out = device.Random({tokens, heads, head_size});
+  device.Measure(state, [&] { Check(device.backend->RelativeAttention(*device.stream, params)); });
+  Rate(state, "GFLOP/s", 4.0 * static_cast<double>(tokens * (length + memory) * heads * head_size));
+}
+BENCHMARK(RelativeAttention)
+    ->ArgNames({"sequences", "length", "memory", "heads", "head_size", "threads"})
+    ->Args({8, 16, 0, 12, 64, 1})
+    ->Args({4, 32, 0, 12, 64, 1})
+    ->Args({1, 128, 0, 12, 64, 1})
+    ->Args({1, 256, 0, 12, 64, 1})
+    ->Args({1, 512, 0, 12, 64, 1})
+    ->Args({1, 512, 512, 12, 64, 1})
+    ->Args({1, 128, 0, 12, 64, 2})
+    ->Args({1, 512, 0, 12, 64, 2})
+    ->MeasureProcessCPUTime()
+    ->UseRealTime();
+
 // tokens, hidden, threads.
 void ResidualLayerNorm(benchmark::State& state) {
   const int64_t tokens = state.range(0), hidden = state.range(1);

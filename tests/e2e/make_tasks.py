@@ -7,6 +7,7 @@ Everything is seeded; a second run gives the same files.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -21,10 +22,14 @@ from transformers import (
     BertTokenizerFast,
     ElectraConfig,
     ElectraForPreTraining,
+    PreTrainedTokenizerFast,
+    XLNetConfig,
+    XLNetForSequenceClassification,
     pipeline,
 )
 
 ROOT = Path(__file__).resolve().parent / "tasks"
+SUITE_TOKENIZERS = Path(__file__).resolve().parents[1] / "parity" / "suite" / "tokenizers"
 POSITIONS = 48
 
 TEXTS = [
@@ -199,6 +204,44 @@ def pairs(model, tokenizer):
     return {"pairs": PAIRS, "scores": scores}
 
 
+def make_recurrent():
+    """A model with a memory, and a tokenizer of the parity suite."""
+    folder = ROOT / "recurrent"
+    shutil.copytree(SUITE_TOKENIZERS / "unigram_xlnet", folder, dirs_exist_ok=True)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    config = XLNetConfig(vocab_size=len(tokenizer), d_model=24, n_head=3, n_layer=2, d_inner=36, mem_len=16,
+                         **labels(NLI_LABELS))
+    model = XLNetForSequenceClassification(config).eval()
+    generator = torch.Generator().manual_seed(sum(map(ord, "recurrent")))
+    for key, parameter in sorted(model.named_parameters()):
+        values = torch.randn(parameter.shape, generator=generator) * 0.3
+        parameter.data = values + 1 if "layer_norm.weight" in key else values
+    model.half().float().save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    return model, tokenizer
+
+
+def recurrence(model, tokenizer, window=20):
+    """Segments of documents of several lengths, one of them beyond what the server computes at once."""
+    documents = [LONG, LONG * 24, "the cat sat ."]
+    vectors, scores, num_tokens = [], [], []
+    for document in documents:
+        batch = tokenizer(document.strip(), return_tensors="pt")
+        mems, states = None, []
+        for begin in range(0, batch["input_ids"].shape[1], window):
+            part = {k: batch[k][:, begin : begin + window] for k in ("input_ids", "token_type_ids")}
+            with torch.no_grad():
+                out = model(**part, mems=mems, use_mems=True, output_hidden_states=True)
+            mems = out.mems
+            states.append(out.hidden_states[-1][0])
+        states = torch.cat(states)
+        vectors.append(torch.nn.functional.normalize(states.mean(0), dim=0).tolist())
+        scores.append(out.logits[0].softmax(-1).tolist())
+        num_tokens.append(len(states))
+    return {"documents": documents, "window_tokens": window, "vectors": vectors, "scores": scores,
+            "num_tokens": num_tokens}
+
+
 def rounded(value):
     if isinstance(value, float):
         return float(f"{value:.7g}")
@@ -215,7 +258,9 @@ def main():
     masked = make("masks", BertForMaskedLM)
     electra = make("replaced", ElectraForPreTraining, ElectraConfig, embedding_size=16)
     following = make("pairs", BertForNextSentencePrediction)
+    recurrent = make_recurrent()
     expected = {
+        "recurrence": recurrence(*recurrent),
         "classify": classify(*nli), "classify_windows": classify_windows(*nli),
         "zero_shot": zero_shot(*nli), "rerank": rerank(), "entities": entities(*ner),
         "answers": answers(*reader), "masks": masks(*masked), "sparse": sparse(*masked),

@@ -21,7 +21,7 @@ from python_client_test import CLI, SERVER, Server
 import bertrand
 
 TASKS = Path(__file__).resolve().parent / "tasks"
-NAMES = ["nli", "relevance", "entities", "answers", "masks", "replaced", "pairs"]
+NAMES = ["nli", "relevance", "entities", "answers", "masks", "replaced", "pairs", "recurrent"]
 TOLERANCE = 1e-4
 
 
@@ -86,6 +86,30 @@ class TasksTest(unittest.TestCase):
         self.assert_scores([x.score for x in results[11]], [x.score for x in result[0]])
         short = self.client.classify("ada .", model="nli")[0]
         self.assert_scores([x.score for x in results[10]], [x.score for x in short])
+
+    def test_recurrence_over_long_documents(self) -> None:
+        case = self.expected["recurrence"]
+        options: Any = {
+            "model": "recurrent",
+            "long_input": "recurrence",
+            "window_tokens": case["window_tokens"],
+        }
+        documents = [document.strip() for document in case["documents"]]
+        vectors = self.client.embed(documents, normalize=True, **options)
+        self.assert_scores(np.asarray(vectors), case["vectors"])
+        self.assertEqual([s.num_tokens for s in vectors.stats], case["num_tokens"])
+        self.assertGreater(max(case["num_tokens"]), 4096)
+        results = self.client.classify(documents, **options)
+        for result, expected in zip(results, case["scores"], strict=True):
+            scores = {x.label_id: x.score for x in result}
+            self.assert_scores([scores[i] for i in range(3)], expected)
+        # Without segments, what no batch holds is an error, at once; so is a memory without a model.
+        with self.assertRaisesRegex(bertrand.InvalidArgument, "4096"):
+            self.client.embed(documents[1], model="recurrent", truncation="fail")
+        with self.assertRaisesRegex(bertrand.InvalidArgument, "MODE_RECURRENCE needs a model"):
+            self.client.classify("ada", model="nli", long_input="recurrence", window_tokens=9)
+        with self.assertRaisesRegex(bertrand.InvalidArgument, "does not fit --max-batch-tokens"):
+            self.client.embed(documents[1], memory_tokens=4090, **options)
 
     def test_zero_shot(self) -> None:
         case = self.expected["zero_shot"]
@@ -219,6 +243,7 @@ class TasksTest(unittest.TestCase):
                 "masks": "fill_mask",
                 "replaced": "detect_replaced_tokens",
                 "pairs": "predict_sentence_pair",
+                "recurrent": "classify",
             },
         )
         self.assertEqual(models["nli"].labels, ["contradiction", "neutral", "entailment"])

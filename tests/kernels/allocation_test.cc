@@ -48,8 +48,11 @@ TEST_P(AllocationTest, OperationsAllocateNothing) {
   if (GetParam().device == "reference") return;  // which may
   constexpr int64_t kTokens = 300, kHidden = 64;
   GuardedTensor weight{3 * kHidden, kHidden}, table{10, kHidden}, x{kTokens, kHidden},
-      y{kTokens, kHidden}, qkv{kTokens, 3, 2, 32}, pooled{2, kHidden}, gamma{kHidden};
-  for (GuardedTensor* tensor : {&weight, &table, &x, &gamma}) tensor->Randomize(random_);
+      y{kTokens, kHidden}, qkv{kTokens, 3, 2, 32}, pooled{2, kHidden}, gamma{kHidden}, bias{2, 32},
+      positions{50, 2, 32}, segments{2, 2, 32};
+  for (GuardedTensor* tensor : {&weight, &table, &x, &gamma, &bias, &positions, &segments}) {
+    tensor->Randomize(random_);
+  }
   const auto packed = Pack({weight.data(), weight.size()}, {}, 3 * kHidden, kHidden);
   const TensorView context(y.data(), DType::kFloat32, {kTokens, 2, 32});
   const TensorView flat_qkv(qkv.data(), DType::kFloat32, {kTokens, 3 * kHidden});
@@ -59,6 +62,20 @@ TEST_P(AllocationTest, OperationsAllocateNothing) {
   embedding.word = table.view();
   embedding.gamma = embedding.beta = gamma.view();
   embedding.y = x.view();
+  const RelativeAttentionParams relative{
+      .qkv = qkv.view(),
+      .content_bias = bias.view(),
+      .position_bias = bias.view(),
+      .segment_bias = bias.view(),
+      .positions = positions.view(),
+      .center = 25,
+      .segments = segments.view(),
+      .type_ids = IntView(ids),
+      .cu_seqlens = IntView(cu_seqlens),
+      .cu_seqlens_host = cu_seqlens,
+      .memory = {},
+      .out = context,
+  };
   const auto forward = [&] {
     bool ok = backend_->Embedding(*stream_, embedding).ok();
     ok &= backend_->Linear(*stream_, {x.view(), packed.get(), Activation::kGeluErf, {}, flat_qkv})
@@ -66,6 +83,7 @@ TEST_P(AllocationTest, OperationsAllocateNothing) {
     ok &=
         backend_->Attention(*stream_, {qkv.view(), IntView(cu_seqlens), cu_seqlens, 0.1f, context})
             .ok();
+    ok &= backend_->RelativeAttention(*stream_, relative).ok();
     ok &=
         backend_
             ->LayerNorm(*stream_, {y.view(), x.view(), gamma.view(), gamma.view(), 1e-5f, y.view()})

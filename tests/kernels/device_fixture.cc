@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/relative_attention_kernels.h"
 #include "kernels/cpu/row_kernels.h"
 
 namespace bertrand {
@@ -30,6 +31,7 @@ DeviceTest::DeviceTest() {
     const std::string name = hwy::TargetName(device.target);
     EXPECT_EQ(ChooseLinearKernels().target, name);
     EXPECT_EQ(ChooseAttentionKernels().target, name);
+    EXPECT_EQ(ChooseRelativeAttentionKernels().target, name);
     EXPECT_EQ(ChooseRowKernels().target, name);
   }
   auto backend = CreateBackend(device.device, pool_);

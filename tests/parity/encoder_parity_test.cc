@@ -13,12 +13,7 @@
 #include <vector>
 
 #include "kernels/status.h"
-#include "models/checkpoint/sentence_modules.h"
-#include "models/checkpoint/weight_files.h"
-#include "models/config/families.h"
-#include "models/encoder/encoder.h"
 #include "models/runner.h"
-#include "models/task/embed.h"
 #include "tests/parity/parity.h"
 
 namespace bertrand {
@@ -43,26 +38,6 @@ constexpr std::array kChoices = {
     NamedChoice{"lasttoken", PoolingChoice::kLastToken},
     NamedChoice{"pooler", PoolingChoice::kPooler},
 };
-
-// Everything but the tokenizer.
-struct Network {
-  ModelConfig config;
-  std::unique_ptr<Encoder> encoder;
-  std::unique_ptr<EmbedHead> head;
-};
-
-absl::StatusOr<Network> LoadNetwork(const std::string& folder, const Backend& backend) {
-  Network network;
-  BERTRAND_ASSIGN_OR_RETURN(const SentenceModules modules, ReadSentenceModules(folder));
-  BERTRAND_ASSIGN_OR_RETURN(network.config, ReadModelConfig(folder));
-  BERTRAND_ASSIGN_OR_RETURN(const WeightFiles files, WeightFiles::Open(folder));
-  std::string note;
-  BERTRAND_ASSIGN_OR_RETURN(
-      network.encoder,
-      Encoder::Load(network.config.encoder, network.config.names, files, backend, &note));
-  BERTRAND_ASSIGN_OR_RETURN(network.head, EmbedHead::Load(modules, *network.encoder, backend));
-  return network;
-}
 
 struct Sequence {
   std::vector<int32_t> ids, type_ids;
@@ -196,7 +171,7 @@ TEST_P(Parity, AloneAsInAnyBatch) {
 }
 
 TEST_P(Parity, Normalized) {
-  const auto runner = NewRunner(512, 4);
+  const auto runner = NewRunner(2048, 4);
   for (Wanted& wanted : wanted_) {
     if (!wanted.layers.empty()) continue;
     wanted.actual.resize(wanted.expected.size());

@@ -186,7 +186,7 @@ VARIANTS = {
     "all_six": dict(modules=[
         ("Pooling", "1_Pooling", flags(*MODES)), ("Dropout", "2_Dropout", {"dropout": 0.5}),
         ("Normalize", "3_Normalize", None)]),
-    "dense": dict(modules=[
+    "dense": dict(pickled=True, modules=[
         ("Pooling", "1_Pooling", flags("mean")),
         ("Dense", "2_Dense", random_module(Dense(40, 24), 1)), ("Normalize", "3_Normalize", None)]),
     "dense_twice": dict(modules=[
@@ -223,7 +223,7 @@ def write_variant(folder, spec):
             write_json(folder / path / "config.json", content)
         elif content is not None:
             (folder / path).mkdir(parents=True)
-            content.save(str(folder / path))
+            content.save(str(folder / path), safe_serialization=not spec.get("pickled"))
     write_json(folder / "modules.json", modules)
     limit = spec.get("limit")
     settings = {"max_seq_length": limit, "do_lower_case": spec.get("lower", False)}

@@ -57,6 +57,19 @@ CHECKPOINTS = {
     "albert_groups": dict(head="AlbertForSequenceClassification", pooler=True, dtype=torch.float16, config=common(
         32, 1, 5, 45, "gelu", 1e-12, embedding_size=32, vocab_size=37, type_vocab_size=2,
         num_hidden_groups=2, inner_group_num=2)),
+    "xlnet": dict(head="XLNetModel", dtype=torch.float16, num_types=3, memory=[(5, 3), (4, 9), (7, 7), (3, 1)],
+                  config=dict(d_model=48, n_head=3, n_layer=2, d_inner=70, vocab_size=37, layer_norm_eps=3e-3)),
+    # Heads of 9. Distances beyond 4 count as 4; of a segment only the first two tokens are remembered.
+    "xlnet_clamped": dict(head="XLNetForSequenceClassification", summary=True, dtype=torch.bfloat16, std=0.2,
+                          num_types=3, memory=[(5, 3), (4, 9)], config=dict(
+        d_model=36, n_head=4, n_layer=3, d_inner=51, vocab_size=37, ff_activation="relu", untie_r=False,
+        clamp_len=4, reuse_len=2)),
+    # Longer than the stored distances reach, ahead and behind.
+    "xlnet_long": dict(head="XLNetLMHeadModel", num_types=2, lengths=(600, 1100), memory=[(300, 900)],
+                       document=1400, config=dict(d_model=8, n_head=1, n_layer=1, d_inner=12, vocab_size=37)),
+    # A clamp between the two.
+    "xlnet_far": dict(head="XLNetModel", num_types=2, lengths=(700,), config=dict(
+        d_model=8, n_head=1, n_layer=1, d_inner=12, vocab_size=37, clamp_len=600)),
     "albert_own": dict(head="AlbertForMaskedLM", config=common(
         30, 2, 3, 40, "tanh", 1e-12, embedding_size=7, vocab_size=37, type_vocab_size=2,
         num_hidden_groups=3)),
@@ -97,9 +110,12 @@ def expect(name, spec):
     """Hidden states of every layer, the pooler's output and all poolings of random ids."""
     model = AutoModel.from_pretrained(ROOT / name, dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(7)
-    num_types = getattr(model.config, "type_vocab_size", None)
+    if spec.get("summary"):
+        head = getattr(transformers, spec["head"])
+        summary = head.from_pretrained(ROOT / name, dtype=torch.float32).eval().sequence_summary
+    num_types = spec.get("num_types") or getattr(model.config, "type_vocab_size", None)
     expected = {}
-    for index, length in enumerate(LENGTHS):
+    for index, length in enumerate(spec.get("lengths", LENGTHS)):
         ids = torch.randint(model.config.vocab_size, (1, length), generator=generator)
         types = torch.randint(num_types or 2, (1, length), generator=generator)
         with torch.no_grad():
@@ -108,10 +124,38 @@ def expect(name, spec):
         case = {"ids": ids[0].float(), "type_ids": types[0].float(), **pooled(out.last_hidden_state[0])}
         if spec.get("pooler"):
             case["pooler"] = out.pooler_output[0]
+        if spec.get("summary"):
+            with torch.no_grad():
+                case["pooler"] = summary(out.last_hidden_state)[0]
         for layer, states in enumerate(out.hidden_states):
             case[f"layer{layer}"] = states[0]
         expected.update({f"{index}.{key}": value.contiguous() for key, value in case.items()})
     save_file(expected, ROOT / name / "expected.safetensors")
+
+
+def expect_memory(name, spec):
+    """Hidden states and poolings of a document that runs as segments: CASE.window and CASE.memory are its
+    lengths. The types of what is remembered are 0, whatever they were."""
+    model = AutoModel.from_pretrained(ROOT / name, dtype=torch.float32).eval()
+    generator = torch.Generator().manual_seed(8)
+    length = spec.get("document", 23)
+    ids = torch.randint(model.config.vocab_size, (1, length), generator=generator)
+    types = torch.randint(spec["num_types"], (1, length), generator=generator)
+    expected = {}
+    for index, (window, memory) in enumerate(spec["memory"]):
+        model.mem_len, mems, layers = memory, None, []
+        for begin in range(0, length, window):
+            with torch.no_grad():
+                out = model(input_ids=ids[:, begin : begin + window], token_type_ids=types[:, begin : begin + window],
+                            mems=mems, use_mems=True, output_hidden_states=True)
+            mems = out.mems
+            layers.append([states[0] for states in out.hidden_states])
+        case = {"ids": ids[0].float(), "type_ids": types[0].float(), "window": torch.tensor([float(window)]),
+                "memory": torch.tensor([float(memory)])}
+        case |= {f"layer{i}": torch.cat(states) for i, states in enumerate(zip(*layers))}
+        case |= pooled(case[f"layer{len(layers[0]) - 1}"])
+        expected.update({f"{index}.{key}": value.contiguous() for key, value in case.items()})
+    save_file(expected, ROOT / name / "memory.safetensors")
 
 
 def main():
@@ -121,7 +165,10 @@ def main():
     for name, spec in CHECKPOINTS.items():
         make(name, spec)
         expect(name, spec)
-    (ROOT / "cases.json").write_text(json.dumps({"bases": list(CHECKPOINTS)}, indent=1) + "\n")
+        if spec.get("memory"):
+            expect_memory(name, spec)
+    with_memory = [name for name, spec in CHECKPOINTS.items() if spec.get("memory")]
+    (ROOT / "cases.json").write_text(json.dumps({"bases": list(CHECKPOINTS), "with_memory": with_memory}, indent=1) + "\n")
 
 
 main()

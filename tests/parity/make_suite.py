@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy
 import suite_calls as calls
+import suite_xlnet_answers as xlnet_answers
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -32,7 +33,9 @@ from transformers import (
     BertForNextSentencePrediction,
     BertForPreTraining,
     ElectraForPreTraining,
+    XLNetForQuestionAnswering,
     XLNetForQuestionAnsweringSimple,
+    XLNetLMHeadModel,
     logging,
 )
 
@@ -181,6 +184,7 @@ def heads_of(family, index):
         "masks": dict(size=size(4), head=AutoModelForMaskedLM, calls=[calls.fill_mask, calls.embed_sparse]),
     }
     if family == "xlnet":  # no masked-LM head; the pipeline crashes on or misreads its answers
+        heads["classes"]["calls"].append(calls.embed_summary)
         del heads["masks"], heads["answers"]
     else:
         heads["classes"]["calls"].append(calls.classify_windows)
@@ -232,6 +236,27 @@ def special():
         "roberta_unlimited": dict(family="roberta", size="s16", head=AutoModel, files={
             "tokenizer_config.json": {"tokenizer_class": "RobertaTokenizer", "model_max_length": 10**30}},
             calls=[lambda f: calls.embed(f, True, max_length=MAX_TOKENS)]),
+        "xlnet_answers": dict(family="xlnet", size="s8", head=XLNetForQuestionAnsweringSimple,
+                              calls=[xlnet_answers.answer_simple]),
+        "xlnet_beam": dict(family="xlnet", size="s16", head=XLNetForQuestionAnswering,
+                           config=dict(start_n_top=4, end_n_top=3), calls=[xlnet_answers.answer_beam]),
+        # How the configuration says it matters neither to the tensors nor to the answers.
+        "xlnet_tied": dict(family="xlnet", size="s16", head=one, format="zip", dtype="BF16",
+                           config=dict(labels=NLI, untie_r=False, same_length=True, mem_len=None),
+                           calls=[calls.classify, lambda f: calls.classify_recurrence(f, 18, 0)]),
+        "xlnet_classes_memory": dict(family="xlnet", size="s8", head=one, dtype="F16",
+                                     config=dict(labels=NLI, mem_len=11, summary_activation=None),
+                                     calls=[calls.classify, calls.embed_summary,
+                                            lambda f: calls.classify_recurrence(f, 15, 0),
+                                            lambda f: calls.classify_recurrence(f, 9, 30)]),
+        "xlnet_one_label": dict(family="xlnet", size="s32", head=one, config=dict(labels=["LABEL_0"]),
+                                # Without a length it takes XLNet's max_position_embeddings, -1.
+                                calls=[calls.classify, lambda f: calls.rerank(f, max_length=4096)]),
+        "xlnet_lm": dict(family="xlnet", size="s64", head=XLNetLMHeadModel, format="legacy", dtype="F16",
+                         calls=[lambda f: calls.embed(f, False),
+                                lambda f: calls.recurrence(f, 30, 17, pooling="weighted_mean"),
+                                lambda f: calls.recurrence(f, 30, 17, pooling="max"),
+                                lambda f: calls.recurrence(f, 13, 40, pooling="mean_sqrt_len")]),
         "xlnet_clamped": dict(family="xlnet", size="s32", head=AutoModel, config=dict(clamp_len=9, ff_activation="relu"),
                               calls=[lambda f: calls.embed(f, False), lambda f: calls.recurrence(f, 16, 5)]),
     }

@@ -7,6 +7,8 @@
 
 #include "kernels/status.h"
 #include "models/checkpoint/file.h"
+#include "models/checkpoint/sentence_modules.h"
+#include "models/checkpoint/weight_files.h"
 
 namespace bertrand {
 namespace {
@@ -66,6 +68,19 @@ void ExpectClose(std::span<const float> actual, std::span<const float> expected,
                   << ", expected at most " << tolerance;
     return;
   }
+}
+
+absl::StatusOr<Network> LoadNetwork(const std::string& folder, const Backend& backend) {
+  Network network;
+  BERTRAND_ASSIGN_OR_RETURN(const SentenceModules modules, ReadSentenceModules(folder));
+  BERTRAND_ASSIGN_OR_RETURN(network.config, ReadModelConfig(folder));
+  BERTRAND_ASSIGN_OR_RETURN(const WeightFiles files, WeightFiles::Open(folder));
+  std::string note;
+  BERTRAND_ASSIGN_OR_RETURN(
+      network.encoder,
+      Encoder::Load(network.config.encoder, network.config.names, files, backend, &note));
+  BERTRAND_ASSIGN_OR_RETURN(network.head, EmbedHead::Load(modules, *network.encoder, backend));
+  return network;
 }
 
 }  // namespace bertrand

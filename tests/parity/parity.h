@@ -15,7 +15,10 @@
 #include "kernels/thread_pool.h"
 #include "models/checkpoint/json.h"
 #include "models/checkpoint/safetensors.h"
+#include "models/config/families.h"
+#include "models/encoder/encoder.h"
 #include "models/model.h"
+#include "models/task/embed.h"
 #include "tests/models/test_folder.h"
 
 namespace bertrand {
@@ -51,6 +54,14 @@ class Expected {
 // not.
 void ExpectClose(std::span<const float> actual, std::span<const float> expected, float tolerance,
                  const std::string& what);
+
+// All of a checkpoint but its tokenizer and heads.
+struct Network {
+  ModelConfig config;
+  std::unique_ptr<Encoder> encoder;
+  std::unique_ptr<EmbedHead> head;
+};
+absl::StatusOr<Network> LoadNetwork(const std::string& folder, const Backend& backend);
 
 // The largest distance, by the same measure.
 float Distance(std::span<const float> actual, std::span<const float> expected);

@@ -8,6 +8,7 @@ import numpy
 import torch
 from sentence_transformers import CrossEncoder
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
@@ -101,24 +102,48 @@ def embed_windows(folder):
                  window_tokens=20, overlap_tokens=6)]
 
 
-def recurrence(folder, window, memory):
+def segments(model, tokenizer, given, window, memory):
     """A document as segments that carry the memory of those before."""
+    model.config.mem_len = memory
+    getattr(model, "transformer", model).mem_len = memory
+    batch = tokenizer(*given, return_tensors="pt")
+    mems = None
+    for begin in range(0, batch["input_ids"].shape[1], window):
+        with torch.no_grad():
+            out = model(input_ids=batch["input_ids"][:, begin : begin + window], mems=mems, use_mems=True,
+                        token_type_ids=batch["token_type_ids"][:, begin : begin + window])
+        mems = out.mems
+        yield out
+
+
+POOLINGS = {
+    "mean": lambda states: states.mean(0),
+    "max": lambda states: states.max(0).values,
+    "mean_sqrt_len": lambda states: states.sum(0) / len(states) ** 0.5,
+    "weighted_mean": lambda states: torch.arange(1.0, len(states) + 1) @ states / (len(states) * (len(states) + 1) / 2),
+}
+
+
+def recurrence(folder, window, memory, pooling="mean"):
     model, tokenizer = load(AutoModel, folder)
-    model.config.mem_len = model.mem_len = memory
+    texts = [LONG.strip(), "hello world"]
     vectors = []
-    for text in (LONG.strip(), "hello world"):
-        ids = torch.tensor([tokenizer(text)["input_ids"]])
-        types = torch.tensor([tokenizer(text)["token_type_ids"]])
-        mems, states = None, []
-        for begin in range(0, ids.shape[1], window):
-            with torch.no_grad():
-                out = model(input_ids=ids[:, begin : begin + window], mems=mems, use_mems=True,
-                            token_type_ids=types[:, begin : begin + window])
-            mems = out.mems
-            states.append(out.last_hidden_state[0])
-        vectors.append(torch.cat(states).mean(0).tolist())
-    return [call("embed", [[LONG.strip()], ["hello world"]], vectors, normalize=False,
+    for text in texts:
+        states = torch.cat([out.last_hidden_state[0] for out in segments(model, tokenizer, [text], window, memory)])
+        vectors.append(POOLINGS[pooling](states).tolist())
+    return [call("embed", [[text] for text in texts], vectors, normalize=False, pooling=pooling,
                  recurrence=True, window_tokens=window, memory_tokens=memory)]
+
+
+def embed_summary(folder):
+    """What XLNet's classifier reads: POOLING_POOLER."""
+    model, tokenizer = load(AutoModelForSequenceClassification, folder)
+    vectors = []
+    for text in TEXTS:
+        with torch.no_grad():
+            states = model.transformer(**tokenizer(text.strip(), return_tensors="pt")).last_hidden_state
+            vectors.append(model.sequence_summary(states)[0].tolist())
+    return [call("embed", [[text] for text in TEXTS], vectors, pooling="pooler", normalize=False)]
 
 
 # ---- Classes
@@ -155,6 +180,20 @@ def classify_windows(folder):
     return [call("classify", [[LONG]], expected, window_tokens=24, overlap_tokens=5)]
 
 
+def classify_recurrence(folder, window, memory):
+    """`memory` 0: as the checkpoint says, else as long as the window."""
+    model, tokenizer = load(AutoModelForSequenceClassification, folder)
+    inputs = [[LONG], list(PAIRS[2]), ["hello world"]]
+    expected = []
+    for given in inputs:
+        size = memory or AutoConfig.from_pretrained(folder).mem_len or window
+        *_, last = segments(model, tokenizer, given, window, size)
+        scores = last.logits[0].softmax(-1).tolist()
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])
+        expected.append([[model.config.id2label[i], scores[i]] for i in order])
+    return [call("classify", inputs, expected, recurrence=True, window_tokens=window, memory_tokens=memory)]
+
+
 def zero_shot(folder):
     classifier = pipe("zero-shot-classification", folder)
     labels = ["politics", "sport", "the lazy dog"]
@@ -170,8 +209,8 @@ def zero_shot(folder):
     return calls
 
 
-def rerank(folder):
-    encoder = CrossEncoder(folder, device="cpu", model_kwargs={"dtype": torch.float32})
+def rerank(folder, **options):
+    encoder = CrossEncoder(folder, device="cpu", **options, model_kwargs={"dtype": torch.float32})
     calls = []
     documents = [TEXTS[0], "", TEXTS[1], "another one", LONG]
     for query in ("where is the fox", TEXTS[2]):

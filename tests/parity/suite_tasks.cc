@@ -129,7 +129,15 @@ absl::Status Run(const Model& model, TaskRequest& request) {
 
 absl::StatusOr<SuiteValue> Embed(const Model& model, const SuiteCall& call) {
   EmbedOptions options{.normalize = call.Bool("normalize"), .long_input = call.LongInput()};
-  if (call.Text("pooling") == "pooler") options.pooling = PoolingChoice::kPooler;
+  static const std::map<std::string_view, PoolingChoice> kPoolings = {
+      {"mean", PoolingChoice::kMean},
+      {"max", PoolingChoice::kMax},
+      {"mean_sqrt_len", PoolingChoice::kMeanSqrtLen},
+      {"weighted_mean", PoolingChoice::kWeightedMean},
+      {"pooler", PoolingChoice::kPooler},
+  };
+  const auto pooling = kPoolings.find(call.Text("pooling"));
+  if (pooling != kPoolings.end()) options.pooling = pooling->second;
   BERTRAND_ASSIGN_OR_RETURN(const auto request,
                             EmbedRequest::Create(model, call.Inputs(), options));
   BERTRAND_RETURN_IF_ERROR(Run(model, *request));

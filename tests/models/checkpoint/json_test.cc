@@ -140,6 +140,32 @@ TEST(JsonTest, RefusesATreeManyTimesTheFile) {
   EXPECT_NE(ErrorOf(text + "]").find("too many tiny values"), std::string::npos);
 }
 
+TEST(JsonTest, RefusesTinyValuesAmongOthers) {
+  std::string text = "{\"long\":\"" + std::string(1 << 20, 'x') + "\",\"a\":[0";
+  for (int i = 0; i < 8000000; ++i) text += ",0";
+  EXPECT_NE(ErrorOf(text + "]}").find("too many tiny values"), std::string::npos);
+}
+
+TEST(JsonTest, ReadsLargeFiles) {
+  constexpr int kCount = 100000;
+  std::string text = "{\"array\":[[]";
+  for (int i = 0; i < kCount; ++i) text += ",[\"piece" + std::to_string(i) + "\",-12.5]";
+  text += "],\"object\":{\"\":{}";
+  for (int i = 0; i < kCount; ++i)
+    text += ",\"token" + std::to_string(i) + "\":" + std::to_string(i);
+  text += "}}";
+  ASSERT_GT(text.size(), 1U << 20);
+  const Json json = Parsed(text);
+  const std::vector<Json>& array = json.Find("array")->elements();
+  ASSERT_EQ(array.size(), kCount + 1U);
+  EXPECT_TRUE(array[0].elements().empty());
+  EXPECT_EQ(*array[kCount].elements()[0].as_string(), "piece99999");
+  EXPECT_EQ(json.Find("object")->members().size(), kCount + 1U);
+  EXPECT_EQ(json.Find("object")->Find("token4711")->as_int(), 4711);
+  text.resize(text.size() - 2);
+  EXPECT_NE(ErrorOf(text), "");
+}
+
 TEST(JsonTest, EveryPrefixOfAFileIsRefused) {
   const std::string text = R"({"a": [1, {"b": "c\n"}, true], "d": -1.5e3})";
   for (size_t length = 0; length < text.size(); ++length) {

@@ -91,10 +91,8 @@ TEST_F(SentenceModulesTest, Dense) {
   WriteModule("Dense");
   EXPECT_THAT(Error(), HasSubstr("d/config.json"));
   folder_.Write("d/config.json", R"({"in_features":8,"out_features":4})");
-  EXPECT_THAT(Error(), HasSubstr("model.safetensors is missing"));
+  EXPECT_THAT(Error(), HasSubstr("d has no model.safetensors and no pytorch_model.bin"));
   folder_.Write("d/pytorch_model.bin", "");
-  EXPECT_THAT(Error(), HasSubstr("pytorch_model.bin, which this version does not read"));
-  folder_.Write("d/model.safetensors", "");
   auto modules = Read();
   ASSERT_TRUE(modules.ok()) << modules.status();
   ASSERT_EQ(modules->modules.size(), 1u);

@@ -76,14 +76,37 @@ TEST(Families, Activations) {
 }
 
 TEST(Families, OtherFamilies) {
-  const auto xlnet = Parse(R"({"model_type":"xlnet"})");
-  EXPECT_EQ(xlnet.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(Message(xlnet.status()), HasSubstr("\"xlnet\" is not served by this version"));
   EXPECT_THAT(Message(Parse(R"({"model_type":"gpt2"})").status()),
               HasSubstr("config.json: unknown model_type \"gpt2\"; bert, roberta,"));
   EXPECT_THAT(Message(Parse("{}").status()), HasSubstr("model_type is missing"));
   EXPECT_THAT(Message(Parse(R"({"model_type":3})").status()), HasSubstr("model_type is 3"));
   EXPECT_THAT(Message(Parse("[]").status()), HasSubstr("expected an object"));
+}
+
+TEST(Families, ModelTypeFromTheClass) {
+  const std::pair<const char*, Family> known[] = {
+      {"BertForMaskedLM", Family::kBert},        {"RobertaModel", Family::kRoberta},
+      {"XLMRobertaModel", Family::kRoberta},     {"CamembertForMaskedLM", Family::kRoberta},
+      {"AlbertForPreTraining", Family::kAlbert}, {"ElectraForPreTraining", Family::kElectra},
+      {"DistilBertModel", Family::kDistilBert},
+  };
+  for (const auto& [architecture, family] : known) {
+    const auto config =
+        Parse(std::string(R"({"hidden_size":64,"num_attention_heads":4,"architectures":[")") +
+              architecture + "\"]}");
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->family, family) << architecture;
+  }
+  EXPECT_THAT(Message(Parse(R"({"architectures":["BertGenerationDecoder"]})").status()),
+              HasSubstr("model_type is missing"));
+}
+
+TEST(Families, LabelsAreNamedLate) {
+  const auto config = Parse(R"({"model_type":"bert","num_labels":131072})");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->heads.num_labels, 131072);
+  EXPECT_TRUE(config->heads.labels.empty());
+  EXPECT_EQ(NamesOfLabels(config->heads).back(), "LABEL_131071");
 }
 
 TEST(Families, PositionsAfterPadding) {
@@ -125,6 +148,80 @@ TEST(Families, LayersOfGroups) {
   EXPECT_THAT(groups, testing::ElementsAre(0, 0, 0, 1, 1));
   EXPECT_THAT(Message(Parse(R"({"model_type":"albert","num_hidden_groups":0})").status()),
               HasSubstr("num_hidden_groups is 0"));
+}
+
+absl::StatusOr<ModelConfig> ParseXlnet(const std::string& members) {
+  return Parse(R"({"model_type":"xlnet")" + (members.empty() ? "" : "," + members) + "}");
+}
+
+TEST(Families, RelativePositions) {
+  const auto config = ParseXlnet("");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->family, Family::kXlnet);
+  const EncoderConfig& encoder = config->encoder;
+  EXPECT_EQ(encoder.positions, PositionKind::kRelative);
+  EXPECT_EQ(encoder.vocab_size, 32000);
+  EXPECT_EQ(encoder.hidden_size, 1024);
+  EXPECT_EQ(encoder.num_layers, 24);
+  EXPECT_EQ(encoder.num_heads, 16);
+  EXPECT_EQ(encoder.intermediate_size, 4096);
+  EXPECT_EQ(encoder.activation, Activation::kGeluErf);
+  EXPECT_EQ(encoder.layer_norm_eps, 1e-12f);
+  EXPECT_EQ(encoder.max_tokens(), 0);
+  EXPECT_EQ(encoder.distance_max, 0);
+  EXPECT_EQ(encoder.memory_reuse_tokens, 0);
+  EXPECT_EQ(encoder.num_token_types, 4);
+  EXPECT_EQ(config->heads.traits.memory_tokens, 512);
+
+  const auto other = ParseXlnet(
+      R"("d_model":48,"n_head":3,"n_layer":2,"d_inner":70,"d_head":16,"ff_activation":"relu",)"
+      R"("clamp_len":9,"reuse_len":5,"mem_len":null,"untie_r":false,"same_length":true)");
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_EQ(other->encoder.head_size, 16);
+  EXPECT_EQ(other->encoder.activation, Activation::kRelu);
+  EXPECT_EQ(other->encoder.distance_max, 9);
+  EXPECT_EQ(other->encoder.memory_reuse_tokens, 5);
+  EXPECT_EQ(other->heads.traits.memory_tokens, 0);
+  const auto usual =
+      ParseXlnet(R"("hidden_size":96,"num_attention_heads":6,"num_hidden_layers":1,"n_token":50)");
+  ASSERT_TRUE(usual.ok()) << usual.status();
+  EXPECT_EQ(usual->encoder.hidden_size, 96);
+  EXPECT_EQ(usual->encoder.vocab_size, 50);
+}
+
+TEST(Families, RelativePositionsThatAreRefused) {
+  const std::string classes = R"("architectures":["XLNetForSequenceClassification"],)";
+  const std::vector<std::pair<std::string, const char*>> unimplemented = {
+      {R"("attn_type":"uni")", "attn_type is \"uni\""},
+      {R"("bi_data":true)", "bi_data is true"},
+      {classes + R"("summary_type":"mean")", "summary_type is \"mean\""},
+      {classes + R"("summary_type":"attn")", "summary_type is \"attn\""},
+      {classes + R"("summary_activation":"relu")", "summary_activation is \"relu\""},
+      {classes + R"("summary_use_proj":false)", "summary_use_proj is false"},
+      {classes + R"("summary_use_proj":null)", "summary_use_proj is false"},
+  };
+  for (const auto& [members, message] : unimplemented) {
+    const auto config = ParseXlnet(members);
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kUnimplemented) << members;
+    EXPECT_THAT(Message(config.status()), HasSubstr(message));
+  }
+  // Who has no classifier needs no summary.
+  EXPECT_TRUE(ParseXlnet(R"("architectures":["XLNetModel"],"summary_type":"mean")").ok());
+  const std::vector<std::pair<const char*, const char*>> invalid = {
+      {R"("d_model":49,"n_head":7)", "d_model is 49, expected an even number"},
+      {R"("d_model":48,"n_head":3,"d_head":8)", "d_head is 8, expected d_model / n_head, 16"},
+      {R"("d_model":48,"n_head":5)", "hidden size is 48, expected a multiple of"},
+      {R"("d_model":2147483648)", "d_model is 2147483648"},
+      {R"("n_head":0)", "n_head is 0"},
+      {R"("mem_len":-1)", "mem_len is -1"},
+      {R"("clamp_len":"far")", "clamp_len is \"far\""},
+      {R"("d_inner":0)", "d_inner is 0"},
+  };
+  for (const auto& [members, message] : invalid) {
+    const auto config = ParseXlnet(members);
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << members;
+    EXPECT_THAT(Message(config.status()), HasSubstr(message));
+  }
 }
 
 TEST(Families, MathematicsThatAreNotImplemented) {
@@ -176,6 +273,9 @@ TEST(Families, HostileValues) {
       {R"("layer_norm_eps":"1e-12")", "layer_norm_eps is \"1e-12\""},
       {R"("is_decoder":"no")", "is_decoder is \"no\", expected true or false"},
       {R"("architectures":[1])", "architectures"},
+      {R"("architectures":3)", "architectures is 3, expected a list"},
+      {R"("problem_type":"ranking")", "problem_type is \"ranking\""},
+      {R"("id2label":[1])", "id2label is an array"},
   };
   for (const auto& [members, message] : refused) EXPECT_THAT(Error(members), HasSubstr(message));
   // Null is absent, as in Python's constructors of configurations without it.
