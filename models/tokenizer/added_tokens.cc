@@ -86,7 +86,7 @@ void AddedTokens::Add(const AddedToken& token, const Vocabulary& model) {
   } else if (const auto in_model = model.Find(token.content)) {
     id = *in_model;
   } else {
-    id = static_cast<int32_t>(std::max(model.num_tokens(), max_id_ + 1));
+    id = static_cast<int32_t>(model.num_tokens() + num_new_++);
   }
   ids_[token.content] = id;
   by_id_[id] = token;

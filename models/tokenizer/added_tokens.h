@@ -63,7 +63,8 @@ class PatternSet {
 class AddedTokens {
  public:
   // As `tokenizers` does when it reads a file: a token of the vocabulary keeps its id, others are
-  // numbered on, whatever id the file says. `model` is the model's vocabulary.
+  // numbered on from the vocabulary's size, whatever id the file says and even where a vocabulary
+  // with holes has that id. `model` is the model's vocabulary.
   void Add(const AddedToken& token, const Vocabulary& model);
   // Makes the sets of patterns. Errors when a token's text is empty once normalised.
   absl::Status Build(const Normalizer* normalizer);
@@ -95,6 +96,7 @@ class AddedTokens {
   std::unordered_map<std::string, int32_t> ids_;
   std::unordered_map<int32_t, AddedToken> by_id_;
   int64_t max_id_ = -1;
+  int64_t num_new_ = 0;  // tokens that the model's vocabulary does not have
   PatternSet raw_, normalized_;
 };
 
@@ -106,6 +108,8 @@ void AddedTokens::Split(bool normalized, std::string_view text, Visit visit) con
   while (patterns.Find(text, from, &match)) {
     from = match.end;  // as found: the search goes on inside white space that rstrip takes
     if (!Adjust(text, done, &match)) continue;
+    // White space that the match before took: the library drops what is empty, and panics beyond.
+    if (match.begin >= match.end) continue;
     if (done < match.begin) visit(AddedMatch{done, match.begin, -1});
     visit(match);
     done = match.end;

@@ -14,15 +14,6 @@ namespace {
 
 constexpr uint32_t kNone = ModelScratch::kNone;
 
-uint64_t PairOf(int32_t left, int32_t right) {
-  return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
-}
-
-uint64_t Mixed(uint64_t pair) {
-  pair *= 0x9E3779B97F4A7C15u;
-  return pair ^ pair >> 29;
-}
-
 // The order of merging, for a heap whose top is the largest: first by rank, then from the left.
 bool ComesLater(const ModelScratch::Merge& a, const ModelScratch::Merge& b) {
   return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
@@ -54,6 +45,9 @@ absl::Status Bpe::BuildMerges(const MergeList& merges) {
   const size_t size = std::bit_ceil(2 * merges.size() + 2);
   merges_.assign(size, Merge{});
   merges_mask_ = size - 1;
+  const size_t num_bits = std::max<size_t>(64, 8 * size);
+  merge_bits_.assign(num_bits / 64, 0);
+  bits_shift_ = 64 - std::countr_zero(num_bits);
   const size_t prefix_bytes = options_.continuing_subword_prefix.size();
   for (size_t i = 0; i < merges.size(); ++i) {
     const auto& [left, right] = merges[i];
@@ -76,16 +70,10 @@ absl::Status Bpe::BuildMerges(const MergeList& merges) {
     uint64_t at = Mixed(pair) & merges_mask_;
     while (merges_[at].pair != kNoPair && merges_[at].pair != pair) at = (at + 1) & merges_mask_;
     merges_[at] = {pair, static_cast<uint32_t>(i), ids[2]};
+    const uint64_t bit = Mixed(pair) >> bits_shift_;
+    merge_bits_[bit / 64] |= uint64_t{1} << (bit % 64);
   }
   return absl::OkStatus();
-}
-
-const Bpe::Merge* Bpe::FindMerge(int32_t left, int32_t right) const {
-  const uint64_t pair = PairOf(left, right);
-  for (uint64_t at = Mixed(pair) & merges_mask_;; at = (at + 1) & merges_mask_) {
-    if (merges_[at].pair == pair) return &merges_[at];
-    if (merges_[at].pair == kNoPair) return nullptr;
-  }
 }
 
 void Bpe::BuildSymbols() {
@@ -161,12 +149,13 @@ void Bpe::BuildMatcher() {
   proper_.Build(keys, 1, &ends);
   proper_.Seal();
   for (size_t i = 0; i < keys.size(); ++i) proper_.cell(ends[i]).first = keys[i].value + 1;
+  shorter_.assign(origins_.size(), -1);
   for (const auto& [text, id] : proper) {
     uint32_t state = 1;
     for (size_t i = 0; i + 1 < text.size(); ++i) {
       state = proper_.Step(state, static_cast<unsigned char>(text[i]));
       const uint32_t found = proper_.cell(state).first;
-      if (found != 0) origins_[static_cast<size_t>(id)].shorter = static_cast<int32_t>(found) - 1;
+      if (found != 0) shorter_[static_cast<size_t>(id)] = static_cast<int32_t>(found) - 1;
     }
   }
 }
@@ -215,7 +204,7 @@ bool Bpe::Backtrack(std::string_view word, ModelScratch* scratch) const {
       end = at + origins_[static_cast<size_t>(token)].length;
       const bool is_dead = (dead_ends[end / 64] >> (end % 64) & 1) != 0;
       if (!is_dead && (last < 0 || IsCompatible(last, token))) break;
-      token = origins_[static_cast<size_t>(token)].shorter;
+      token = shorter_[static_cast<size_t>(token)];
     }
     if (token >= 0) {
       path.push_back(token);
@@ -365,18 +354,18 @@ void Bpe::AddMerged(std::string_view word, const SourceRange* source, const Mode
   }
 }
 
-int32_t Bpe::WholeWord(std::string_view word, const ModelScratch& scratch) const {
-  const auto max_bytes = static_cast<std::ptrdiff_t>(WordTable::kMaxBytes);
-  if (scratch.readable_end != nullptr && scratch.readable_end - word.data() >= max_bytes) {
-    return words_.FindPadded(word);
-  }
-  return words_.Find(word);
-}
-
 bool Bpe::AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
                   TokenRun* run) const {
-  int32_t whole = WholeWord(word, *scratch);
-  if (whole < 0 && options_.ignore_merges) {
+  const int32_t whole = words_.Find(word, false);
+  if (whole < 0) return AddParts(word, source, scratch, run);
+  run->Add(whole, source == nullptr ? SourceRange{}
+                                    : SourceRange{source[0].start, source[word.size() - 1].end});
+  return true;
+}
+
+bool Bpe::AddParts(std::string_view word, const SourceRange* source, ModelScratch* scratch,
+                   TokenRun* run) const {
+  if (options_.ignore_merges) {
     std::string text;
     if (options_.byte_level) {
       for (const char byte : word) {
@@ -385,12 +374,12 @@ bool Bpe::AddWord(std::string_view word, const SourceRange* source, ModelScratch
     } else {
       text = word;
     }
-    whole = vocabulary_.Find(text).value_or(-1);
-  }
-  if (whole >= 0) {
-    run->Add(whole, source == nullptr ? SourceRange{}
-                                      : SourceRange{source[0].start, source[word.size() - 1].end});
-    return true;
+    if (const std::optional<int32_t> whole = vocabulary_.Find(text)) {
+      run->Add(*whole, source == nullptr
+                           ? SourceRange{}
+                           : SourceRange{source[0].start, source[word.size() - 1].end});
+      return true;
+    }
   }
   if (backtracks_ && Backtrack(word, scratch)) {
     AddPath(word, source, *scratch, run);

@@ -64,6 +64,10 @@ class Bpe final : public TokenModel {
 
   bool AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
                TokenRun* run) const override;
+  // AddWord in two halves: a look-up in words(), and what follows when it does not find the word.
+  const WordTable& words() const { return words_; }
+  bool AddParts(std::string_view word, const SourceRange* source, ModelScratch* scratch,
+                TokenRun* run) const;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
   bool has_subword_prefix() const override { return !options_.continuing_subword_prefix.empty(); }
   std::string_view unk_token() const override {
@@ -84,8 +88,7 @@ class Bpe final : public TokenModel {
   struct Origin {
     uint32_t rank = 0;  // 0: a symbol; else that of its merge, plus one
     int32_t left = -1, right = -1;
-    int32_t shorter = -1;  // the longest proper token that is a proper prefix of it
-    uint32_t length = 0;   // bytes
+    uint32_t length = 0;  // bytes
   };
   static constexpr uint64_t kNoPair = ~uint64_t{0};
 
@@ -95,8 +98,22 @@ class Bpe final : public TokenModel {
   void BuildOrigins(const MergeList& merges);
   void BuildMatcher();
   std::optional<std::string> BytesOf(int64_t id) const;
-  int32_t WholeWord(std::string_view word, const ModelScratch& scratch) const;
-  const Merge* FindMerge(int32_t left, int32_t right) const;
+  const Merge* FindMerge(int32_t left, int32_t right) const {
+    const uint64_t pair = PairOf(left, right), mixed = Mixed(pair);
+    const uint64_t bit = mixed >> bits_shift_;
+    if ((merge_bits_[bit / 64] >> (bit % 64) & 1) == 0) return nullptr;
+    for (uint64_t at = mixed & merges_mask_;; at = (at + 1) & merges_mask_) {
+      if (merges_[at].pair == pair) return &merges_[at];
+      if (merges_[at].pair == kNoPair) return nullptr;
+    }
+  }
+  static uint64_t PairOf(int32_t left, int32_t right) {
+    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+  }
+  static uint64_t Mixed(uint64_t pair) {
+    pair *= 0x9E3779B97F4A7C15u;
+    return pair ^ pair >> 29;
+  }
   bool IsCompatible(int32_t left, int32_t right) const;
   int32_t LongestMatch(std::string_view text) const;
 
@@ -114,10 +131,15 @@ class Bpe final : public TokenModel {
   std::optional<int32_t> unk_id_;
   std::vector<Merge> merges_;  // open addressing, a power of two
   uint64_t merges_mask_ = 0;
+  // One bit for the upper bits of each merge's hash. Most pairs are no merge, and this says so from
+  // a few tens of kilobytes, which stay in the cache.
+  std::vector<uint64_t> merge_bits_;
+  int bits_shift_ = 63;
   std::array<int32_t, 256> byte_ids_;      // of byte-level symbols; -1: not in the vocabulary
   std::array<int32_t, 256> fallback_ids_;  // of "<0x00>"
   std::vector<Origin> origins_;
-  DoubleArray proper_;  // `first`: 1 + the id of the proper token that ends here, or 0
+  std::vector<int32_t> shorter_;  // by id: the longest proper token that is a proper prefix of it
+  DoubleArray proper_;            // `first`: 1 + the id of the proper token that ends here, or 0
   WordTable words_;
   bool backtracks_ = false;
 };

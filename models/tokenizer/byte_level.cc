@@ -114,6 +114,19 @@ size_t EndOfSpacedWord(std::string_view text, size_t at, size_t end) {
   return EndOfRun(text, next, end, first);
 }
 
+SpacesAround CountSpacesAround(std::string_view text) {
+  constexpr char32_t kSpaceCharacter = 0x120;
+  const auto is_space = [](char32_t c) { return c == kSpaceCharacter || HasFlag(c, kSpace); };
+  SpacesAround spaces;
+  for (size_t at = 0; at < text.size() && is_space(NextCodePoint(text, &at));) ++spaces.leading;
+  for (size_t end = text.size(); end > 0;) {
+    size_t at = end = PreviousBoundary(text, end);
+    if (!is_space(NextCodePoint(text, &at))) break;
+    ++spaces.trailing;
+  }
+  return spaces;
+}
+
 char32_t ByteLevelCharacter(unsigned char byte) { return kAlphabet.character[byte]; }
 
 std::optional<unsigned char> ByteOfCharacter(char32_t c) {

@@ -162,8 +162,10 @@ absl::StatusOr<PipelineParts> PartsFromMerges(std::string_view vocab_json,
   BERTRAND_ASSIGN_OR_RETURN(merges, ParseMergesText(merges_text));
   BpeOptions options;
   options.byte_level = true;
-  BERTRAND_ASSIGN_OR_RETURN(parts.model,
-                            Bpe::Create(std::move(vocabulary), merges, std::move(options)));
+  std::unique_ptr<Bpe> bpe;
+  BERTRAND_ASSIGN_OR_RETURN(bpe, Bpe::Create(std::move(vocabulary), merges, std::move(options)));
+  parts.bpe = bpe.get();
+  parts.model = std::move(bpe);
   PreTokenizerTraits::ByteLevel byte_level;
   byte_level.add_prefix_space = config.add_prefix_space;
   byte_level.alone = true;

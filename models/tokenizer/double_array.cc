@@ -1,6 +1,7 @@
 #include "models/tokenizer/double_array.h"
 
 #include <algorithm>
+#include <deque>
 #include <numeric>
 
 namespace bertrand {
@@ -63,7 +64,7 @@ uint32_t DoubleArray::FindBase(const std::vector<unsigned char>& bytes) {
   return static_cast<uint32_t>(cells_.size()) - kBlock;
 }
 
-void DoubleArray::Build(std::vector<Key> keys, uint32_t num_roots,
+void DoubleArray::Build(const std::vector<Key>& keys, uint32_t num_roots,
                         std::vector<uint32_t>* end_states) {
   std::vector<size_t> order(keys.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -74,7 +75,7 @@ void DoubleArray::Build(std::vector<Key> keys, uint32_t num_roots,
   while (cells_.size() <= num_roots) AddBlock();
   used_[kNone] = true;  // and stays the ring's anchor
 
-  std::vector<Group> groups;
+  std::deque<Group> groups;  // those of two depths at a time
   size_t at = 0;
   for (uint32_t root = 0; root < num_roots; ++root) {
     const size_t begin = at;
@@ -83,8 +84,9 @@ void DoubleArray::Build(std::vector<Key> keys, uint32_t num_roots,
     groups.push_back({root + 1, 0, begin, at});
   }
   std::vector<unsigned char> bytes;
-  for (size_t g = 0; g < groups.size(); ++g) {
-    Group group = groups[g];
+  while (!groups.empty()) {
+    Group group = groups.front();
+    groups.pop_front();
     by_depth_.push_back(group.state);
     while (group.begin < group.end && keys[order[group.begin]].text.size() == group.depth) {
       (*end_states)[order[group.begin++]] = group.state;

@@ -31,7 +31,7 @@ class DoubleArray {
 
   // States of the roots: 1 to num_roots (root r is state r + 1). Keys in any order; equal ones and
   // empty ones are allowed. end_states[i] is the state that keys[i] ends in.
-  void Build(std::vector<Key> keys, uint32_t num_roots, std::vector<uint32_t>* end_states);
+  void Build(const std::vector<Key>& keys, uint32_t num_roots, std::vector<uint32_t>* end_states);
 
   uint32_t Step(uint32_t state, unsigned char byte) const {
     const uint32_t next = cells_[state].base ^ byte;

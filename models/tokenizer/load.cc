@@ -83,11 +83,11 @@ absl::Status ParseModel(const Json& json, PipelineParts* parts) {
     parts->word_piece = word_piece.get();
     parts->model = std::move(word_piece);
   } else if (type == "BPE") {
-    BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseBpe(*model, byte_level));
+    std::unique_ptr<Bpe> bpe;
+    BERTRAND_ASSIGN_OR_RETURN(bpe, ParseBpe(*model, byte_level));
+    parts->bpe = bpe.get();
+    parts->model = std::move(bpe);
   } else if (type == "Unigram") {
-    if (parts->post_processor.trim_offsets) {
-      return Unimplemented("post_processor: `trim_offsets` with a Unigram model is not supported");
-    }
     BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseUnigram(*model));
   } else {
     return NotSupported("model", type, "BPE, Unigram and WordPiece are");

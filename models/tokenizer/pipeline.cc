@@ -110,46 +110,33 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
   }
   const std::optional<PreTokenizerTraits::ByteLevel>& byte_level =
       made.pre_tokenizer_traits.byte_level;
-  pipeline->reads_bytes_ = is_short && made.normalizer == nullptr && byte_level.has_value() &&
-                           byte_level->alone && byte_level->use_regex;
+  pipeline->reads_bytes_ = is_short && made.bpe != nullptr && made.normalizer == nullptr &&
+                           byte_level.has_value() && byte_level->alone && byte_level->use_regex;
   if (made.post_processor.trim_offsets) {
+    // The model's texts: an added token may have taken the id of one. Added ones are marked.
     for (int64_t id = 0; id < pipeline->vocab_size(); ++id) {
-      pipeline->spaces_.push_back(SpacesAround(pipeline->TokenText(id)));
+      pipeline->spaces_.push_back(CountSpacesAround(made.model->vocabulary().Text(id)));
     }
   }
   return pipeline;
 }
 
-// White space as the library's process_offsets counts it: U+0120 stands for a space.
-Pipeline::Spaces Pipeline::SpacesAround(std::string_view text) {
-  constexpr char32_t kSpaceCharacter = 0x120;
-  const auto is_space = [](char32_t c) { return c == kSpaceCharacter || HasFlag(c, kSpace); };
-  Spaces spaces;
-  for (size_t at = 0; at < text.size() && is_space(NextCodePoint(text, &at));) ++spaces.leading;
-  for (size_t end = text.size(); end > 0;) {
-    end = PreviousBoundary(text, end);
-    if (!is_space(FirstCodePoint(text.substr(end)))) break;
-    ++spaces.trailing;
-  }
-  return spaces;
-}
-
 // trim_offsets for the tokens from `skip` on, as the library's process_offsets: in code points of
 // the source text, whatever stands there.
 void Pipeline::TrimSpans(const TokenRun& run, size_t skip, std::string_view text,
-                         std::span<TokenSpan> spans) const {
+                         bool is_behind_special, std::span<TokenSpan> spans) const {
   auto spaced = run.spaced().begin();
   for (size_t i = 0; i < spans.size(); ++i) {
     while (spaced != run.spaced().end() && spaced->index < skip + i) ++spaced;
-    Spaces spaces = spaces_[static_cast<size_t>(run.ids()[skip + i])];
+    SpacesAround spaces = spaces_[static_cast<size_t>(run.ids()[skip + i])];
     if (spaced != run.spaced().end() && spaced->index == skip + i) {
-      spaces = {spaced->leading, spaced->trailing};
+      spaces = spaced->spaces;
     }
     TokenSpan& span = spans[i];
     const TokenSpan whole = span;
     if (spaces.leading > 0) {
       // The one space that was put there is not in the text.
-      const bool is_first = i == 0 || whole.start == 0;
+      const bool is_first = (i == 0 && !is_behind_special) || whole.start == 0;
       if (is_first && parts_.post_processor.add_prefix_space && spaces.leading == 1) {
         spaces.leading = 0;
       }
@@ -169,7 +156,6 @@ void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRu
   words.Start(scratch->text, part);
   if (parts_.pre_tokenizer != nullptr) parts_.pre_tokenizer->Apply(&words);
   const NormalizedText& text = words.text();
-  scratch->model.readable_end = text.text.data() + text.text.size();
   for (const WordRange& range : words.words()) {
     const std::string_view word =
         std::string_view(text.text).substr(range.begin, range.end - range.begin);
@@ -185,8 +171,7 @@ void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRu
 void Pipeline::AddToken(const AddedMatch& match, std::string_view text, SourceRange range,
                         TokenRun* run) const {
   if (run->want_sources() && parts_.post_processor.trim_offsets) {
-    const Spaces spaces = SpacesAround(text.substr(match.begin, match.end - match.begin));
-    run->MarkSpaced(spaces.leading, spaces.trailing);
+    run->MarkSpaced(CountSpacesAround(text.substr(match.begin, match.end - match.begin)));
   }
   run->Add(match.id, range);
   run->EndWord();
@@ -212,15 +197,9 @@ void Pipeline::TokenizeStepByStep(std::string_view text, size_t begin, size_t en
 void Pipeline::TokenizeBytes(std::string_view text, size_t begin, size_t end,
                              Encoding::Scratch* scratch, TokenRun* run) const {
   const PreTokenizerTraits::ByteLevel& options = *parts_.pre_tokenizer_traits.byte_level;
+  const Bpe& model = *parts_.bpe;
   std::vector<SourceRange>& sources = scratch->sources;
-  scratch->model.readable_end = text.data() + text.size();
-  const auto add = [&](std::string_view word) {
-    const SourceRange* source = run->want_sources() ? sources.data() : nullptr;
-    if (!parts_.model->AddWord(word, source, &scratch->model, run)) {
-      scratch->word.missing_unk = true;
-    }
-    run->EndWord();
-  };
+  const bool want_sources = run->want_sources();
   size_t at = begin;
   if (options.add_prefix_space && text[begin] != ' ') {
     // The first word with a space before it, which is of the first code point.
@@ -229,19 +208,46 @@ void Pipeline::TokenizeBytes(std::string_view text, size_t begin, size_t end,
     }
     at = EndOfSpacedWord(text, begin, end);
     scratch->first_word.assign(1, ' ').append(text, begin, at - begin);
-    if (run->want_sources()) {
+    if (want_sources) {
       SourcesOf(text, begin, at, &sources);
       sources.insert(sources.begin(), SourceRange(sources.front()));
     }
-    const char* const readable_end = std::exchange(scratch->model.readable_end, nullptr);
-    add(scratch->first_word);
-    scratch->model.readable_end = readable_end;
+    scratch->word.missing_unk |= !model.AddWord(
+        scratch->first_word, want_sources ? sources.data() : nullptr, &scratch->model, run);
+    run->EndWord();
   }
+  // Some words at a time, so that their look-ups wait for memory together.
+  constexpr size_t kBatch = 16;
+  struct Word {
+    uint32_t begin, end;
+    WordTable::Probe probe;
+  };
+  Word batch[kBatch];
   while (at < end) {
-    const size_t next = NextByteLevelWord(text, at, end);
-    if (run->want_sources()) SourcesOf(text, at, next, &sources);
-    add(text.substr(at, next - at));
-    at = next;
+    size_t count = 0;
+    for (; count < kBatch && at < end; ++count) {
+      size_t next = EndOfPlainWord(text, at, end);
+      if (next == 0) next = NextByteLevelWord(text, at, end);
+      const bool readable = at + WordTable::kReadableBytes <= text.size();
+      const WordTable::Key key = WordTable::KeyOf(text.substr(at, next - at), readable);
+      batch[count] = {static_cast<uint32_t>(at), static_cast<uint32_t>(next),
+                      model.words().Start(key)};
+      at = next;
+    }
+    run->Reserve(kBatch);
+    for (const Word& word : std::span(batch, count)) {
+      const int32_t whole = WordTable::Finish(word.probe);
+      if (whole >= 0) {
+        run->AddReserved(whole, {word.begin, word.end});
+      } else {
+        if (want_sources) SourcesOf(text, word.begin, word.end, &sources);
+        scratch->word.missing_unk |=
+            !model.AddParts(text.substr(word.begin, word.end - word.begin),
+                            want_sources ? sources.data() : nullptr, &scratch->model, run);
+        run->Reserve(kBatch);
+      }
+      run->EndWord();
+    }
   }
 }
 
@@ -336,7 +342,11 @@ void Pipeline::Assemble(const KeptTokens& kept, const std::string_view* texts, b
     if (options.want_spans && !is_special) {
       TokenSpan* const spans = encoding->spans.data() + at;
       FillSpans(texts[piece.sequence], run.sources() + skip, count, spans);
-      if (!spaces_.empty()) TrimSpans(run, skip, texts[piece.sequence], {spans, count});
+      const bool is_behind_special =
+          options.add_special_tokens && parts_.post_processor.is_behind_special[piece.sequence];
+      if (!spaces_.empty()) {
+        TrimSpans(run, skip, texts[piece.sequence], is_behind_special, {spans, count});
+      }
     }
     if (options.want_words && !is_special) {
       std::copy_n(run.words() + skip, count, encoding->words.begin() + at);

@@ -14,6 +14,8 @@
 
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/bert_splitter.h"
+#include "models/tokenizer/bpe.h"
+#include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/decoder.h"
 #include "models/tokenizer/normalizer.h"
 #include "models/tokenizer/post_processor.h"
@@ -33,6 +35,7 @@ struct PipelineParts {
   std::unique_ptr<PreTokenizer> pre_tokenizer;  // may be null
   std::unique_ptr<TokenModel> model;
   const WordPiece* word_piece = nullptr;  // the model, where it is one
+  const Bpe* bpe = nullptr;               // likewise
   AddedTokens added_tokens;               // its Build is called by Pipeline::Create
   PostProcessor post_processor;
   std::unique_ptr<Decoder> decoder;
@@ -83,20 +86,15 @@ class Pipeline final : public Tokenizer {
                      TokenRun* run) const;
   void AddToken(const AddedMatch& match, std::string_view text, SourceRange range,
                 TokenRun* run) const;
-  void TrimSpans(const TokenRun& run, size_t skip, std::string_view text,
+  void TrimSpans(const TokenRun& run, size_t skip, std::string_view text, bool is_behind_special,
                  std::span<TokenSpan> spans) const;
   void Assemble(const KeptTokens& kept, const std::string_view* texts, bool is_pair,
                 const EncodeOptions& options, Encoding* encoding) const;
 
   PipelineParts parts_;
   std::optional<BertSplitter> short_way_;
-  bool reads_bytes_ = false;  // byte-level words are read from the source text
-  // How many code points of white space a token begins and ends with, by id; for trim_offsets.
-  struct Spaces {
-    uint32_t leading = 0, trailing = 0;
-  };
-  static Spaces SpacesAround(std::string_view text);
-  std::vector<Spaces> spaces_;
+  bool reads_bytes_ = false;          // byte-level words are read from the source text
+  std::vector<SpacesAround> spaces_;  // of the model's tokens, by id; for trim_offsets
 };
 
 }  // namespace bertrand

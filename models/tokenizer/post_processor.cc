@@ -131,7 +131,7 @@ absl::StatusOr<PostProcessor> ParseSequence(const Json& json) {
     return InvalidArgument("post_processor: `processors` must be an array");
   }
   PostProcessor result;
-  bool has_template = false;
+  bool has_template = false, first_behind_special = false, second_behind_special = false;
   for (const Json& element : list->elements()) {
     PostProcessor step;
     BERTRAND_ASSIGN_OR_RETURN(step, ParsePostProcessor(&element));
@@ -143,12 +143,16 @@ absl::StatusOr<PostProcessor> ParseSequence(const Json& json) {
     }
     if (is_template) {
       has_template = true;
+      first_behind_special = type != "TemplateProcessing";
+      second_behind_special = type == "RobertaProcessing";
       result.single = std::move(step.single);
       result.pair = std::move(step.pair);
     }
     if (step.trim_offsets) {
       result.trim_offsets = true;
       result.add_prefix_space = step.add_prefix_space;
+      result.is_behind_special[0] = first_behind_special && !is_template;
+      result.is_behind_special[1] = second_behind_special && !is_template;
     }
   }
   return result;

@@ -32,6 +32,9 @@ struct PostProcessor {
   bool trim_offsets = false;
   // With trim_offsets: the text was given a space, so one at its beginning is no part of it.
   bool add_prefix_space = true;
+  // With both, where a Sequence trims after it has added special tokens: whether the first and the
+  // second text have one before them then, so that none of their tokens is the first.
+  bool is_behind_special[2] = {false, false};
   // The two are options of its type, which a tokenizer's class may override.
   bool has_options = false;
 

@@ -19,8 +19,6 @@ namespace bertrand {
 struct ModelScratch {
   static constexpr uint32_t kNone = ~uint32_t{0};
 
-  // Up to here bytes can be read behind any word; null: not beyond the word.
-  const char* readable_end = nullptr;
   std::vector<uint32_t> ends;
   // Of Bpe.
   struct Symbol {

@@ -9,14 +9,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/normalizer.h"
 
 namespace bertrand {
 
-// An added token whose text begins or ends with white space, in code points.
+// White space around the text of a token that is not the vocabulary's text of its id.
 struct SpacedToken {
   size_t index;  // in the run
-  uint32_t leading, trailing;
+  SpacesAround spaces;
 };
 
 class TokenRun {
@@ -46,15 +47,17 @@ class TokenRun {
   }
   void Add(int32_t id, SourceRange range) {
     Reserve(1);
+    AddReserved(id, range);
+  }
+  // Within what was reserved.
+  void AddReserved(int32_t id, SourceRange range) {
     *next_id() = id;
     if (want_sources_) AddSource(range, size_);
     ++size_;
   }
 
-  // The token that is added next is an added one, whose text has white space around it.
-  void MarkSpaced(uint32_t leading, uint32_t trailing) {
-    spaced_.push_back({size_, leading, trailing});
-  }
+  // The token that is added next has another text than the model's vocabulary has for its id.
+  void MarkSpaced(SpacesAround spaces) { spaced_.push_back({size_, spaces}); }
   const std::vector<SpacedToken>& spaced() const { return spaced_; }
 
   // To be called at the end of each of the pre-tokenizer's words: the tokens since the last call,

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/status.h"
+#include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/json_fields.h"
 #include "models/tokenizer/unicode.h"
 
@@ -106,7 +107,11 @@ void Unigram::AddUnknown(std::string_view text, SourceRange range, TokenRun* run
   const bool as_bytes = byte_fallback_ && std::all_of(text.begin(), text.end(), [this](char c) {
                           return byte_ids_[static_cast<unsigned char>(c)] >= 0;
                         });
-  if (!as_bytes) return run->Add(*unk_id_, range);
+  if (!as_bytes) {
+    // The library calls an unknown token by what stands in the text.
+    if (run->want_sources()) run->MarkSpaced(CountSpacesAround(text));
+    return run->Add(*unk_id_, range);
+  }
   for (const char byte : text) run->Add(byte_ids_[static_cast<unsigned char>(byte)], range);
 }
 

@@ -7,6 +7,8 @@
 namespace bertrand {
 namespace {
 
+constexpr int64_t kMostHoles = 1 << 14;
+
 std::string Quoted(std::string_view token) {
   std::string quoted(1, '"');
   quoted += token;
@@ -52,9 +54,17 @@ absl::StatusOr<Vocabulary> ParseVocabulary(const Json& json) {
     return InvalidArgument(std::string("vocab must be an object, but it is ") + json.KindName());
   }
   Vocabulary vocabulary;
+  // Memory goes by the largest id: holes are allowed, a file of a few bytes for millions is not.
+  const auto count = static_cast<int64_t>(json.members().size());
+  const int64_t most = 4 * count + kMostHoles;
   for (const auto& [token, value] : json.members()) {
     int32_t id;
     BERTRAND_ASSIGN_OR_RETURN(id, ParseTokenId(value, "vocab: the id of " + Quoted(token)));
+    if (id > most) {
+      return InvalidArgument("vocab: the id of " + Quoted(token) + " is " + std::to_string(id) +
+                             "; with " + std::to_string(count) + " tokens it may be at most " +
+                             std::to_string(most));
+    }
     BERTRAND_RETURN_IF_ERROR(vocabulary.Add(token, id));
   }
   return vocabulary;

@@ -39,7 +39,7 @@ void WordPiece::BuildWholeWords() {
 }
 
 size_t WordPiece::MatchPadded(std::string_view word, int32_t* ids, uint32_t* ends) const {
-  const int32_t id = whole_words_.FindPadded(word);
+  const int32_t id = whole_words_.Find(word, true);
   if (id < 0) return Match(word, ids, ends);
   ids[0] = id;
   if (ends != nullptr) ends[0] = static_cast<uint32_t>(word.size());
@@ -76,8 +76,11 @@ absl::Status WordPiece::BuildAutomaton() {
   std::vector<uint32_t> ends;
   states_.Build(keys, 2, &ends);
   // Which key ends in a state. Of a word's entries two never share one: texts are distinct.
-  std::unordered_map<uint32_t, size_t> key_at;
-  for (size_t i = 0; i < keys.size(); ++i) key_at.emplace(ends[i], i);
+  std::vector<uint32_t> key_at;  // plus one
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (ends[i] >= key_at.size()) key_at.resize(ends[i] + 1);
+    key_at[ends[i]] = static_cast<uint32_t>(i) + 1;
+  }
 
   outputs_.assign(1, {0, 0});
   const std::vector<uint32_t>& order = states_.by_depth();
@@ -88,8 +91,8 @@ absl::Status WordPiece::BuildAutomaton() {
     const uint32_t parent = cell.check;
     if (parent == DoubleArray::kNone) continue;  // a root
     outputs.clear();
-    if (const auto key = key_at.find(state); key != key_at.end()) {
-      const DoubleArray::Key& entry = keys[key->second];
+    if (state < key_at.size() && key_at[state] != 0) {
+      const DoubleArray::Key& entry = keys[key_at[state] - 1];
       outputs.push_back(
           {static_cast<int32_t>(entry.value), static_cast<uint32_t>(entry.text.size())});
       cell.first = kContinuationRoot;

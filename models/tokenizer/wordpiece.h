@@ -58,7 +58,7 @@ class WordPiece final : public TokenModel {
   size_t Match(std::string_view word, int32_t* ids, uint32_t* ends) const;
   // The same, faster; kWholeWordBytes bytes must be readable at word.data() whatever its size.
   size_t MatchPadded(std::string_view word, int32_t* ids, uint32_t* ends) const;
-  static constexpr size_t kWholeWordBytes = WordTable::kMaxBytes;
+  static constexpr size_t kWholeWordBytes = WordTable::kReadableBytes;
 
   bool AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
                TokenRun* run) const override;

@@ -1,11 +1,11 @@
 // Tokenizing speed on one thread, in processor time.
 //
-//     tokenizer_benchmark FOLDER TEXT [ROUNDS]
+//     tokenizer_benchmark FOLDER TEXT [ROUNDS [IDS]]
 //
 // FOLDER is a checkpoint's, TEXT a file with a text a line. Prints one JSON object: MB/s of the
 // first pass (all words are new), of the best and the median of ROUNDS (9) further passes, the same
-// with spans, and the time to load. tokenizer_benchmark.py measures Hugging Face `tokenizers` in
-// turn with it.
+// with spans, and the time to load. Each text's number of ids and its ids are written to IDS, as
+// u32. tokenizer_peers.py measures others in turn with it.
 
 #include <algorithm>
 #include <cstdio>
@@ -46,9 +46,21 @@ Pass Run(const Tokenizer& tokenizer, const std::vector<std::string>& texts, bool
   return pass;
 }
 
+void WriteIds(const Tokenizer& tokenizer, const std::vector<std::string>& texts, const char* path,
+              Encoding* encoding) {
+  std::ofstream file(path, std::ios::binary);
+  for (const std::string& text : texts) {
+    BERTRAND_CHECK(tokenizer.Encode(text, nullptr, {}, encoding).ok(), text);
+    const auto count = static_cast<uint32_t>(encoding->ids.size());
+    file.write(reinterpret_cast<const char*>(&count), sizeof(count));
+    file.write(reinterpret_cast<const char*>(encoding->ids.data()),
+               static_cast<std::streamsize>(count * sizeof(int32_t)));
+  }
+}
+
 int Main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: tokenizer_benchmark FOLDER TEXT [ROUNDS]\n");
+    std::fprintf(stderr, "usage: tokenizer_benchmark FOLDER TEXT [ROUNDS [IDS]]\n");
     return 2;
   }
   const double load_start = ProcessorSeconds();
@@ -72,6 +84,7 @@ int Main(int argc, char** argv) {
     plain.push_back(Run(**tokenizer, texts, false, &encoding).seconds);
     spans.push_back(Run(**tokenizer, texts, true, &encoding).seconds);
   }
+  if (argc > 4) WriteIds(**tokenizer, texts, argv[4], &encoding);
   std::sort(plain.begin(), plain.end());
   std::sort(spans.begin(), spans.end());
   const size_t middle = plain.size() / 2;

@@ -1,10 +1,10 @@
-"""Trains what tokenizer_benchmark.py measures: a byte-level BPE and a Unigram vocabulary of 30,000.
+"""Trains what tokenizer_peers.py measures: WordPiece, byte-level BPE and Unigram vocabularies of 30,000.
 
     python tokenizer_vocabularies.py --text FILE --out FOLDER
 
 FILE has a text a line; its first half is trained on, and up to two megabytes of the second become
-FOLDER/text.txt: words in it were not all seen. FOLDER/bpe and FOLDER/unigram get a tokenizer.json each,
-as RoBERTa's and ALBERT's are put together. Needs tokenizers.
+FOLDER/text.txt: words in it were not all seen. FOLDER/wordpiece, bpe and unigram get a tokenizer.json
+each, as BERT's (uncased), RoBERTa's and ALBERT's are put together. Needs tokenizers.
 """
 
 import argparse
@@ -14,6 +14,19 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 SIZE = 30000
 MEASURED_BYTES = 2_000_000
+
+
+def train_wordpiece(texts):
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=SIZE, special_tokens=specials, show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer
 
 
 def train_bpe(texts):
@@ -61,7 +74,7 @@ def main():
         size += len(text.encode())
     out = Path(args.out)
     # Training a Unigram model takes long: a fifth of the text is enough for it.
-    for name, train, seen in (("bpe", train_bpe, texts[:half]), ("unigram", train_unigram, texts[: half // 5])):
+    for name, train, seen in (("wordpiece", train_wordpiece, texts[:half]), ("bpe", train_bpe, texts[:half]), ("unigram", train_unigram, texts[: half // 5])):
         (out / name).mkdir(parents=True, exist_ok=True)
         train(seen).save(str(out / name / "tokenizer.json"))
     (out / "text.txt").write_text("\n".join(measured) + "\n")

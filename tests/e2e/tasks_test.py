@@ -243,6 +243,7 @@ class TasksTest(unittest.TestCase):
                 "masks": "fill_mask",
                 "replaced": "detect_replaced_tokens",
                 "pairs": "predict_sentence_pair",
+                "recurrent": "classify",
             },
         )
         self.assertEqual(models["nli"].labels, ["contradiction", "neutral", "entailment"])

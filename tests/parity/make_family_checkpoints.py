@@ -60,8 +60,8 @@ CHECKPOINTS = {
     "xlnet": dict(head="XLNetModel", dtype=torch.float16, num_types=3, memory=[(5, 3), (4, 9), (7, 7), (3, 1)],
                   config=dict(d_model=48, n_head=3, n_layer=2, d_inner=70, vocab_size=37, layer_norm_eps=3e-3)),
     # Heads of 9. Distances beyond 4 count as 4; of a segment only the first two tokens are remembered.
-    "xlnet_clamped": dict(head="XLNetForSequenceClassification", dtype=torch.bfloat16, std=0.2, num_types=3,
-                          memory=[(5, 3), (4, 9)], config=dict(
+    "xlnet_clamped": dict(head="XLNetForSequenceClassification", summary=True, dtype=torch.bfloat16, std=0.2,
+                          num_types=3, memory=[(5, 3), (4, 9)], config=dict(
         d_model=36, n_head=4, n_layer=3, d_inner=51, vocab_size=37, ff_activation="relu", untie_r=False,
         clamp_len=4, reuse_len=2)),
     # Longer than the stored distances reach, ahead and behind.
@@ -110,6 +110,9 @@ def expect(name, spec):
     """Hidden states of every layer, the pooler's output and all poolings of random ids."""
     model = AutoModel.from_pretrained(ROOT / name, dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(7)
+    if spec.get("summary"):
+        head = getattr(transformers, spec["head"])
+        summary = head.from_pretrained(ROOT / name, dtype=torch.float32).eval().sequence_summary
     num_types = spec.get("num_types") or getattr(model.config, "type_vocab_size", None)
     expected = {}
     for index, length in enumerate(spec.get("lengths", LENGTHS)):
@@ -121,6 +124,9 @@ def expect(name, spec):
         case = {"ids": ids[0].float(), "type_ids": types[0].float(), **pooled(out.last_hidden_state[0])}
         if spec.get("pooler"):
             case["pooler"] = out.pooler_output[0]
+        if spec.get("summary"):
+            with torch.no_grad():
+                case["pooler"] = summary(out.last_hidden_state)[0]
         for layer, states in enumerate(out.hidden_states):
             case[f"layer{layer}"] = states[0]
         expected.update({f"{index}.{key}": value.contiguous() for key, value in case.items()})

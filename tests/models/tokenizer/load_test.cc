@@ -72,6 +72,7 @@ TEST(LoadErrorsTest, NamesWhatIsWrong) {
   const std::tuple<const char*, const char*, const char*> cases[] = {
       {"\"##b\": 3", "\"##b\": 1", "id 1 is both \"a\" and \"##b\""},
       {"\"##b\": 3", "\"##b\": -3", "is -3"},
+      {"\"##b\": 3", "\"##b\": 9999999", "is 9999999; with 4 tokens it may be at most 16400"},
       {"\"##b\": 3", "\"##b\": 99999999999", "token ids go from 0"},
       {"\"##b\": 3", "\"##b\": \"3\"", "must be a token id"},
       {"\"##b\": 3", "\"##b\": 3.5", "must be a token id"},
@@ -249,6 +250,29 @@ TEST(TokenizerTest, MissingUnknownTokenIsAnErrorOnlyWhenNeeded) {
   EXPECT_TRUE((*tokenizer)->Encode("a a", nullptr, {}, &encoding).ok());
   EXPECT_THAT(Message((*tokenizer)->Encode("a z", nullptr, {}, &encoding)),
               HasSubstr("unknown token \"[UNK]\""));
+}
+
+// White space that rstrip took is not found again, and a new token is numbered from the
+// vocabulary's size, even where that has a hole. As `tokenizers` has it
+// (tests/fuzz/tokenizer_config_fuzz.py).
+TEST(TokenizerTest, AddedTokensSideBySide) {
+  const std::string json =
+      Replaced(Replaced(kSmall, "\"##b\": 3", "\"##b\": 9"),
+               "{\"id\": 0, \"content\": \"[UNK]\", \"special\": true}",
+               R"({"id": 2, "content": "[SEP]", "special": true, "rstrip": true},
+         {"id": 9, "content": "##b", "special": true},
+         {"id": 10, "content": " ", "special": true, "lstrip": true})");
+  const auto tokenizer = Tokenizer::FromJson(json, "");
+  ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+  Encoding encoding;
+  EncodeOptions options;
+  options.want_spans = true;
+  for (const char* text : {"[SEP] ", "[SEP]   "}) {
+    ASSERT_TRUE((*tokenizer)->Encode(text, nullptr, options, &encoding).ok());
+    EXPECT_EQ(encoding.ids, std::vector<int32_t>{2}) << text;
+  }
+  ASSERT_TRUE((*tokenizer)->Encode("a a", nullptr, options, &encoding).ok());
+  EXPECT_EQ(encoding.ids, (std::vector<int32_t>{1, 4, 1}));
 }
 
 TEST(TokenizerTest, IsThreadSafe) {
