@@ -1,0 +1,139 @@
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "kernels/attention/attention.cuh"
+#include "kernels/attention/attention.h"
+#include "kernels/status.h"
+
+namespace bertrand::gpu::inline SIMT_TARGET {
+namespace {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+absl::Status Check(const AttentionParams& p) {
+  if (p.qkv.rank() != 4 || p.qkv.dim(1) != 3 || p.qkv.dim(2) < 1) {
+    return InvalidArgument("Attention: qkv is " + p.qkv.ToString() +
+                           ", expected [tokens,3,heads,head_size]");
+  }
+  const int64_t tokens = p.qkv.dim(0), heads = p.qkv.dim(2), head_size = p.qkv.dim(3);
+  if (head_size < 1 || head_size > 256) {
+    return InvalidArgument("Attention: qkv is " + p.qkv.ToString() + "; head_size is 1 to 256");
+  }
+  if (p.qkv.num_elements() > INT32_MAX) {
+    return InvalidArgument("Attention: qkv is " + p.qkv.ToString() + "; 2^31 - 1 values at most");
+  }
+  if (p.out.dtype() != p.qkv.dtype() || !p.out.HasShape({tokens, heads, head_size})) {
+    return InvalidArgument("Attention: out is " + p.out.ToString() + ", qkv is " +
+                           p.qkv.ToString());
+  }
+  if (p.cu_seqlens.dtype() != DType::kInt32 || p.cu_seqlens.rank() != 1 ||
+      p.cu_seqlens.dim(0) < 1) {
+    return InvalidArgument("Attention: cu_seqlens is " + p.cu_seqlens.ToString() +
+                           ", expected int32[sequences + 1]");
+  }
+  if (!(p.scale > 0)) {
+    return InvalidArgument("Attention: scale is " + std::to_string(p.scale) + ", expected > 0");
+  }
+  return absl::OkStatus();
+}
+
+bool IsAligned(const TensorView& view) {
+  return reinterpret_cast<uintptr_t>(view.data()) % 16 == 0;
+}
+
+// Whether `count` values of a head at a time can be read and written.
+bool IsChunked(const AttentionParams& p, int count) {
+  return IsAligned(p.qkv) && IsAligned(p.out) && p.qkv.dim(3) % count == 0;
+}
+
+template <typename T>
+AttentionOperands<T> Operands(const AttentionParams& p) {
+  return {simt::AsGlobal<const T>(p.qkv),
+          simt::AsGlobal<const int32_t>(p.cu_seqlens),
+          simt::AsGlobal<T>(p.out),
+          static_cast<int>(p.cu_seqlens.dim(0) - 1),
+          static_cast<int>(p.qkv.dim(2)),
+          static_cast<int>(p.qkv.dim(3)),
+          static_cast<int>(p.qkv.dim(2) * p.qkv.dim(3)),
+          p.scale * kLog2E};
+}
+
+template <typename Kernel>
+simt::LaunchShape Shape(const AttentionParams& p) {
+  const int64_t tiles = NumRowTiles(p.qkv.dim(0), p.cu_seqlens.dim(0) - 1, Kernel::kRows);
+  return {{static_cast<int>(tiles * p.qkv.dim(2))}};
+}
+
+// 128 rows a block halve the traffic of keys and values, which at 64 is as much as an H100's L2
+// gives while tensor cores are busy. They pay where sequences fill them and there are blocks for
+// several waves over the device.
+bool PaysWithTallTiles(const AttentionParams& p, const simt::DeviceInfo& device) {
+  const int64_t tokens = p.qkv.dim(0), sequences = p.cu_seqlens.dim(0) - 1;
+  return tokens >= 128 * sequences &&
+         tokens / 128 * p.qkv.dim(2) >= 8 * int64_t{device.multiprocessors};
+}
+
+template <typename T, int kHeadSize>
+absl::Status StartTensor(const AttentionParams& p, simt::Stream& stream) {
+  if (PaysWithTallTiles(p, stream.device().info())) {
+    using Kernel = TensorAttentionKernel<T, kHeadSize, 8>;
+    return simt::Launch<Kernel>(stream, Shape<Kernel>(p), Operands<T>(p));
+  }
+  using Kernel = TensorAttentionKernel<T, kHeadSize, 4>;
+  return simt::Launch<Kernel>(stream, Shape<Kernel>(p), Operands<T>(p));
+}
+
+template <typename T, int kHeadSize>
+absl::Status StartFloat(const AttentionParams& p, simt::Stream& stream) {
+  using Kernel = FloatAttentionKernel<T, kHeadSize>;
+  return simt::Launch<Kernel>(stream, Shape<Kernel>(p), {Operands<T>(p), IsChunked(p, 4)});
+}
+
+// The launch table. Registers of a thread as ptxas of CUDA 13.0 gives them for sm_80 / 86 / 90a,
+// none spilled; shared memory; blocks that an SM of A100 / L4 / H100 holds.
+//
+//   tensor   32, 4 warps   114 / 128 / 114   16 KiB   4 / 4 / 4    (5 blocks' 96 registers spill)
+//   tensor   32, 8 warps   112 / 127 / 118   16 KiB   2 / 2 / 2
+//   tensor   64, 4 warps   128 / 128 / 128   32 KiB   4 / 3 / 4
+//   tensor   64, 8 warps   128 / 128 / 128   32 KiB   2 / 2 / 2
+//   tensor  128, 4 warps   216 / 218 / 215   64 KiB   2 / 1 / 2
+//   tensor  128, 8 warps   212 / 214 / 211   64 KiB   1 / 1 / 1
+//   float    32            168 / 168 / 168   47 KiB   3 / 2 / 3
+//   float    64            163 / 163 / 168   71 KiB   2 / 1 / 3
+//   float   128            168 / 168 / 168   76 KiB   2 / 1 / 2
+//   float   256            194 / 197 / 195   68 KiB   2 / 1 / 2
+template <typename T>
+absl::Status StartForHeadSize(const AttentionParams& p, simt::Stream& stream) {
+  const int64_t head_size = p.qkv.dim(3);
+  if constexpr (!std::is_same_v<T, float>) {
+    if (IsChunked(p, 8) && head_size <= 128) {
+      if (head_size <= 32) return StartTensor<T, 32>(p, stream);
+      if (head_size <= 64) return StartTensor<T, 64>(p, stream);
+      return StartTensor<T, 128>(p, stream);
+    }
+  }
+  if (head_size <= 32) return StartFloat<T, 32>(p, stream);
+  if (head_size <= 64) return StartFloat<T, 64>(p, stream);
+  if (head_size <= 128) return StartFloat<T, 128>(p, stream);
+  return StartFloat<T, 256>(p, stream);
+}
+
+}  // namespace
+
+absl::Status Attention(const AttentionParams& params, simt::Stream& stream) {
+  BERTRAND_RETURN_IF_ERROR(Check(params));
+  if (params.qkv.dim(0) == 0 || params.cu_seqlens.dim(0) == 1) return absl::OkStatus();
+  switch (params.qkv.dtype()) {
+    case DType::kFloat32:
+      return StartForHeadSize<float>(params, stream);
+    case DType::kFloat16:
+      return StartForHeadSize<simt::Half>(params, stream);
+    case DType::kBFloat16:
+      return StartForHeadSize<simt::BFloat16>(params, stream);
+    default:
+      return InvalidArgument("Attention: qkv is " + params.qkv.ToString());
+  }
+}
+
+}  // namespace bertrand::gpu::inline SIMT_TARGET
