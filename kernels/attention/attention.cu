@@ -90,8 +90,19 @@ absl::Status StartFloat(const AttentionParams& p, simt::Stream& stream) {
   return simt::Launch<Kernel>(stream, Shape<Kernel>(p), {Operands<T>(p), IsChunked(p, 4)});
 }
 
-// The launch table. Registers by ptxas (CUDA 13.0) for sm_80 / 86 / 90a, no spills; shared memory;
-// blocks that an SM of A100 / L4 / H100 holds.
+// The launch table. Registers of a thread as ptxas of CUDA 13.0 gives them for sm_80 / 86 / 90a,
+// none spilled; shared memory; blocks that an SM of A100 / L4 / H100 holds.
+//
+//   tensor   32, 4 warps   114 / 128 / 114   16 KiB   4 / 4 / 4    (5 blocks' 96 registers spill)
+//   tensor   32, 8 warps   112 / 127 / 118   16 KiB   2 / 2 / 2
+//   tensor   64, 4 warps   128 / 128 / 128   32 KiB   4 / 3 / 4
+//   tensor   64, 8 warps   128 / 128 / 128   32 KiB   2 / 2 / 2
+//   tensor  128, 4 warps   216 / 218 / 215   64 KiB   2 / 1 / 2
+//   tensor  128, 8 warps   212 / 214 / 211   64 KiB   1 / 1 / 1
+//   float    32            168 / 168 / 168   47 KiB   3 / 2 / 3
+//   float    64            163 / 163 / 168   71 KiB   2 / 1 / 3
+//   float   128            168 / 168 / 168   76 KiB   2 / 1 / 2
+//   float   256            194 / 197 / 195   68 KiB   2 / 1 / 2
 template <typename T>
 absl::Status StartForHeadSize(const AttentionParams& p, simt::Stream& stream) {
   const int64_t head_size = p.qkv.dim(3);

@@ -3,9 +3,9 @@
 // The bodies of packed attention (contract: attention.h). Both walk over the keys of their rows'
 // sequence in tiles and keep the softmax so far, so that nothing grows with the length.
 
-#include "kernels/attention/float_tile.h"
-#include "kernels/attention/row_tile.h"
-#include "kernels/attention/tensor_tile.h"
+#include "kernels/attention/float_tile.cuh"
+#include "kernels/attention/row_tile.cuh"
+#include "kernels/attention/tensor_tile.cuh"
 #include "kernels/simt/simt.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -41,6 +41,7 @@ struct TensorAttentionKernel {
     alignas(128) T tiles[2][2][kTile];  // stages of keys and values
     int place[2];                       // of the rows in `out`, and their number: saves registers
   };
+  static_assert(sizeof(Layout) <= 99 * 1024, "what every architecture has");
 
   // One tile of keys and values for the warp's rows.
   template <bool kPartial>
@@ -136,6 +137,7 @@ struct FloatAttentionKernel {
     alignas(16) float values[kKeys * kStride];
     alignas(16) float weights[4 * kWeights];
   };
+  static_assert(sizeof(Layout) <= 99 * 1024, "what every architecture has");
 
   SIMT_FN static void Run(const Params& params) {
     const AttentionOperands<T>& p = params.operands;

@@ -19,10 +19,10 @@
 // From one tile to the next the window of R that the block's warps share moves by as many rows as
 // the tile has keys: it lies in a ring of rows, of which that many are copied for each tile.
 
-#include "kernels/attention/float_tile.h"
-#include "kernels/attention/row_tile.h"
-#include "kernels/attention/tensor_tile.h"
-#include "kernels/relative_attention/key_rows.h"
+#include "kernels/attention/float_tile.cuh"
+#include "kernels/attention/row_tile.cuh"
+#include "kernels/attention/tensor_tile.cuh"
+#include "kernels/relative_attention/key_rows.cuh"
 #include "kernels/simt/simt.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -57,6 +57,7 @@ struct TensorRelativeAttentionKernel {
     alignas(16) int32_t types[2][kKeys];
     int place[2];  // of the rows in `out`, and their number: saves registers
   };
+  static_assert(sizeof(Layout) <= 99 * 1024, "what every architecture has");
 
   using Fragments = MmaA[kHeadSize / 16];
 

@@ -34,17 +34,11 @@
 #include <span>
 
 #include "kernels/backend.h"
+#include "kernels/relative_attention/memory_ring.cuh"
 #include "kernels/simt/runtime.h"
 #include "kernels/tensor.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
-
-// One sequence's memory: `size` rows, oldest first, of rings of `capacity` rows [heads, head_size].
-// Row (first + j) % capacity is that of the j-th. size 0: no memory, the rest is not looked at.
-struct alignas(16) MemoryRing {
-  int64_t keys = 0, values = 0;  // where the rings begin, in values from that of memory_rows
-  int32_t first = 0, size = 0, capacity = 0, unused = 0;
-};
 
 struct RelativeAttentionParams {
   TensorView qkv;

@@ -6,7 +6,7 @@
 // become another kind, a number at the edge of something, a value from elsewhere in it, or vanish;
 // now and then bytes are damaged. What loads also tokenizes and decodes. What must hold: no crash
 // and no hang (build with a sanitizer to see more), ids of the vocabulary, spans within the text,
-// memory within 25 times the file's size, which vocabularies of short words come near to. Prints
+// memory within 30 times the file's size, which vocabularies of short words come near to. Prints
 // what it did.
 
 #include <algorithm>

@@ -4,8 +4,8 @@
 // sequence's own keys and values as one run of rows, and the table of positions beyond its ends.
 // For kernel bodies; nothing here owns memory.
 
-#include "kernels/attention/row_tile.h"
-#include "kernels/relative_attention/relative_attention.h"
+#include "kernels/attention/row_tile.cuh"
+#include "kernels/relative_attention/memory_ring.cuh"
 #include "kernels/simt/simt.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {

@@ -8,8 +8,6 @@
 // the scores the columns x, x + 16, ... (of products with values: 4 neighbouring columns of every
 // 64, or 2 of 32), so that each value it reads from shared memory is used kRows or several times.
 
-#include <type_traits>
-
 #include "kernels/simt/simt.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
