@@ -276,27 +276,6 @@ absl::Status Backend::SparsePool(Stream& stream, const SparsePoolParams& params)
   return DoSparsePool(stream, params);
 }
 
-namespace {
-
-// The GPU backend is not in this version; the message says what there would be to run it on.
-absl::Status NoCudaBackend(const std::string& name) {
-  const auto devices = ListCudaDevices();
-  std::string found;
-  if (!devices.ok()) {
-    found = Message(devices.status());
-  } else {
-    for (const CudaDevice& device : *devices) {
-      found += (found.empty() ? "found " : ", ") + device.name + " (compute capability " +
-               std::to_string(device.major) + "." + std::to_string(device.minor) + ")";
-    }
-    if (found.empty()) found = "no CUDA device found";
-  }
-  return Unimplemented("device '" + name + "' is not in this version, which computes on the CPU: " +
-                       "use 'cpu' (" + found + ")");
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool,
                                                        DType dtype) {
   const std::string name(device);
@@ -306,7 +285,11 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, 
         simt::Device::Emulated(simt::ProfileH100()),
         {name, dtype, {.own_kernels = gpu::GemmOptions::OwnKernels::kRarely}});
   }
-  if (name == "cuda" || name.rfind("cuda:", 0) == 0) return NoCudaBackend(name);
+  if (name == "cuda" || name.rfind("cuda:", 0) == 0) {
+    auto backend = CreateCudaBackend(name, dtype);
+    if (backend.ok()) return backend;
+    return Annotate(backend.status(), "device '" + name + "' (there is 'cpu', too)");
+  }
   if (name != "cpu" && name != "reference") {
     return InvalidArgument("unknown device '" + name +
                            "'; known: cpu, reference, cuda, cuda:N, emulated");

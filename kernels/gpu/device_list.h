@@ -8,8 +8,11 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "kernels/backend.h"
 
 namespace bertrand {
 
@@ -22,5 +25,9 @@ struct CudaDevice {
 // By CUDA's device index. FailedPrecondition says why there are none: this build has no CUDA half
 // beside the executable, or the driver's own message.
 absl::StatusOr<std::vector<CudaDevice>> ListCudaDevices();
+
+// The backend of "cuda" (device 0) or "cuda:N". InvalidArgument for another name;
+// FailedPrecondition when the CUDA half cannot be loaded; else what the driver says.
+absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const std::string& name, DType dtype);
 
 }  // namespace bertrand

@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "kernels/copy/copy.h"
+#include "kernels/copy/copy_reference.h"
 #include "tests/kernels/row_kernel_fixture.h"
 
 namespace bertrand {
@@ -12,9 +13,12 @@ TEST_F(CopyKernelTest, ConvertsBothWays) {
   for (const DType dtype : kFloatTypes) {
     for (const int64_t count : {1, 7, 8, 9, 2047, 2048, 2049, 4100}) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << ' ' << count);
-      const std::vector<float> values = Random(count, 100, DType::kFloat32);
-      std::vector<float> rounded = values;
-      for (float& value : rounded) value = RoundTo(dtype, value);
+      // Of all magnitudes: subnormal and too large ones too.
+      std::vector<float> values = Random(count, 1, DType::kFloat32), rounded;
+      for (size_t i = 0; i < values.size(); ++i) {
+        values[i] = std::ldexp(values[i], static_cast<int>(i % 60) - 40);
+        rounded.push_back(static_cast<float>(ConvertReference(dtype, values[i])));
+      }
       const DeviceTensor from = Upload(values, DType::kFloat32, {count});
       DeviceTensor narrow, back;
       const auto run = [&]() -> absl::Status {
@@ -31,6 +35,7 @@ TEST_F(CopyKernelTest, ConvertsBothWays) {
 }
 
 TEST_F(CopyKernelTest, ValuesOutOfRangeBecomeInfinite) {
+  // 65519 is nearer to the largest value, 65520 half way to what would be the next.
   const DeviceTensor from = Upload({65519, 65520, -1e30f, 0}, DType::kFloat32, {4}),
                      to = Empty(DType::kFloat16, {4});
   ASSERT_TRUE(gpu::Convert(from.view, to.view, *stream_).ok());
