@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/gpu/device_list.h"
+#include "kernels/gpu/gpu_backend.h"
 #include "kernels/reference/reference_backend.h"
 #include "kernels/status.h"
 
@@ -296,16 +297,25 @@ absl::Status NoCudaBackend(const std::string& name) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool) {
-  if (device == "cpu") return CreateCpuBackend(pool);
-  if (device == "reference") return CreateReferenceBackend();
+absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool,
+                                                       DType dtype) {
   const std::string name(device);
-  if (name == "cuda" || name.rfind("cuda:", 0) == 0) return NoCudaBackend(name);
   if (name == "emulated") {
-    return Unimplemented("device 'emulated' is not in this version; use 'cpu'");
+    // Emulating every product of a forward would take too long.
+    return gpu::CreateGpuBackend(
+        simt::Device::Emulated(simt::ProfileH100()),
+        {name, dtype, {.own_kernels = gpu::GemmOptions::OwnKernels::kRarely}});
   }
-  return InvalidArgument("unknown device '" + name +
-                         "'; known: cpu, reference, cuda, cuda:N, emulated");
+  if (name == "cuda" || name.rfind("cuda:", 0) == 0) return NoCudaBackend(name);
+  if (name != "cpu" && name != "reference") {
+    return InvalidArgument("unknown device '" + name +
+                           "'; known: cpu, reference, cuda, cuda:N, emulated");
+  }
+  if (dtype != DType::kFloat32) {
+    return InvalidArgument("device '" + name + "' with " + Name(dtype) +
+                           ", which computes in float32");
+  }
+  return name == "cpu" ? CreateCpuBackend(pool) : CreateReferenceBackend();
 }
 
 }  // namespace bertrand

@@ -281,8 +281,12 @@ class Backend {
 };
 
 // "cpu": Highway kernels over `pool`, which must outlive the backend (docs/cpu.md). "reference":
-// plain loops with float64 accumulation, for tests. "cuda", "cuda:N", "emulated": Unimplemented in
-// this version. InvalidArgument names an unknown device and the known ones.
-absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool);
+// plain loops with float64 accumulation, for tests. "emulated": the GPU's kernels on the CPU,
+// checked at every access (docs/emulator.md); far too slow to serve. "cuda", "cuda:N":
+// Unimplemented in this version. `dtype`: of the activations; "cpu" and "reference" have float32
+// alone, the others float16 and bfloat16 too. InvalidArgument names an unknown device or type and
+// the known ones.
+absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool,
+                                                       DType dtype = DType::kFloat32);
 
 }  // namespace bertrand

@@ -1,5 +1,6 @@
 #include <string>
 
+#include "kernels/gpu/launch.h"
 #include "kernels/layer_norm/layer_norm.cuh"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/status.h"
@@ -15,12 +16,22 @@ absl::Status CheckOperand(const char* name, const TensorView& operand, const Ten
                          ", x is " + like.ToString());
 }
 
+// Whether rows are read 16 bytes at a time and fit into registers.
+bool HasVectors(const LayerNormParams& p) {
+  const int64_t hidden = p.x.dim(1);
+  return hidden % 8 == 0 && hidden <= 4096 &&
+         RowsAligned(16, {p.x, p.residual, p.bias, p.gamma, p.beta, p.y});
+}
+
 absl::Status Check(const LayerNormParams& p) {
   if (!p.x || p.x.rank() != 2) return InvalidArgument("LayerNorm: x is " + p.x.ToString());
   const int64_t rows = p.x.dim(0), hidden = p.x.dim(1);
-  if (hidden % 8 != 0 || hidden < 8 || hidden > 4096 || rows > INT32_MAX) {
+  if (hidden < 1 || hidden > INT32_MAX || rows > INT32_MAX) {
+    return InvalidArgument("LayerNorm: x is " + p.x.ToString());
+  }
+  if (p.y8 && !HasVectors(p)) {
     return InvalidArgument("LayerNorm: x is " + p.x.ToString() +
-                           "; its width must be a multiple of 8 and at most 4096");
+                           "; with y8 its width must be a multiple of 8 and at most 4096");
   }
   if (p.true_hidden < 0 || p.true_hidden > hidden) {
     return InvalidArgument("LayerNorm: true_hidden is " + std::to_string(p.true_hidden) + " of " +
@@ -44,9 +55,8 @@ absl::Status Check(const LayerNormParams& p) {
   return absl::OkStatus();
 }
 
-template <typename T, int kVectors, int kThreadsPerRow>
+template <typename Kernel, typename T>
 absl::Status Start(const LayerNormParams& p, simt::Stream& stream) {
-  using Kernel = LayerNormKernel<T, kVectors, kThreadsPerRow>;
   const int rows = static_cast<int>(p.x.dim(0)), hidden = static_cast<int>(p.x.dim(1));
   const int true_hidden = p.true_hidden == 0 ? hidden : static_cast<int>(p.true_hidden);
   const typename Kernel::Params params = {simt::AsGlobal<const T>(p.x),
@@ -71,9 +81,10 @@ template <typename T>
 absl::Status StartForWidth(const LayerNormParams& p, simt::Stream& stream) {
   constexpr int kPerVector = 16 / sizeof(T);
   const int64_t hidden = p.x.dim(1);
-  if (hidden <= 512) return Start<T, 512 / 32 / kPerVector, 32>(p, stream);
-  if (hidden <= 1024) return Start<T, 1024 / 32 / kPerVector, 32>(p, stream);
-  return Start<T, 4096 / 256 / kPerVector, 256>(p, stream);
+  if (!HasVectors(p)) return Start<AnyLayerNormKernel<T>, T>(p, stream);
+  if (hidden <= 512) return Start<LayerNormKernel<T, 512 / 32 / kPerVector, 32>, T>(p, stream);
+  if (hidden <= 1024) return Start<LayerNormKernel<T, 1024 / 32 / kPerVector, 32>, T>(p, stream);
+  return Start<LayerNormKernel<T, 4096 / 256 / kPerVector, 256>, T>(p, stream);
 }
 
 }  // namespace

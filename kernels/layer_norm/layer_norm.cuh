@@ -130,4 +130,50 @@ struct LayerNormKernel {
   }
 };
 
+// Any width and alignment, value by value: a warp reads its row three times, from the caches. No
+// second output.
+template <typename T>
+struct AnyLayerNormKernel {
+  static constexpr const char* kName = "layer_norm_any";
+  static constexpr int kThreads = 128;
+  static constexpr int kRowsPerBlock = kThreads / 32;
+  using Params = typename LayerNormKernel<T, 1, 32>::Params;
+
+  static SIMT_FN float Sum(const Params& p, int64_t offset, int column) {
+    float sum = simt::ToFloat(simt::Load(p.x + offset + column));
+    if (p.bias) sum += simt::ToFloat(simt::Load(p.bias + column));
+    if (p.residual) sum += simt::ToFloat(simt::Load(p.residual + offset + column));
+    return sum;
+  }
+
+  static SIMT_FN void Run(const Params& p) {
+    const int row = simt::BlockIndex() * kRowsPerBlock + simt::WarpIndex();
+    if (row >= p.rows) return;
+    const bool padding = p.num_rows && row >= simt::Load(p.num_rows);
+    const int64_t offset = int64_t{row} * p.hidden;
+    const int lane = simt::LaneIndex();
+    float mean = 0, scale = 0;
+    if (!padding) {
+      const float count = static_cast<float>(p.true_hidden);
+      float sum = 0, squares = 0;
+      for (int column = lane; column < p.hidden; column += 32) sum += Sum(p, offset, column);
+      mean = simt::WarpSum(sum) / count;
+      for (int column = lane; column < p.true_hidden; column += 32) {
+        const float difference = Sum(p, offset, column) - mean;
+        squares = simt::Fma(difference, difference, squares);
+      }
+      scale = simt::Rsqrt(simt::WarpSum(squares) / count + p.eps);
+    }
+    for (int column = lane; column < p.hidden; column += 32) {
+      float value = 0;
+      if (!padding) {
+        value = simt::Fma((Sum(p, offset, column) - mean) * scale,
+                          simt::ToFloat(simt::Load(p.gamma + column)),
+                          simt::ToFloat(simt::Load(p.beta + column)));
+      }
+      simt::Store(p.y + offset + column, simt::FromFloat<T>(value));
+    }
+  }
+};
+
 }  // namespace bertrand::gpu::inline SIMT_TARGET

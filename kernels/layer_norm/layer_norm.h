@@ -6,8 +6,9 @@
 //   in device memory: rows from it on are padding. y8_scale float32 [1].
 // Types: x, residual, bias, gamma, beta, y equal: float16 | bfloat16 | float32; y8 float8.
 // Optional: residual, bias, num_rows (all rows), y8 with y8_scale.
-// Requires: hidden % 8 == 0, 8 <= hidden <= 4096; tensors 16-byte aligned; where true_hidden <
-//   hidden, columns from true_hidden on are 0 in x, residual, bias, gamma and beta.
+// Requires: hidden >= 1; where true_hidden < hidden, columns from true_hidden on are 0 in x,
+//   residual, bias, gamma and beta. With y8: hidden % 8 == 0, hidden <= 4096, tensors 16-byte
+//   aligned; only those are fast without it too.
 // Aliasing: y may equal x or residual. rows == 0 does nothing.
 // Numerics: sums and statistics in float, variance by a second pass, divided by true_hidden; eps
 //   inside the root; y8 is y before its rounding, divided by y8_scale, saturating at 448. Error <=

@@ -60,7 +60,8 @@ class TerminalTest(unittest.TestCase):
                 commands[folder.name] = call[1]
         self.assertEqual(commands, {
             "answers": "answer", "entities": "entities", "masks": "fill-mask", "nli": "classify",
-            "pairs": "pair", "relevance": "rerank", "replaced": "replaced"})
+            "pairs": "pair", "recurrent": "classify", "relevance": "rerank",
+            "replaced": "replaced"})
 
     def test_a_log_gets_no_such_thing(self) -> None:
         with server(TASKS / "entities", terminal=False) as (ready, text):

@@ -19,9 +19,23 @@ TEST(CreateBackendTest, KnownNames) {
   }
 }
 
+TEST(CreateBackendTest, TheEmulatedGpuHasEveryType) {
+  ThreadPool pool(1);
+  for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
+    auto backend = CreateBackend("emulated", pool, dtype);
+    ASSERT_TRUE(backend.ok()) << Message(backend.status());
+    EXPECT_EQ((*backend)->name(), "emulated");
+    EXPECT_EQ((*backend)->activation_dtype(), dtype);
+    EXPECT_FALSE((*backend)->host_memory());
+  }
+  ExpectInvalid(CreateBackend("emulated", pool, DType::kInt32).status(),
+                "device 'emulated' with int32, expected float32, float16 or bfloat16");
+  ExpectInvalid(CreateBackend("cpu", pool, DType::kFloat16).status(), "device 'cpu' with float16");
+}
+
 TEST(CreateBackendTest, DevicesOfLaterVersionsSaySo) {
   ThreadPool pool(1);
-  for (const char* device : {"cuda", "cuda:0", "emulated"}) {
+  for (const char* device : {"cuda", "cuda:0"}) {
     const absl::Status status = CreateBackend(device, pool).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
     EXPECT_NE(Message(status).find(device), std::string::npos) << Message(status);

@@ -6,11 +6,12 @@
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/relative_attention_kernels.h"
 #include "kernels/cpu/row_kernels.h"
+#include "tests/kernels/mirrored_backend.h"
 
 namespace bertrand {
 
 std::vector<DeviceCase> DeviceCases() {
-  std::vector<DeviceCase> cases = {{"reference", 0, "reference"}};
+  std::vector<DeviceCase> cases = {{"reference", 0, "reference"}, {"emulated", 0, "emulated"}};
   const int64_t supported = static_cast<int64_t>(hwy::SupportedTargets());
   for (int64_t bits = supported; bits != 0; bits &= bits - 1) {
     const int64_t target = bits & -bits;
@@ -37,6 +38,7 @@ DeviceTest::DeviceTest() {
   auto backend = CreateBackend(device.device, pool_);
   BERTRAND_CHECK(backend.ok(), Message(backend.status()));
   backend_ = *std::move(backend);
+  if (!backend_->host_memory()) backend_ = MirrorBackend(std::move(backend_));
   auto stream = backend_->CreateStream(4096);
   BERTRAND_CHECK(stream.ok(), Message(stream.status()));
   stream_ = *std::move(stream);

@@ -1,7 +1,8 @@
 #pragma once
 
-// What the suites over all backends share: the backends (the reference, and the CPU's once for each
-// instruction set that this machine can run), guarded tensors, and random values.
+// What the suites over all backends share: the backends (the reference, the emulated GPU, and the
+// CPU's once for each instruction set that this machine can run), guarded tensors, and random
+// values.
 
 #include <gtest/gtest.h>
 
@@ -25,11 +26,11 @@ inline constexpr double kRounding = 0x1p-24;
 
 struct DeviceCase {
   std::string device;
-  int64_t target;  // Highway's bit, 0 for the reference
+  int64_t target;  // Highway's bit, 0 for the others
   std::string name;
 };
 
-// The reference, then "cpu" with every instruction set.
+// The reference and the emulated GPU, then "cpu" with every instruction set.
 std::vector<DeviceCase> DeviceCases();
 
 // Numbers in a tensor's shape between guards: every element starts as NaN, so that a missing write

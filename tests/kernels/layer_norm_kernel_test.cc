@@ -17,7 +17,8 @@ struct Shape {
 // of the launch table, the largest; and padded widths.
 const Shape kShapes[] = {{1, 8, 8},     {3, 24, 24},     {4, 384, 384},   {5, 512, 512},
                          {2, 520, 520}, {3, 1024, 1024}, {1, 1032, 1032}, {2, 4096, 4096},
-                         {3, 64, 60},   {2, 1152, 1100}};
+                         {3, 64, 60},   {2, 1152, 1100}, {3, 37, 37},     {5, 30, 30},
+                         {2, 61, 50},   {1, 4100, 4100}};
 
 std::vector<double> Exact(const Shape& shape, const std::vector<double>& sums,
                           const std::vector<float>& gamma, const std::vector<float>& beta,
@@ -154,6 +155,7 @@ TEST_P(LayerNormKernelTest, RefusesWhatItCannotDo) {
   const DeviceTensor<float> gamma(stream(), {16}, Random(16)),
       short_gamma(stream(), {8}, Random(8));
   const DeviceTensor<float> odd(stream(), {2, 12}, Random(24));
+  const DeviceTensor<simt::Float8> y8(stream(), {2, 12});
   const auto message = [this](const gpu::LayerNormParams& params) {
     const absl::Status status = gpu::LayerNorm(params, stream());
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -162,7 +164,8 @@ TEST_P(LayerNormKernelTest, RefusesWhatItCannotDo) {
   gpu::LayerNormParams good = {.x = x.view(), .gamma = gamma.view(), .beta = gamma.view()};
   good.y = y.view();
   gpu::LayerNormParams params = good;
-  params.x = odd.view();
+  params.x = params.y = odd.view();
+  params.y8 = y8.view();
   EXPECT_THAT(message(params), testing::HasSubstr("multiple of 8"));
   params = good;
   params.gamma = short_gamma.view();

@@ -82,6 +82,20 @@ class Parity : public testing::TestWithParam<std::tuple<const char*, std::string
     }
     ASSERT_FALSE(sequences_.empty());
     for (size_t i = 0; i < sequences_.size(); ++i) AddWanted(expected, i);
+    if (std::string(std::get<0>(GetParam())) == "emulated") Thin();
+  }
+
+  // Emulating takes milliseconds a token: where there are many, all layers and the mean of each
+  // sequence stand for its other outputs, which need the same forward.
+  void Thin() {
+    constexpr size_t kTokensMax = 1000;
+    size_t num_tokens = 0;
+    for (const Wanted& wanted : wanted_) num_tokens += wanted.sequence->ids.size();
+    if (num_tokens <= kTokensMax) return;
+    std::erase_if(wanted_, [](const Wanted& wanted) {
+      return wanted.layers.empty() ? wanted.embed.pooling != PoolingChoice::kMean
+                                   : wanted.layers.size() == 1;
+    });
   }
 
   void AddWanted(const Expected& expected, size_t index) {
@@ -219,7 +233,7 @@ std::vector<std::string> Folders() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Parity,
-                         testing::Combine(testing::Values("reference", "cpu"),
+                         testing::Combine(testing::Values("reference", "cpu", "emulated"),
                                           testing::ValuesIn(Folders())),
                          [](const auto& info) {
                            const std::string& folder = std::get<1>(info.param);

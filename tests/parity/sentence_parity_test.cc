@@ -87,7 +87,7 @@ TEST_P(SentenceParity, VectorsEqual) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, SentenceParity,
-                         testing::Combine(testing::Values("reference", "cpu"),
+                         testing::Combine(testing::Values("reference", "cpu", "emulated"),
                                           testing::ValuesIn(Cases())),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param)) + "_" +

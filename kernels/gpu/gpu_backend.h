@@ -1,0 +1,31 @@
+#pragma once
+
+// The Backend of GPUs (kernels/backend.h), over the device runtime: on CUDA and, compiled a second
+// time, in the emulator. Activations, weights and tables are float32, float16 or bfloat16 in device
+// memory; float accumulation everywhere.
+//
+// Thread-safe, a Stream one thread's at a time. Operations allocate nothing: what they need beyond
+// their operands (staging for conversions, partial sums) a stream has from its start.
+
+#include <absl/status/statusor.h>
+
+#include <memory>
+#include <string>
+
+#include "kernels/backend.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/simt/runtime.h"
+
+namespace bertrand::gpu::inline SIMT_TARGET {
+
+struct GpuBackendOptions {
+  std::string name;  // Backend::name()
+  DType dtype = DType::kFloat32;
+  GemmOptions gemm;
+};
+
+// InvalidArgument for another type than those above.
+absl::StatusOr<std::unique_ptr<Backend>> CreateGpuBackend(std::unique_ptr<simt::Device> device,
+                                                          GpuBackendOptions options);
+
+}  // namespace bertrand::gpu::inline SIMT_TARGET

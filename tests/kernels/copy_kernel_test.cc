@@ -1,0 +1,70 @@
+#include <limits>
+
+#include "kernels/copy/copy.h"
+#include "tests/kernels/row_kernel_fixture.h"
+
+namespace bertrand {
+namespace {
+
+class CopyKernelTest : public RowKernelTest {};
+
+TEST_F(CopyKernelTest, ConvertsBothWays) {
+  for (const DType dtype : kFloatTypes) {
+    for (const int64_t count : {1, 7, 8, 9, 2047, 2048, 2049, 4100}) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << ' ' << count);
+      const std::vector<float> values = Random(count, 100, DType::kFloat32);
+      std::vector<float> rounded = values;
+      for (float& value : rounded) value = RoundTo(dtype, value);
+      const DeviceTensor from = Upload(values, DType::kFloat32, {count});
+      DeviceTensor narrow, back;
+      const auto run = [&]() -> absl::Status {
+        narrow = Empty(dtype, {count});
+        back = Empty(DType::kFloat32, {count});
+        BERTRAND_RETURN_IF_ERROR(gpu::Convert(from.view, narrow.view, *stream_));
+        return gpu::Convert(narrow.view, back.view, *stream_);
+      };
+      EXPECT_EQ(UnderEveryOrder(run, [&] { return Read(narrow.view); }), rounded);
+      EXPECT_EQ(Read(back.view), rounded);
+      if (count == 2048) ExpectIdealSectors(run);
+    }
+  }
+}
+
+TEST_F(CopyKernelTest, ValuesOutOfRangeBecomeInfinite) {
+  const DeviceTensor from = Upload({65519, 65520, -1e30f, 0}, DType::kFloat32, {4}),
+                     to = Empty(DType::kFloat16, {4});
+  ASSERT_TRUE(gpu::Convert(from.view, to.view, *stream_).ok());
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(Read(to.view), (std::vector<float>{65504, infinity, -infinity, 0}));
+}
+
+TEST_F(CopyKernelTest, MismatchesAreRefused) {
+  const DeviceTensor half = Empty(DType::kFloat16, {8}), other = Empty(DType::kBFloat16, {8}),
+                     floats = Empty(DType::kFloat32, {9});
+  EXPECT_EQ(gpu::Convert(half.view, other.view, *stream_).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(gpu::Convert(half.view, floats.view, *stream_).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(CopyKernelTest, FindsWhatIsNotFinite) {
+  for (const DType dtype : kFloatTypes) {
+    for (const int64_t count : {1, 9, 3000}) {
+      for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity(),
+                              -std::numeric_limits<float>::infinity(), 65504.0f}) {
+        for (const int64_t place : {int64_t{0}, count / 2, count - 1}) {
+          std::vector<float> values = Random(count, 1, dtype);
+          values[static_cast<size_t>(place)] = bad;
+          const DeviceTensor x = Upload(values, dtype, {count});
+          const DeviceTensor flag = Upload(std::vector<int32_t>{0});
+          ASSERT_TRUE(gpu::CheckFinite(x.view, flag.view, *stream_).ok());
+          EXPECT_EQ(ReadInts(flag.view)[0], std::isfinite(bad) ? 0 : 1)
+              << Name(dtype) << ' ' << bad << " at " << place << " of " << count;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bertrand
