@@ -7,7 +7,8 @@
 // now and then bytes are damaged. What loads also tokenizes and decodes. What must hold: no crash
 // and no hang (build with a sanitizer to see more), ids of the vocabulary, spans within the text,
 // memory within ten times the file's size and 4 MB, which is what json.h lets a tree take whatever
-// the text: small files are dense, and an empty Bpe has its tables. Prints what it did.
+// the text. Files of a few kilobytes are held to the 4 MB only: give large FILEs to test the ten.
+// Prints what it did.
 
 #include <algorithm>
 #include <atomic>
