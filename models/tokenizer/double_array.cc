@@ -14,7 +14,7 @@ constexpr uint32_t kBlock = 256;
 // state, and hostile vocabularies cannot make the search quadratic.
 constexpr int kMaxTries = 256;
 // For the limit on states: what a key counts for beside its text, and how much a state may cost.
-constexpr size_t kKeyBytes = 8, kBytesPerState = 4;
+constexpr size_t kKeyBytes = 8, kBytesPerState = 3;
 
 // Without the roots: the bytes of each key that it doesn't share with the one before.
 size_t CountStates(const std::vector<DoubleArray::Key>& keys, const std::vector<uint32_t>& order) {

@@ -35,7 +35,7 @@ class DoubleArray {
   // empty ones are allowed. end_states[i] is the state that keys[i] ends in. InvalidArgument for
   // keys that share too little: a state takes twenty-odd bytes, and a vocabulary of words has one
   // for three of their bytes, so that files made of long random strings would take more memory than
-  // is their due. Allowed are kFreeStates, and one for four bytes, eight of them for each key
+  // is their due. Allowed are kFreeStates, and one for three bytes, counting eight for each key
   // itself.
   static constexpr size_t kFreeStates = 1 << 16;
   absl::Status Build(const std::vector<Key>& keys, uint32_t num_roots,

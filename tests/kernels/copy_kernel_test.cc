@@ -1,6 +1,6 @@
 #include <limits>
 
-#include "kernels/copy/copy.h"
+#include "kernels/gpu/copy.h"
 #include "tests/kernels/row_kernel_fixture.h"
 
 namespace bertrand {
