@@ -2,9 +2,9 @@
 #include <utility>
 
 #include "kernels/attention/attention.h"
-#include "kernels/copy/copy.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/gemm/gemv.h"
+#include "kernels/gpu/copy.h"
 #include "kernels/gpu/gpu_backend.h"
 #include "kernels/host_backend.h"
 #include "kernels/layer_norm/layer_norm.h"

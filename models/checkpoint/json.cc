@@ -372,6 +372,11 @@ const Json* Json::FindNonNull(std::string_view key) const {
   return json && !json->is_null() ? json : nullptr;
 }
 
+Json Json::Take(std::string_view key) {
+  const Json* const found = Find(key);
+  return found == nullptr ? Json() : std::move(*const_cast<Json*>(found));
+}
+
 const char* Json::KindName() const {
   constexpr const char* kNames[] = {"null",     "true or false", "a number",
                                     "a string", "an array",      "an object"};

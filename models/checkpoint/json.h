@@ -65,6 +65,10 @@ class Json {
   // Find, where an explicit null counts as absent.
   const Json* FindNonNull(std::string_view key) const;
 
+  // The member's value, of which null stays behind; null when absent or when this is no object. For
+  // a reader that frees what it has read.
+  Json Take(std::string_view key);
+
   // "an object", "a string", ...: for messages.
   const char* KindName() const;
 

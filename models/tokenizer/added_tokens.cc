@@ -11,11 +11,13 @@
 
 namespace bertrand {
 
-void PatternSet::Build(const std::vector<std::pair<std::string, int32_t>>& patterns) {
+absl::Status PatternSet::Build(const std::vector<std::pair<std::string, int32_t>>& patterns) {
   std::vector<DoubleArray::Key> keys;
   for (const auto& [text, id] : patterns) keys.push_back({text, 0, static_cast<uint32_t>(id)});
   std::vector<uint32_t> ends;
-  states_.Build(keys, 1, &ends);
+  if (absl::Status status = states_.Build(keys, 1, &ends); !status.ok()) {
+    return Annotate(status, "added_tokens");
+  }
   states_.Seal();
   for (size_t i = 0; i < keys.size(); ++i) {
     uint32_t& output = states_.cell(ends[i]).first;
@@ -25,6 +27,7 @@ void PatternSet::Build(const std::vector<std::pair<std::string, int32_t>>& patte
     first_byte_[first] = true;
     only_first_ = first;
   }
+  return absl::OkStatus();
 }
 
 size_t PatternSet::NextCandidate(std::string_view text, size_t from) const {
@@ -113,9 +116,8 @@ absl::Status AddedTokens::Build(const Normalizer* normalizer) {
       normalized.emplace_back(std::move(text.text), id);
     }
   }
-  raw_.Build(raw);
-  normalized_.Build(normalized);
-  return absl::OkStatus();
+  BERTRAND_RETURN_IF_ERROR(raw_.Build(raw));
+  return normalized_.Build(normalized);
 }
 
 bool AddedTokens::Adjust(std::string_view text, size_t after, AddedMatch* match) const {

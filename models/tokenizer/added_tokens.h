@@ -45,8 +45,8 @@ struct AddedMatch {
 // pattern's length is read again after each candidate.
 class PatternSet {
  public:
-  // Of equal patterns the first counts. Patterns are not empty.
-  void Build(const std::vector<std::pair<std::string, int32_t>>& patterns);
+  // Of equal patterns the first counts. Patterns are not empty. Errors: DoubleArray::Build's.
+  absl::Status Build(const std::vector<std::pair<std::string, int32_t>>& patterns);
   bool empty() const { return num_first_ == 0; }
   // The next match in text[from...); false when there is none.
   bool Find(std::string_view text, size_t from, AddedMatch* match) const;

@@ -37,7 +37,7 @@ absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Create(Vocabulary vocabulary, const Me
   BERTRAND_RETURN_IF_ERROR(model->BuildMerges(merges));
   model->BuildSymbols();
   model->BuildOrigins(merges);
-  model->BuildMatcher();
+  BERTRAND_RETURN_IF_ERROR(model->BuildMatcher());
   return model;
 }
 
@@ -121,7 +121,7 @@ void Bpe::BuildOrigins(const MergeList& merges) {
   }
 }
 
-void Bpe::BuildMatcher() {
+absl::Status Bpe::BuildMatcher() {
   const bool is_plain =
       options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
   std::vector<std::pair<std::string, int32_t>> proper;
@@ -142,11 +142,13 @@ void Bpe::BuildMatcher() {
   for (const auto& [text, id] : proper) words_.Add(text, id);
   // Words that are not looked up whole are merged; so ignore_merges has no list of proper tokens.
   backtracks_ = backtracks_ && !options_.ignore_merges;
-  if (!backtracks_) return;
+  if (!backtracks_) return absl::OkStatus();
   std::vector<DoubleArray::Key> keys;
   for (const auto& [text, id] : proper) keys.push_back({text, 0, static_cast<uint32_t>(id)});
   std::vector<uint32_t> ends;
-  proper_.Build(keys, 1, &ends);
+  if (absl::Status status = proper_.Build(keys, 1, &ends); !status.ok()) {
+    return Annotate(status, "vocab");
+  }
   proper_.Seal();
   for (size_t i = 0; i < keys.size(); ++i) proper_.cell(ends[i]).first = keys[i].value + 1;
   shorter_.assign(origins_.size(), -1);
@@ -158,6 +160,7 @@ void Bpe::BuildMatcher() {
       if (found != 0) shorter_[static_cast<size_t>(id)] = static_cast<int32_t>(found) - 1;
     }
   }
+  return absl::OkStatus();
 }
 
 int32_t Bpe::LongestMatch(std::string_view text) const {
@@ -413,6 +416,7 @@ absl::StatusOr<Bpe::MergeList> ParseMerges(const Json* json) {
     return InvalidArgument("model: `merges` must be an array");
   }
   Bpe::MergeList merges;
+  merges.reserve(json->elements().size());
   for (const Json& element : json->elements()) {
     const std::string* text = element.as_string();
     if (text != nullptr && text->starts_with("#version")) continue;
@@ -425,7 +429,7 @@ absl::StatusOr<Bpe::MergeList> ParseMerges(const Json* json) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Bpe>> ParseBpe(const Json& json, bool byte_level) {
+absl::StatusOr<std::unique_ptr<Bpe>> ParseBpe(Json json, bool byte_level) {
   const JsonFields fields(json, "model");
   if (const Json* dropout = json.FindNonNull("dropout")) {
     if (dropout->as_number() != 0.0) {
@@ -449,6 +453,7 @@ absl::StatusOr<std::unique_ptr<Bpe>> ParseBpe(const Json& json, bool byte_level)
   BERTRAND_ASSIGN_OR_RETURN(vocabulary, ParseVocabulary(*entries));
   Bpe::MergeList merges;
   BERTRAND_ASSIGN_OR_RETURN(merges, ParseMerges(json.Find("merges")));
+  json = Json();  // its memory is for the tables
   return Bpe::Create(std::move(vocabulary), merges, std::move(options));
 }
 

@@ -96,7 +96,7 @@ class Bpe final : public TokenModel {
   absl::Status BuildMerges(const MergeList& merges);
   void BuildSymbols();
   void BuildOrigins(const MergeList& merges);
-  void BuildMatcher();
+  absl::Status BuildMatcher();
   std::optional<std::string> BytesOf(int64_t id) const;
   const Merge* FindMerge(int32_t left, int32_t right) const {
     const uint64_t pair = PairOf(left, right), mixed = Mixed(pair);
@@ -144,7 +144,7 @@ class Bpe final : public TokenModel {
   bool backtracks_ = false;
 };
 
-// From tokenizer.json's `model`.
-absl::StatusOr<std::unique_ptr<Bpe>> ParseBpe(const Json& json, bool byte_level);
+// From tokenizer.json's `model`, which it frees when it has read it.
+absl::StatusOr<std::unique_ptr<Bpe>> ParseBpe(Json json, bool byte_level);
 
 }  // namespace bertrand

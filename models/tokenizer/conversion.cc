@@ -155,6 +155,7 @@ absl::StatusOr<PipelineParts> PartsFromMerges(std::string_view vocab_json,
   BERTRAND_ASSIGN_OR_RETURN(json, Json::Parse(vocab_json, "vocab.json"));
   Vocabulary vocabulary;
   BERTRAND_ASSIGN_OR_RETURN(vocabulary, ParseVocabulary(json));
+  json = Json();
   if (const auto invalid = FindInvalidUtf8(merges_text)) {
     return InvalidArgument("merges.txt: byte " + std::to_string(*invalid) + " is not UTF-8");
   }
@@ -185,13 +186,14 @@ absl::StatusOr<PipelineParts> PartsFromSentencePiece(std::string_view bytes,
                          " is not supported; type 1, unigram, is");
   }
   PipelineParts parts;
-  const PieceLayout layout = LayOut(model, config.kind);
+  PieceLayout layout = LayOut(model, config.kind);
   if (layout.unk_id < 0 || layout.unk_id >= static_cast<int64_t>(layout.pieces.size())) {
     return InvalidArgument("unk_id is " + std::to_string(layout.unk_id) + "; there are " +
                            std::to_string(layout.pieces.size()) + " pieces");
   }
   BERTRAND_ASSIGN_OR_RETURN(
-      parts.model, Unigram::Create(layout.pieces, static_cast<int32_t>(layout.unk_id), false));
+      parts.model,
+      Unigram::Create(std::move(layout.pieces), static_cast<int32_t>(layout.unk_id), false));
   BERTRAND_ASSIGN_OR_RETURN(parts.normalizer, SentencePieceNormalizer(model, config));
   parts.pre_tokenizer = MakeMetaspacePreTokenizer(kMetaspace, PrependScheme::kAlways, true);
   parts.decoder = MakeMetaspaceDecoder(kMetaspace, true);

@@ -1,8 +1,10 @@
 #include "models/tokenizer/double_array.h"
 
 #include <algorithm>
-#include <deque>
 #include <numeric>
+#include <string>
+
+#include "kernels/status.h"
 
 namespace bertrand {
 namespace {
@@ -11,45 +13,63 @@ constexpr uint32_t kBlock = 256;
 // How many free cells are tried before a fresh block is taken: 30,000 words pack into 1.3 cells a
 // state, and hostile vocabularies cannot make the search quadratic.
 constexpr int kMaxTries = 256;
+// For the limit on states: what a key counts for beside its text, and how much a state may cost.
+constexpr size_t kKeyBytes = 8, kBytesPerState = 3;
+
+// Without the roots: the bytes of each key that it doesn't share with the one before.
+size_t CountStates(const std::vector<DoubleArray::Key>& keys, const std::vector<uint32_t>& order) {
+  size_t count = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const DoubleArray::Key& key = keys[order[i]];
+    size_t shared = 0;
+    if (i > 0 && keys[order[i - 1]].root == key.root) {
+      const std::string_view before = keys[order[i - 1]].text;
+      const size_t most = std::min(before.size(), key.text.size());
+      while (shared < most && before[shared] == key.text[shared]) ++shared;
+    }
+    count += key.text.size() - shared;
+  }
+  return count;
+}
 
 }  // namespace
 
-// Keys [begin, end) of the sorted order share their first `depth` bytes and lead to `state`.
+// Keys [begin, end) of the sorted order share their first bytes, which lead to `state`.
 struct DoubleArray::Group {
-  uint32_t state, depth;
-  size_t begin, end;
+  uint32_t state, begin, end;
 };
 
 void DoubleArray::AddBlock() {
   const auto begin = static_cast<uint32_t>(cells_.size());
+  if (cells_.size() + kBlock > cells_.capacity()) {
+    cells_.reserve(cells_.size() + cells_.size() / 8 + kBlock);
+  }
   cells_.resize(begin + kBlock);
   used_.resize(begin + kBlock, false);
-  next_free_.resize(begin + kBlock);
-  previous_free_.resize(begin + kBlock);
   for (uint32_t cell = std::max(begin, 1u); cell < begin + kBlock; ++cell) {
-    previous_free_[cell] = previous_free_[0];
-    next_free_[cell] = 0;
-    next_free_[previous_free_[0]] = cell;
-    previous_free_[0] = cell;
+    cells_[cell].second = cells_[0].second;
+    cells_[cell].base = 0;
+    cells_[cells_[0].second].base = cell;
+    cells_[0].second = cell;
   }
 }
 
 // A cell that is out of the ring already points to itself.
 void DoubleArray::Unlink(uint32_t cell) {
-  next_free_[previous_free_[cell]] = next_free_[cell];
-  previous_free_[next_free_[cell]] = previous_free_[cell];
-  next_free_[cell] = previous_free_[cell] = cell;
+  cells_[cells_[cell].second].base = cells_[cell].base;
+  cells_[cells_[cell].base].second = cells_[cell].second;
+  cells_[cell].base = cells_[cell].second = cell;
 }
 
 void DoubleArray::Take(uint32_t cell, uint32_t parent) {
   used_[cell] = true;
-  cells_[cell].check = parent;
   Unlink(cell);
+  cells_[cell] = {0, parent, 0, 0};
 }
 
 uint32_t DoubleArray::FindBase(const std::vector<unsigned char>& bytes) {
   int tries = 0;
-  for (uint32_t at = next_free_[0]; at != 0 && tries < kMaxTries; at = next_free_[at], ++tries) {
+  for (uint32_t at = cells_[0].base; at != 0 && tries < kMaxTries; at = cells_[at].base, ++tries) {
     const uint32_t base = at ^ bytes[0];
     if (std::none_of(bytes.begin(), bytes.end(),
                      [&](unsigned char c) { return used_[base ^ c]; })) {
@@ -58,59 +78,75 @@ uint32_t DoubleArray::FindBase(const std::vector<unsigned char>& bytes) {
   }
   // Half of the cells that were tried in vain are given up, or they would be tried again each time.
   if (tries == kMaxTries) {
-    for (int i = 0; i < kMaxTries / 2; ++i) Unlink(next_free_[0]);
+    for (int i = 0; i < kMaxTries / 2; ++i) Unlink(cells_[0].base);
   }
   AddBlock();
   return static_cast<uint32_t>(cells_.size()) - kBlock;
 }
 
-void DoubleArray::Build(const std::vector<Key>& keys, uint32_t num_roots,
-                        std::vector<uint32_t>* end_states) {
-  std::vector<size_t> order(keys.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+absl::Status DoubleArray::Build(const std::vector<Key>& keys, uint32_t num_roots,
+                                std::vector<uint32_t>* end_states) {
+  std::vector<uint32_t> order(keys.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
     return keys[a].root != keys[b].root ? keys[a].root < keys[b].root : keys[a].text < keys[b].text;
   });
+  const size_t num_states = num_roots + CountStates(keys, order);
+  size_t key_bytes = 0;
+  for (const Key& key : keys) key_bytes += key.text.size() + kKeyBytes;
+  if (num_states > kFreeStates + key_bytes / kBytesPerState) {
+    return InvalidArgument("its " + std::to_string(keys.size()) +
+                           " strings share too little with each other: a trie of " +
+                           std::to_string(num_states) + " states for " + std::to_string(key_bytes) +
+                           " bytes");
+  }
   end_states->assign(keys.size(), kNone);
+  cells_.reserve(num_states + num_states / 16 + kBlock);
+  by_depth_.reserve(num_states);
   while (cells_.size() <= num_roots) AddBlock();
   used_[kNone] = true;  // and stays the ring's anchor
 
-  std::deque<Group> groups;  // those of two depths at a time
-  size_t at = 0;
+  std::vector<Group> groups, next;  // those of two depths
+  uint32_t at = 0;
   for (uint32_t root = 0; root < num_roots; ++root) {
-    const size_t begin = at;
+    const uint32_t begin = at;
     while (at < order.size() && keys[order[at]].root == root) ++at;
     Take(root + 1, kNone);
-    groups.push_back({root + 1, 0, begin, at});
+    groups.push_back({root + 1, begin, at});
   }
   std::vector<unsigned char> bytes;
-  while (!groups.empty()) {
-    Group group = groups.front();
-    groups.pop_front();
-    by_depth_.push_back(group.state);
-    while (group.begin < group.end && keys[order[group.begin]].text.size() == group.depth) {
-      (*end_states)[order[group.begin++]] = group.state;
-    }
-    if (group.begin == group.end) continue;
-    bytes.clear();
-    const size_t first_child = groups.size();
-    for (size_t i = group.begin; i < group.end; ++i) {
-      const auto byte = static_cast<unsigned char>(keys[order[i]].text[group.depth]);
-      if (bytes.empty() || bytes.back() != byte) {
-        bytes.push_back(byte);
-        groups.push_back({kNone, group.depth + 1, i, i});
+  for (size_t depth = 0; !groups.empty(); ++depth) {
+    next.clear();
+    for (Group group : groups) {
+      by_depth_.push_back(group.state);
+      while (group.begin < group.end && keys[order[group.begin]].text.size() == depth) {
+        (*end_states)[order[group.begin++]] = group.state;
       }
-      groups.back().end = i + 1;
+      if (group.begin == group.end) continue;
+      bytes.clear();
+      const size_t first_child = next.size();
+      for (uint32_t i = group.begin; i < group.end; ++i) {
+        const auto byte = static_cast<unsigned char>(keys[order[i]].text[depth]);
+        if (bytes.empty() || bytes.back() != byte) {
+          bytes.push_back(byte);
+          next.push_back({kNone, i, i});
+        }
+        next.back().end = i + 1;
+      }
+      const uint32_t base = FindBase(bytes);
+      cells_[group.state].base = base;
+      for (size_t i = 0; i < bytes.size(); ++i) {
+        next[first_child + i].state = base ^ bytes[i];
+        Take(base ^ bytes[i], group.state);
+      }
     }
-    const uint32_t base = FindBase(bytes);
-    cells_[group.state].base = base;
-    for (size_t i = 0; i < bytes.size(); ++i) {
-      groups[first_child + i].state = base ^ bytes[i];
-      Take(base ^ bytes[i], group.state);
-    }
+    std::swap(groups, next);
+  }
+  for (size_t cell = 0; cell < cells_.size(); ++cell) {
+    if (!used_[cell] || cell == kNone) cells_[cell] = {};
   }
   used_ = {};
-  next_free_ = previous_free_ = {};
+  return absl::OkStatus();
 }
 
 }  // namespace bertrand

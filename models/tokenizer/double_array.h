@@ -6,6 +6,8 @@
 // Built once, immutable and thread-safe after that. Each cell has two more numbers for its user, in
 // the same sixteen bytes, so that whatever a step leads to is on the cache line it has just read.
 
+#include <absl/status/status.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -30,8 +32,14 @@ class DoubleArray {
   };
 
   // States of the roots: 1 to num_roots (root r is state r + 1). Keys in any order; equal ones and
-  // empty ones are allowed. end_states[i] is the state that keys[i] ends in.
-  void Build(const std::vector<Key>& keys, uint32_t num_roots, std::vector<uint32_t>* end_states);
+  // empty ones are allowed. end_states[i] is the state that keys[i] ends in. InvalidArgument for
+  // keys that share too little: a state takes twenty-odd bytes, and a vocabulary of words has one
+  // for three of their bytes, so that files made of long random strings would take more memory than
+  // is their due. Allowed are kFreeStates, and one for three bytes, counting eight for each key
+  // itself.
+  static constexpr size_t kFreeStates = 1 << 16;
+  absl::Status Build(const std::vector<Key>& keys, uint32_t num_roots,
+                     std::vector<uint32_t>* end_states);
 
   uint32_t Step(uint32_t state, unsigned char byte) const {
     const uint32_t next = cells_[state].base ^ byte;
@@ -54,10 +62,9 @@ class DoubleArray {
 
   std::vector<Cell> cells_;
   std::vector<uint32_t> by_depth_;
-  // While building: which cells are states, and a ring of those that are not and still worth a try,
-  // through cell 0.
+  // While building: which cells are states. Those that are not and still worth a try are a ring
+  // through cell 0, by `base` (the next) and `second` (the one before).
   std::vector<bool> used_;
-  std::vector<uint32_t> next_free_, previous_free_;
 };
 
 }  // namespace bertrand

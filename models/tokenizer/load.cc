@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <sstream>
 #include <utility>
 
 #include "kernels/status.h"
@@ -22,6 +21,8 @@ namespace {
 
 // The largest known tokenizer.json is below 20 MB.
 constexpr uintmax_t kMaxFileBytes = 256u << 20;
+// What reading JSON in place appends to the text.
+constexpr size_t kReadBehindBytes = 64;
 
 // Empty when the file does not exist.
 absl::StatusOr<std::optional<std::string>> ReadFile(const std::string& path) {
@@ -34,13 +35,13 @@ absl::StatusOr<std::optional<std::string>> ReadFile(const std::string& path) {
                            std::to_string(kMaxFileBytes) + " are read");
   }
   std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (!file) {
-    if (size == 0) return std::optional<std::string>("");
+  std::string text;
+  text.reserve(size + kReadBehindBytes);
+  text.resize(size);
+  if (!file.read(text.data(), static_cast<std::streamsize>(size))) {
     return InvalidArgument(path + ": cannot be read");
   }
-  return std::optional<std::string>(std::move(text).str());
+  return std::optional<std::string>(std::move(text));
 }
 
 absl::StatusOr<std::optional<Json>> ReadJson(const std::string& path) {
@@ -48,7 +49,7 @@ absl::StatusOr<std::optional<Json>> ReadJson(const std::string& path) {
   BERTRAND_ASSIGN_OR_RETURN(text, ReadFile(path));
   if (!text.has_value()) return std::optional<Json>();
   Json json;
-  BERTRAND_ASSIGN_OR_RETURN(json, Json::Parse(*text, path));
+  BERTRAND_ASSIGN_OR_RETURN(json, Json::ParseOwned(*std::move(text), path));
   return std::optional<Json>(std::move(json));
 }
 
@@ -68,47 +69,48 @@ absl::StatusOr<std::string> TypeOfModel(const Json& model) {
 }
 
 // Byte-level models take words from ByteLevel, and other models from anything else.
-absl::Status ParseModel(const Json& json, PipelineParts* parts) {
-  const Json* model = json.Find("model");
-  if (model == nullptr || !model->is_object()) return InvalidArgument("`model` must be an object");
+absl::Status ParseModel(Json model, PipelineParts* parts) {
+  if (!model.is_object()) return InvalidArgument("`model` must be an object");
   std::string type;
-  BERTRAND_ASSIGN_OR_RETURN(type, TypeOfModel(*model));
+  BERTRAND_ASSIGN_OR_RETURN(type, TypeOfModel(model));
   const bool byte_level = parts->pre_tokenizer_traits.byte_level.has_value();
   if (byte_level && type != "BPE") {
     return Unimplemented("model: " + type + " behind the pre_tokenizer ByteLevel is not supported");
   }
   if (type == "WordPiece") {
     std::unique_ptr<WordPiece> word_piece;
-    BERTRAND_ASSIGN_OR_RETURN(word_piece, ParseWordPiece(*model));
+    BERTRAND_ASSIGN_OR_RETURN(word_piece, ParseWordPiece(std::move(model)));
     parts->word_piece = word_piece.get();
     parts->model = std::move(word_piece);
   } else if (type == "BPE") {
     std::unique_ptr<Bpe> bpe;
-    BERTRAND_ASSIGN_OR_RETURN(bpe, ParseBpe(*model, byte_level));
+    BERTRAND_ASSIGN_OR_RETURN(bpe, ParseBpe(std::move(model), byte_level));
     parts->bpe = bpe.get();
     parts->model = std::move(bpe);
   } else if (type == "Unigram") {
-    BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseUnigram(*model));
+    BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseUnigram(std::move(model)));
   } else {
     return NotSupported("model", type, "BPE, Unigram and WordPiece are");
   }
   return absl::OkStatus();
 }
 
-absl::Status AddOwnTokens(const Json& json, PipelineParts* parts) {
+absl::StatusOr<std::vector<AddedToken>> ParseOwnTokens(const Json& json) {
+  std::vector<AddedToken> tokens;
   const Json* list = json.FindNonNull("added_tokens");
-  if (list == nullptr) return absl::OkStatus();
+  if (list == nullptr) return tokens;
   if (!list->is_array()) return InvalidArgument("`added_tokens` must be an array");
   for (const Json& element : list->elements()) {
     BERTRAND_RETURN_IF_ERROR(JsonFields(element, "added_tokens").TokenId("id").status());
     AddedToken token;
     BERTRAND_ASSIGN_OR_RETURN(token, ParseAddedToken(element, false));
-    parts->added_tokens.Add(token, parts->model->vocabulary());
+    tokens.push_back(std::move(token));
   }
-  return absl::OkStatus();
+  return tokens;
 }
 
-absl::StatusOr<PipelineParts> ParseTokenizerJson(const Json& json) {
+// The model last: what the others were made of is freed before it takes its memory.
+absl::StatusOr<PipelineParts> ParseTokenizerJson(Json json) {
   if (!json.is_object()) {
     return InvalidArgument(std::string("must be an object, but it is ") + json.KindName());
   }
@@ -118,13 +120,19 @@ absl::StatusOr<PipelineParts> ParseTokenizerJson(const Json& json) {
   BERTRAND_ASSIGN_OR_RETURN(parts.pre_tokenizer, ParsePreTokenizer(json.Find("pre_tokenizer"),
                                                                    &parts.pre_tokenizer_traits));
   BERTRAND_ASSIGN_OR_RETURN(parts.post_processor, ParsePostProcessor(json.Find("post_processor")));
-  BERTRAND_RETURN_IF_ERROR(ParseModel(json, &parts));
   BERTRAND_ASSIGN_OR_RETURN(parts.decoder, ParseDecoder(json.Find("decoder")));
-  BERTRAND_RETURN_IF_ERROR(AddOwnTokens(json, &parts));
+  std::vector<AddedToken> own_tokens;
+  BERTRAND_ASSIGN_OR_RETURN(own_tokens, ParseOwnTokens(json));
   if (const Json* truncation = json.FindNonNull("truncation")) {
     const Json* direction = truncation->Find("direction");
     const std::string* side = direction == nullptr ? nullptr : direction->as_string();
     if (side != nullptr && *side == "Left") parts.truncation_side = TruncationSide::kLeft;
+  }
+  Json model = json.Take("model");
+  json = Json();
+  BERTRAND_RETURN_IF_ERROR(ParseModel(std::move(model), &parts));
+  for (const AddedToken& token : own_tokens) {
+    parts.added_tokens.Add(token, parts.model->vocabulary());
   }
   return parts;
 }
@@ -242,9 +250,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSlowFiles(const std::string& fold
   return made;
 }
 
-absl::StatusOr<PipelineParts> MakeParts(const Json& tokenizer_json, const TokenizerConfig& config,
+absl::StatusOr<PipelineParts> MakeParts(Json tokenizer_json, const TokenizerConfig& config,
                                         const std::string& name) {
-  absl::StatusOr<PipelineParts> parts = ParseTokenizerJson(tokenizer_json);
+  absl::StatusOr<PipelineParts> parts = ParseTokenizerJson(std::move(tokenizer_json));
   if (!parts.ok()) return Annotate(parts.status(), name);
   ApplyConfig(config, &*parts);
   return parts;
@@ -274,7 +282,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& fo
   if (!parsed.ok()) return Annotate(parsed.status(), folder);
   if (json.has_value()) {
     const std::string name = base + "tokenizer.json";
-    return Make(MakeParts(*json, *parsed, name), name);
+    return Make(MakeParts(*std::move(json), *parsed, name), name);
   }
   return LoadSlowFiles(folder, *parsed);
 }
@@ -290,7 +298,7 @@ absl::StatusOr<PipelineParts> PartsFromJson(std::string_view tokenizer_json,
   }
   absl::StatusOr<TokenizerConfig> parsed = ParseTokenizerConfig(files);
   if (!parsed.ok()) return Annotate(parsed.status(), "tokenizer.json or tokenizer_config.json");
-  return MakeParts(json, *parsed, "tokenizer.json");
+  return MakeParts(std::move(json), *parsed, "tokenizer.json");
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view tokenizer_json,

@@ -24,7 +24,7 @@ size_t LengthFrom(char lead) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Unigram>> Unigram::Create(const Pieces& pieces,
+absl::StatusOr<std::unique_ptr<Unigram>> Unigram::Create(Pieces pieces,
                                                          std::optional<int32_t> unk_id,
                                                          bool byte_fallback) {
   if (static_cast<int64_t>(pieces.size()) > kMaxTokenId) {
@@ -37,17 +37,29 @@ absl::StatusOr<std::unique_ptr<Unigram>> Unigram::Create(const Pieces& pieces,
   }
   std::unique_ptr<Unigram> model(new Unigram);
   double lowest = std::numeric_limits<double>::infinity();
-  std::vector<DoubleArray::Key> keys;
+  size_t text_bytes = 0;
+  for (const auto& [text, score] : pieces) text_bytes += text.size();
+  model->vocabulary_.Reserve(pieces.size(), text_bytes, static_cast<int64_t>(pieces.size()) - 1);
+  model->scores_.reserve(pieces.size());
   for (size_t i = 0; i < pieces.size(); ++i) {
     const auto& [text, score] = pieces[i];
     if (model->vocabulary_.Find(text).has_value()) model->vocabulary_.CountRepeated();
     model->vocabulary_.Replace(text, static_cast<int32_t>(i));
     model->scores_.push_back(score);
     if (score < lowest) lowest = score;
-    if (!text.empty()) keys.push_back({text, 0, static_cast<uint32_t>(i)});
+  }
+  const auto num_pieces = static_cast<int64_t>(pieces.size());
+  pieces = {};  // before the trie takes its memory
+  std::vector<DoubleArray::Key> keys;
+  keys.reserve(static_cast<size_t>(num_pieces));
+  for (int64_t id = 0; id < num_pieces; ++id) {
+    const std::string_view text = model->vocabulary_.Text(id);
+    if (!text.empty()) keys.push_back({text, 0, static_cast<uint32_t>(id)});
   }
   std::vector<uint32_t> ends;
-  model->trie_.Build(keys, 1, &ends);
+  if (absl::Status status = model->trie_.Build(keys, 1, &ends); !status.ok()) {
+    return Annotate(status, "vocab");
+  }
   model->trie_.Seal();
   for (size_t i = 0; i < keys.size(); ++i) model->trie_.cell(ends[i]).first = keys[i].value + 1;
   model->unk_score_ = lowest - kUnknownPenalty;
@@ -198,6 +210,7 @@ absl::StatusOr<Unigram::Pieces> ParsePieces(const Json* json) {
     return InvalidArgument("model: `vocab` must be an array of pieces and their scores");
   }
   Unigram::Pieces pieces;
+  pieces.reserve(json->elements().size());
   for (const Json& element : json->elements()) {
     const std::vector<Json>& pair = element.elements();
     const std::string* text = pair.size() == 2 ? pair[0].as_string() : nullptr;
@@ -213,7 +226,7 @@ absl::StatusOr<Unigram::Pieces> ParsePieces(const Json* json) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(const Json& json) {
+absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(Json json) {
   const JsonFields fields(json, "model");
   Unigram::Pieces pieces;
   BERTRAND_ASSIGN_OR_RETURN(pieces, ParsePieces(json.Find("vocab")));
@@ -223,7 +236,8 @@ absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(const Json& json) {
   }
   bool byte_fallback;
   BERTRAND_ASSIGN_OR_RETURN(byte_fallback, fields.Bool("byte_fallback", false));
-  return Unigram::Create(pieces, unk_id, byte_fallback);
+  json = Json();  // its memory is for the trie
+  return Unigram::Create(std::move(pieces), unk_id, byte_fallback);
 }
 
 }  // namespace bertrand

@@ -33,7 +33,7 @@ class Unigram final : public TokenModel {
  public:
   using Pieces = std::vector<std::pair<std::string, double>>;
   // Piece i has id i; of equal pieces the last one counts. InvalidArgument when unk_id is not one.
-  static absl::StatusOr<std::unique_ptr<Unigram>> Create(const Pieces& pieces,
+  static absl::StatusOr<std::unique_ptr<Unigram>> Create(Pieces pieces,
                                                          std::optional<int32_t> unk_id,
                                                          bool byte_fallback);
 
@@ -56,7 +56,7 @@ class Unigram final : public TokenModel {
   DoubleArray trie_;  // `first`: 1 + the id of the piece that ends here, or 0
 };
 
-// From tokenizer.json's `model`.
-absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(const Json& json);
+// From tokenizer.json's `model`, which it frees when it has read it.
+absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(Json json);
 
 }  // namespace bertrand

@@ -12,7 +12,7 @@ namespace {
 
 // Lists of tokens at all states together: a vocabulary of words has fewer than three a state. A
 // file made to have more would make us allocate out of proportion to its size.
-constexpr size_t kMaxOutputsPerState = 64;
+constexpr size_t kMaxOutputsPerState = 4, kFreeOutputs = 1 << 16;
 
 }  // namespace
 
@@ -74,7 +74,9 @@ absl::Status WordPiece::BuildAutomaton() {
     }
   }
   std::vector<uint32_t> ends;
-  states_.Build(keys, 2, &ends);
+  if (absl::Status status = states_.Build(keys, 2, &ends); !status.ok()) {
+    return Annotate(status, "vocab");
+  }
   // Which key ends in a state. Of a word's entries two never share one: texts are distinct.
   std::vector<uint32_t> key_at;  // plus one
   for (size_t i = 0; i < keys.size(); ++i) {
@@ -84,7 +86,7 @@ absl::Status WordPiece::BuildAutomaton() {
 
   outputs_.assign(1, {0, 0});
   const std::vector<uint32_t>& order = states_.by_depth();
-  const size_t most = kMaxOutputsPerState * (order.size() + 1024);
+  const size_t most = kMaxOutputsPerState * order.size() + kFreeOutputs;
   std::vector<Output> outputs;
   for (const uint32_t state : order) {
     DoubleArray::Cell& cell = states_.cell(state);
@@ -179,7 +181,7 @@ bool WordPiece::AddWord(std::string_view word, const SourceRange* source, ModelS
   return true;
 }
 
-absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(const Json& json) {
+absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(Json json) {
   const JsonFields fields(json, "model");
   WordPieceOptions options;
   BERTRAND_ASSIGN_OR_RETURN(options.unk_token, fields.String("unk_token"));
@@ -192,6 +194,7 @@ absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(const Json& json) {
   if (entries == nullptr) return InvalidArgument("model: `vocab` is absent");
   Vocabulary vocabulary;
   BERTRAND_ASSIGN_OR_RETURN(vocabulary, ParseVocabulary(*entries));
+  json = Json();  // its memory is for the automaton
   return WordPiece::Create(std::move(vocabulary), std::move(options));
 }
 

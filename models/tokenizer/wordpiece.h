@@ -97,7 +97,7 @@ class WordPiece final : public TokenModel {
   WordTable whole_words_;
 };
 
-// From tokenizer.json's `model`.
-absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(const Json& json);
+// From tokenizer.json's `model`, which it frees when it has read it.
+absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(Json json);
 
 }  // namespace bertrand

@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 
-#include "kernels/bias_activation/bias_activation_reference.h"
 #include "kernels/bias_activation/bias_activation.h"
+#include "kernels/bias_activation/bias_activation_reference.h"
 #include "tests/kernels/emulated_fixture.h"
 
 namespace bertrand::gpu {

@@ -1,7 +1,7 @@
 #include <limits>
 
-#include "kernels/copy/copy.h"
-#include "kernels/copy/copy_reference.h"
+#include "kernels/gpu/copy.h"
+#include "kernels/gpu/copy_reference.h"
 #include "tests/kernels/row_kernel_fixture.h"
 
 namespace bertrand {

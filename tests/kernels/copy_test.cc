@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/copy/copy_reference.h"
+#include "kernels/gpu/copy_reference.h"
 
 namespace bertrand {
 namespace {

@@ -164,16 +164,19 @@ TEST(WordPieceTest, HostileVocabulary) {
   EXPECT_THAT(Match(*model, run + "b").ids, ElementsAre(3));
 }
 
-TEST(WordPieceTest, EntriesThatRepeatEachOtherTooOftenAreRefused) {
-  WordPieceOptions options;
-  options.max_input_chars_per_word = 1 << 30;
-  Vocabulary vocabulary;
-  ASSERT_TRUE(vocabulary.Add("a", 0).ok());
-  ASSERT_TRUE(vocabulary.Add("##a", 1).ok());
-  ASSERT_TRUE(vocabulary.Add(std::string(100000, 'a') + "b", 2).ok());
-  const auto model = WordPiece::Create(std::move(vocabulary), options);
-  ASSERT_FALSE(model.ok());
-  EXPECT_THAT(Message(model.status()), ::testing::HasSubstr("repeat each other"));
+TEST(WordPieceTest, EntriesThatTakeTooMuchMemoryAreRefused) {
+  for (const auto& [size, reason] :
+       {std::make_pair(60'000, "repeat each other"), std::make_pair(100'000, "share too little")}) {
+    WordPieceOptions options;
+    options.max_input_chars_per_word = 1 << 30;
+    Vocabulary vocabulary;
+    ASSERT_TRUE(vocabulary.Add("a", 0).ok());
+    ASSERT_TRUE(vocabulary.Add("##a", 1).ok());
+    ASSERT_TRUE(vocabulary.Add(std::string(static_cast<size_t>(size), 'a') + "b", 2).ok());
+    const auto model = WordPiece::Create(std::move(vocabulary), options);
+    ASSERT_FALSE(model.ok());
+    EXPECT_THAT(Message(model.status()), ::testing::HasSubstr(reason));
+  }
 }
 
 TEST(VocabularyTest, RefusesDuplicates) {

@@ -1,4 +1,4 @@
-#include "kernels/copy/copy_reference.h"
+#include "kernels/gpu/copy_reference.h"
 
 #include <algorithm>
 #include <cmath>

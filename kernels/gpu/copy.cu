@@ -1,5 +1,5 @@
-#include "kernels/copy/copy.cuh"
-#include "kernels/copy/copy.h"
+#include "kernels/gpu/copy.cuh"
+#include "kernels/gpu/copy.h"
 #include "kernels/gpu/launch.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
