@@ -232,7 +232,7 @@ std::vector<std::string> Folders() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Parity,
-                         testing::Combine(testing::Values("reference", "cpu", "emulated"),
+                         testing::Combine(testing::ValuesIn(ParityDevices()),
                                           testing::ValuesIn(Folders())),
                          [](const auto& info) {
                            const std::string& folder = std::get<1>(info.param);

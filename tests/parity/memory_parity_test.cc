@@ -224,7 +224,7 @@ std::vector<std::string> Names() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, MemoryParity,
-                         testing::Combine(testing::Values("reference", "cpu", "emulated"),
+                         testing::Combine(testing::ValuesIn(ParityDevices()),
                                           testing::ValuesIn(Names())),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param)) + "_" +

@@ -24,6 +24,14 @@ T ValueOrDie(absl::StatusOr<T> value) {
 TestBackend::TestBackend(const std::string& name)
     : backend_(ValueOrDie(CreateBackend(name, pool_))) {}
 
+std::vector<const char*> ParityDevices() {
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  return {"reference", "cpu"};
+#else
+  return {"reference", "cpu", "emulated"};
+#endif
+}
+
 Json ReadJsonFile(const std::string& path) {
   const std::string text = ValueOrDie(ReadTextFile(path, 100'000'000));
   return ValueOrDie(Json::Parse(text, path));

@@ -36,6 +36,11 @@ class TestBackend {
   std::unique_ptr<Backend> backend_;
 };
 
+// The devices that parity is shown for. The emulated GPU not under sanitizers: ThreadSanitizer
+// takes its fibres for one thread with a broken stack, and with AddressSanitizer whole forwards
+// take minutes; the kernels' own tests run under that one.
+std::vector<const char*> ParityDevices();
+
 Json ReadJsonFile(const std::string& path);
 
 // A tensor of expected.safetensors as float32; empty when there is none.

@@ -87,7 +87,7 @@ TEST_P(SentenceParity, VectorsEqual) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, SentenceParity,
-                         testing::Combine(testing::Values("reference", "cpu", "emulated"),
+                         testing::Combine(testing::ValuesIn(ParityDevices()),
                                           testing::ValuesIn(Cases())),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param)) + "_" +
