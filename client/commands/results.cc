@@ -67,7 +67,9 @@ std::string JsonLabels(const v1::ClassifyResponse::Classification& classificatio
 }
 
 void PrintTitle(std::string_view text, const Terminal& terminal) {
-  std::cout << terminal.Bold(Shorten(text, terminal.num_columns)) << "\n";
+  const std::string title = Shorten(text, terminal.num_columns);
+  const bool is_blank = title.find_first_not_of(' ') == std::string::npos;
+  std::cout << (is_blank ? terminal.Dim("(blank)") : terminal.Bold(title)) << "\n";
 }
 
 void JsonResults::Add(const std::string& element) {

@@ -42,7 +42,8 @@ std::string JsonStats(const Response& response, int index) {
          ",\"num_truncated_tokens\":" + std::to_string(stats.num_truncated_tokens());
 }
 
-// The title of a text's results: itself on a line, cut to the terminal.
+// The title of a text's results: itself on a line, cut to the terminal; "(blank)" when there is
+// nothing to see.
 void PrintTitle(std::string_view text, const Terminal& terminal);
 
 // The JSON document {"results":[...]}, written element by element.

@@ -64,9 +64,12 @@ void PrintEntities(const std::string& text, const v1::ClassifyTokensResponse::En
                   std::to_string(span.start()) + "-" + std::to_string(span.end()),
                   Shorten(entity.text(), 60)});
   }
-  std::cout << WithMarks(text, marks, terminal) << "\n";
-  if (!marks.empty()) std::cout << table.ToString(terminal);
-  std::cout << "\n";
+  if (marks.empty()) {
+    PrintTitle(text, terminal);
+    std::cout << terminal.Dim("  (no entities)") << "\n\n";
+    return;
+  }
+  std::cout << WithMarks(text, marks, terminal) << "\n" << table.ToString(terminal) << "\n";
 }
 
 int RunEntities(const EntitiesOptions& options) {
@@ -145,7 +148,12 @@ void PrintVerdicts(const std::string& text, const Verdicts& verdicts, const Term
     if (!verdict.replaced()) continue;
     marks.push_back({verdict.span().start_byte(), verdict.span().end_byte(), ""});
   }
-  std::cout << WithMarks(text, marks, terminal) << "\n" << Bars(scores, terminal) << "\n";
+  if (marks.empty()) {
+    PrintTitle(text, terminal);
+  } else {
+    std::cout << WithMarks(text, marks, terminal) << "\n";
+  }
+  std::cout << Bars(scores, terminal) << "\n";
 }
 
 int RunReplaced(const ReplacedOptions& options) {

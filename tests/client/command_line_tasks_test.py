@@ -108,6 +108,10 @@ class TasksTest(unittest.TestCase):
         self.assertEqual(len(self.run_json("zero-shot", "a", "b", "--labels", labels)), 2)
         self.assertEqual([len(request.texts) for _, request in self.server.requests[2:]], [1, 1])
         self.assertIn("--labels", self.run_cli("zero-shot", "x", status=2))
+        self.run_cli("zero-shot", "x", "--labels", " a b ,, c")
+        self.assertEqual(list(self.sent().candidate_labels), ["a b", "c"])
+        failed = self.run_cli("zero-shot", "x", "--labels", " ,", status=2)
+        self.assertIn("--labels: names no label", failed)
 
     def test_pair(self) -> None:
         out = self.run_cli("pair", "a one", "b two")
@@ -159,6 +163,13 @@ class TasksTest(unittest.TestCase):
             stride_tokens=0,
         )
         self.assertEqual(self.sent(), expected)
+
+    def test_nothing_to_see(self) -> None:
+        self.assertEqual(
+            self.run_cli("entities", "we saw"), "we saw\n  (no entities)\n\n"
+        )
+        self.assertIn("(blank)\n  (no entities)\n", self.run_cli("entities", " \t"))
+        self.assertTrue(self.run_cli("classify", "").startswith("(blank)\n  "))
 
     def test_colour_is_for_terminals(self) -> None:
         self.assertNotIn("\x1b", self.run_cli("entities", "Ada"))
