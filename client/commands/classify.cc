@@ -24,6 +24,7 @@ int RunClassify(const ClassifyOptions& options) {
   const Terminal terminal = Terminal::Detect();
   TextCommand<v1::ClassifyRequest, v1::ClassifyResponse> command;
   command.method = &v1::Inference::Stub::Classify;
+  command.cut_remedy = "--long";
   command.fill = [&](const std::vector<std::string>& texts, v1::ClassifyRequest* request) {
     FillModel(options.inputs, *request);
     if (!options.long_input.mode.empty()) {

@@ -78,6 +78,14 @@ void JsonResults::Add(const std::string& element) {
 
 void JsonResults::End() { std::cout << (num_added_ == 0 ? "{\"results\":[]}\n" : "\n]}\n"); }
 
+void CutTexts::Report(std::string_view remedy) const {
+  if (num_cut_ == 0) return;
+  std::cerr << "bertrand: cut " << num_cut_ << " of " << num_texts_
+            << (num_texts_ == 1 ? " text: " : " texts: ") << num_tokens_ << " tokens were not read";
+  if (!remedy.empty()) std::cerr << " (" << remedy << " reads all)";
+  std::cerr << "\n";
+}
+
 grpc::Status CheckCount(std::size_t num_results, std::size_t num_texts) {
   if (num_results == num_texts) return grpc::Status::OK;
   return {grpc::StatusCode::INTERNAL,

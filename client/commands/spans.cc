@@ -76,6 +76,7 @@ int RunEntities(const EntitiesOptions& options) {
   const Terminal terminal = Terminal::Detect();
   TextCommand<v1::ClassifyTokensRequest, v1::ClassifyTokensResponse> command;
   command.method = &v1::Inference::Stub::ClassifyTokens;
+  command.cut_remedy = "--stride";
   command.fill = [&](const std::vector<std::string>& texts, v1::ClassifyTokensRequest* request) {
     *request = MakeRequest(options, texts);
   };

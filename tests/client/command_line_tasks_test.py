@@ -38,6 +38,12 @@ class TasksTest(unittest.TestCase):
         self.assertEqual(done.returncode, status, done.stdout.decode() + done.stderr.decode())
         return (done.stderr if status else done.stdout).decode()
 
+    def run_errors(self, *arguments: str) -> str:
+        """Runs the command, which succeeds; returns standard error."""
+        done = subprocess.run([CLI, *arguments], capture_output=True, env=self.environment, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        return done.stderr.decode()
+
     def run_json(self, *arguments: str, stdin: str = "") -> Any:
         return json.loads(self.run_cli(*arguments, "--json", stdin=stdin))["results"]
 
@@ -163,6 +169,19 @@ class TasksTest(unittest.TestCase):
             stride_tokens=0,
         )
         self.assertEqual(self.sent(), expected)
+
+    def test_cut_texts_are_said(self) -> None:
+        long = "word " * 1234
+        for command, remedy in (
+            (["classify"], " (--long reads all)"),
+            (["entities"], " (--stride reads all)"),
+            (["rerank", "q"], ""),
+            (["fill-mask"], ""),
+        ):
+            note = f"bertrand: cut 1 of 2 texts: 234 tokens were not read{remedy}\n"
+            self.assertEqual(self.run_errors(*command, long, "short"), note)
+            self.assertEqual(self.run_errors(*command, "short"), "")
+            self.assertEqual(self.run_errors(*command, "--json", long), "")
 
     def test_nothing_to_see(self) -> None:
         self.assertEqual(
