@@ -132,7 +132,7 @@ inline void OnLoad(const char* address, const Bounds& bounds, const Site& site) 
     for (int i = 0; i < kCells; ++i) readers[i] = mine;
   } else if (!AllEqual<kCells>(readers, mine) &&
              !AllEqual<kCells>(readers, context.first_shared + kSeveralWarps) &&
-             (kShared || !AllEqual<kCells>(readers, context.first_global))) {
+             (kShared || !AllEqual<kCells>(readers, context.launch_first))) {
     AddReader({address, bounds, kBytes, kShared, site});
   }
   if (context.logging) [[unlikely]] {

@@ -141,6 +141,7 @@ inline int NumBlocks() { return emulator::context.grid[0]; }
 inline int NumBlocksY() { return emulator::context.grid[1]; }
 inline int NumBlocksZ() { return emulator::context.grid[2]; }
 inline void SyncThreads(Site site = SIMT_HERE) { emulator::BlockBarrier(site); }
+inline void WaitForEarlierKernels() { emulator::WaitForEarlierKernels(); }
 inline void SyncWarp(Site site = SIMT_HERE) {
   emulator::Collective(emulator::kSyncWarp, 0, nullptr, site);
 }
