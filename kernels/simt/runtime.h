@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <typeinfo>
 #include <utility>
 
 #include "kernels/simt/types.h"
@@ -112,6 +113,9 @@ struct KernelEntry {
   void (*function)(const void* params);
 #endif
   size_t params_bytes;
+#ifndef __CUDACC__
+  const char* type;  // as typeid names it
+#endif
 };
 
 class Stream {
@@ -291,9 +295,17 @@ absl::Status Launch(Stream& stream, const LaunchShape& shape,
 #else
   void (*const function)(const void*) = &Entry<Kernel>;
 #endif
-  return stream.LaunchKernel({Kernel::kName, Kernel::kThreads, LayoutBytes<Kernel>(), function,
-                              sizeof(typename Kernel::Params)},
-                             shape, &params);
+  const KernelEntry entry = {
+      Kernel::kName,
+      Kernel::kThreads,
+      LayoutBytes<Kernel>(),
+      function,
+      sizeof(typename Kernel::Params),
+#ifndef __CUDACC__
+      typeid(Kernel).name(),
+#endif
+  };
+  return stream.LaunchKernel(entry, shape, &params);
 }
 
 }  // namespace bertrand::simt::inline SIMT_TARGET

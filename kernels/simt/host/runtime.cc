@@ -184,8 +184,8 @@ absl::Status Stream::LaunchKernel(const KernelEntry& kernel, const LaunchShape& 
                     copy = std::vector<char>(bytes, bytes + kernel.params_bytes)] {
     emulator::LaunchReport report;
     const absl::Status status =
-        emulator::Emulate({kernel.name, shape.grid, kernel.threads, SharedBytes(kernel, shape),
-                           kernel.function, copy.data()},
+        emulator::Emulate({kernel.name, kernel.type, shape.grid, kernel.threads,
+                           SharedBytes(kernel, shape), kernel.function, copy.data()},
                           device->options, &report);
     const std::lock_guard<std::mutex> lock(device->mutex);
     device->reports[kernel.name] += report;
