@@ -187,12 +187,16 @@ class Device {
   std::unique_ptr<Impl> impl_;
 };
 
-#ifndef __CUDACC__
-// Limits of real devices, for Device::Emulated.
-DeviceInfo ProfileA100();
-DeviceInfo ProfileL4();
-DeviceInfo ProfileH100();
-#endif
+// Limits of real devices, for Device::Emulated and tests.
+inline DeviceInfo ProfileA100() {
+  return {"emulated A100", 8, 0, 108, size_t{163} << 10, size_t{164} << 10, size_t{80} << 30};
+}
+inline DeviceInfo ProfileL4() {
+  return {"emulated L4", 8, 9, 58, size_t{99} << 10, size_t{100} << 10, size_t{24} << 30};
+}
+inline DeviceInfo ProfileH100() {
+  return {"emulated H100", 9, 0, 132, size_t{227} << 10, size_t{228} << 10, size_t{80} << 30};
+}
 
 // Slices of one block of memory, given out in order and all taken back at once: what one forward
 // needs beyond its operands. The emulator puts unreachable bytes behind each slice and forgets its

@@ -207,14 +207,4 @@ absl::Status Stream::EndSlice(void* slice, size_t size_bytes) {
   });
 }
 
-DeviceInfo ProfileA100() {
-  return {"emulated A100", 8, 0, 108, size_t{163} << 10, size_t{164} << 10, size_t{80} << 30};
-}
-DeviceInfo ProfileL4() {
-  return {"emulated L4", 8, 9, 58, size_t{99} << 10, size_t{100} << 10, size_t{24} << 30};
-}
-DeviceInfo ProfileH100() {
-  return {"emulated H100", 9, 0, 132, size_t{227} << 10, size_t{228} << 10, size_t{80} << 30};
-}
-
 }  // namespace bertrand::simt::inline SIMT_TARGET
