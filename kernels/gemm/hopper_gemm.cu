@@ -41,9 +41,8 @@ absl::Status HopperGemmAs(const GemmParams& params, int tile, simt::Stream& stre
 
 bool HopperGemmSupports(const simt::DeviceInfo& device, const GemmParams& params) {
   if (device.major != 9 || device.minor != 0) return false;
-  if (params.activation != Activation::kNone && params.activation != Activation::kGeluErf) {
-    return false;
-  }
+  const bool gelu = params.activation == Activation::kGeluErf && !params.residual;
+  if (params.activation != Activation::kNone && !gelu) return false;
   for (const TensorView* view :
        {&params.x, &params.weight, &params.bias, &params.residual, &params.y}) {
     if (reinterpret_cast<uintptr_t>(view->data()) % 16 != 0) return false;
@@ -63,7 +62,7 @@ absl::Status HopperGemm(const GemmParams& params, int tile, simt::Stream& stream
     return InvalidArgument("HopperGemm: x " + params.x.ToString() + ", weight " +
                            params.weight.ToString() + " on " + stream.device().info().name +
                            ": it takes 16-bit floats in rows of 16-byte multiples, no activation "
-                           "or the erf GELU, on a device of capability 9.0");
+                           "or the erf GELU without a residual, on a device of capability 9.0");
   }
   if (params.m() == 0) return absl::OkStatus();
   if (params.x.dtype() == DType::kFloat16) return HopperGemmAs<simt::Half>(params, tile, stream);

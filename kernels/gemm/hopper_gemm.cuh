@@ -35,6 +35,7 @@ SIMT_FN float GeluByTail(float x) {
   return simt::Fma(-h, simt::Exp2(log2_tail), simt::Max(x, 0.0f));
 }
 
+// With GELU there is no residual.
 template <typename T, int kTileIndex, bool kGelu>
 struct HopperGemmKernel {
   static constexpr const char* kName = "hopper_gemm";
@@ -173,13 +174,13 @@ struct HopperGemmKernel {
     for (int first = 0; first < kN; first += 32) {
       const int column = tile.column + first + lane % 4 * 8;
       uint32_t bias[4] = {};
-      if (p.epilogue.bias) LoadBlocks(bias, p.epilogue.bias, column, column < p.n);
+      if (p.epilogue.bias) LoadBias(bias, p, tile.column + first);
       SIMT_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int64_t at = int64_t{row + 8 * half} * p.n + column;
         const bool inside = row + 8 * half < p.m && column < p.n;
         uint32_t residual[4] = {};
-        if (p.epilogue.residual) LoadBlocks(residual, p.epilogue.residual, at, inside);
+        if (!kGelu && p.epilogue.residual) LoadResidual(residual, p, at, inside);
         uint32_t words[4];
         SIMT_UNROLL
         for (int i = 0; i < 4; ++i) {
@@ -194,24 +195,32 @@ struct HopperGemmKernel {
       }
     }
   }
-  // The lane's two columns of each of the four blocks; zeros where the block it reads is outside.
-  template <typename Index>
-  SIMT_FN static void LoadBlocks(uint32_t (&words)[4], simt::Global<const T> from, Index at,
-                                 bool inside) {
+  // The lane's two columns of each of the four blocks; zeros where a block is outside.
+  SIMT_FN static void LoadBias(uint32_t (&words)[4], const Params& p, int column) {
+    SIMT_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const int at = column + 8 * i;
+      if (at >= p.n) continue;
+      words[i] = simt::Load<simt::Cache::kReadOnly>(
+          simt::Cast<const uint32_t>(p.epilogue.bias + (at + simt::LaneIndex() % 4 * 2)));
+    }
+  }
+  // Likewise, of the residual's row: the lane reads eight columns of the block that it will write.
+  SIMT_FN static void LoadResidual(uint32_t (&words)[4], const Params& p, int64_t at, bool inside) {
     if (inside) {
-      const auto vector = simt::LoadVector<4>(simt::Cast<const uint32_t>(from + at));
+      const auto vector = simt::LoadVector<4>(simt::Cast<const uint32_t>(p.epilogue.residual + at));
       SIMT_UNROLL
       for (int i = 0; i < 4; ++i) words[i] = vector[i];
     }
     Transpose(words);
   }
   SIMT_FN static uint32_t FinishPair(float low, float high, uint32_t bias, uint32_t residual) {
-    float bias_low, bias_high, residual_low, residual_high;
-    simt::Unpack<T>(bias, bias_low, bias_high);
-    simt::Unpack<T>(residual, residual_low, residual_high);
-    low += bias_low, high += bias_high;
-    if constexpr (kGelu) low = GeluByTail(low), high = GeluByTail(high);
-    return simt::Pack<T>(low + residual_low, high + residual_high);
+    float more_low, more_high;
+    simt::Unpack<T>(bias, more_low, more_high);
+    low += more_low, high += more_high;
+    if constexpr (kGelu) return simt::Pack<T>(GeluByTail(low), GeluByTail(high));
+    simt::Unpack<T>(residual, more_low, more_high);
+    return simt::Pack<T>(low + more_low, high + more_high);
   }
 
   SIMT_FN static void MultiplyTiles(const Params& p) {

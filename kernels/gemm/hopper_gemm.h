@@ -4,7 +4,8 @@
 // engine), with the epilogue in registers: what cuBLASLt lacks is the exact GELU in it.
 // Shapes, types, aliasing, numerics as small_gemm.h; no splits, no workspace.
 // Requires: a device of capability 9.0; f16 | bf16; n and k multiples of 8; all operands aligned to
-//   16 bytes; activation none or the erf GELU (the library fuses the others itself). Any m.
+//   16 bytes; activation none or, without a residual, the erf GELU (the library fuses the others
+//   itself). Any m.
 // Numerics: float accumulation. GELU is x Phi(x) with Phi's tail as 2^polynomial, within 2^-17 of
 //   itself everywhere: far below the result's rounding, and closer than 1 + erf(x) in the tails.
 // Cost: compute-bound from m of a few hundred; docs/gemm.md predicts it.
