@@ -38,6 +38,7 @@ absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Create(Vocabulary vocabulary, const Me
   model->BuildSymbols();
   model->BuildOrigins(merges);
   BERTRAND_RETURN_IF_ERROR(model->BuildMatcher());
+  model->BuildShortMerger(merges);
   return model;
 }
 
@@ -161,6 +162,28 @@ absl::Status Bpe::BuildMatcher() {
     }
   }
   return absl::OkStatus();
+}
+
+void Bpe::BuildShortMerger(const MergeList& merges) {
+  const auto is_absent = [](int32_t id) { return id < 0; };
+  if (!backtracks_ || !options_.byte_level) return;
+  if (std::any_of(byte_ids_.begin(), byte_ids_.end(), is_absent)) return;
+  std::vector<int32_t> ids(byte_ids_.begin(), byte_ids_.end());
+  std::vector<uint32_t> numbers(origins_.size());
+  for (size_t byte = 0; byte < ids.size(); ++byte) {
+    numbers[static_cast<size_t>(ids[byte])] = static_cast<uint32_t>(byte);
+  }
+  const auto number_of = [&](const std::string& token) {
+    return numbers[static_cast<size_t>(*vocabulary_.Find(token))];
+  };
+  std::vector<ShortMerger::Merge> numbered;
+  for (const auto& [left, right] : merges) {
+    const int32_t id = *vocabulary_.Find(left + right);
+    numbers[static_cast<size_t>(id)] = static_cast<uint32_t>(ids.size());
+    numbered.push_back({number_of(left), number_of(right)});
+    ids.push_back(id);
+  }
+  short_merger_.Build(numbered, std::move(ids));
 }
 
 int32_t Bpe::LongestMatch(std::string_view text) const {
@@ -316,6 +339,19 @@ void Bpe::MergeAll(ModelScratch* scratch) const {
   }
 }
 
+void Bpe::AddShort(std::string_view word, const SourceRange* source, TokenRun* run) const {
+  run->Reserve(word.size());
+  uint32_t starts = short_merger_.Run(word, run->next_id());
+  const auto count = static_cast<size_t>(std::popcount(starts));
+  for (size_t i = 0; source != nullptr && i < count; ++i) {
+    const int begin = std::countr_zero(starts);
+    starts &= starts - 1;
+    const size_t end = starts == 0 ? word.size() : static_cast<size_t>(std::countr_zero(starts));
+    run->AddSource({source[begin].start, source[end - 1].end}, run->size() + i);
+  }
+  run->Advance(count);
+}
+
 void Bpe::AddPath(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
                   TokenRun* run) const {
   run->Reserve(scratch.path.size());
@@ -383,6 +419,10 @@ bool Bpe::AddParts(std::string_view word, const SourceRange* source, ModelScratc
                            : SourceRange{source[0].start, source[word.size() - 1].end});
       return true;
     }
+  }
+  if (short_merger_.is_built() && word.size() <= ShortMerger::kMaxBytes) {
+    AddShort(word, source, run);
+    return true;
   }
   if (backtracks_ && Backtrack(word, scratch)) {
     AddPath(word, source, *scratch, run);

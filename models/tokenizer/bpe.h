@@ -42,6 +42,7 @@
 
 #include "models/checkpoint/json.h"
 #include "models/tokenizer/double_array.h"
+#include "models/tokenizer/short_merger.h"
 #include "models/tokenizer/token_model.h"
 #include "models/tokenizer/word_table.h"
 
@@ -97,6 +98,7 @@ class Bpe final : public TokenModel {
   void BuildSymbols();
   void BuildOrigins(const MergeList& merges);
   absl::Status BuildMatcher();
+  void BuildShortMerger(const MergeList& merges);
   std::optional<std::string> BytesOf(int64_t id) const;
   const Merge* FindMerge(int32_t left, int32_t right) const {
     const uint64_t pair = PairOf(left, right), mixed = Mixed(pair);
@@ -120,6 +122,7 @@ class Bpe final : public TokenModel {
   bool AddSymbols(std::string_view word, ModelScratch* scratch) const;
   bool AddFallback(std::string_view symbol, ModelScratch* scratch) const;
   void MergeAll(ModelScratch* scratch) const;
+  void AddShort(std::string_view word, const SourceRange* source, TokenRun* run) const;
   void AddPath(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
                TokenRun* run) const;
   void AddMerged(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
@@ -141,6 +144,7 @@ class Bpe final : public TokenModel {
   std::vector<int32_t> shorter_;  // by id: the longest proper token that is a proper prefix of it
   DoubleArray proper_;            // `first`: 1 + the id of the proper token that ends here, or 0
   WordTable words_;
+  ShortMerger short_merger_;
   bool backtracks_ = false;
 };
 
