@@ -32,7 +32,7 @@ class PairTable {
     const uint32_t pair = left << 16 | right;
     const uint64_t hash = HashOf(pair);
     const Slot& slot = slots_[SlotOf(hash, displacements_[hash >> bucket_shift_])];
-    return slot.pair == pair ? slot.value : kNone;
+    return (slot.value | -static_cast<uint32_t>(slot.pair != pair)) & kNone;
   }
 
  private:

@@ -1,13 +1,21 @@
 #include "models/tokenizer/short_merger.h"
 
-#include <hwy/highway.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <utility>
 
+// Vectors of no compile-time size cannot be kept in arrays; arm64 runs NEON.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "models/tokenizer/short_merger.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h: compiled once per target.
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
 namespace bertrand {
+namespace HWY_NAMESPACE {
 namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -16,28 +24,26 @@ constexpr size_t kNumBytes = 256;
 constexpr uint16_t kNone = PairTable::kNone;
 
 using Tag = hn::FixedTag<uint16_t, 8>;
-constexpr size_t kLanes = 8;
 using Vector = hn::Vec<Tag>;
+constexpr size_t kLanes = 8;
 
 // The least lane in the upper half, the first position that has it in the lower one.
 HWY_INLINE uint32_t Least(Vector v) {
-  const Tag tag;
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
-  // One instruction, whose result Highway's MinOfLanes gives without the position.
-  const auto both = static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(v.raw)));
-  return std::rotl(both, 16);
+  // One instruction; Highway's MinOfLanes is that, without the position.
+  return std::rotl(static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(v.raw))), 16);
 #else
+  const Tag tag;
   const Vector least = hn::MinOfLanes(tag, v);
-  const auto position = hn::FindKnownFirstTrue(tag, hn::Eq(v, least));
+  const intptr_t position = hn::FindFirstTrue(tag, hn::Eq(v, least));
   return static_cast<uint32_t>(hn::GetLane(least)) << 16 | static_cast<uint32_t>(position);
 #endif
 }
 
-// kVectors * kLanes numbers.
 template <size_t kVectors>
 struct Numbers {
   Vector vectors[kVectors];
-  
+
   HWY_INLINE void Load(const uint16_t* from) {
     for (size_t i = 0; i < kVectors; ++i) vectors[i] = hn::LoadU(Tag(), from + i * kLanes);
   }
@@ -60,29 +66,8 @@ struct Numbers {
   }
 };
 
-}  // namespace
-
-bool ShortMerger::Build(const std::vector<Merge>& merges, std::vector<int32_t> ids) {
-  if (ids.size() >= kNone) return false;
-  byte_pairs_.assign(kNumBytes * kNumBytes, kNone);
-  std::vector<PairTable::Entry> entries;
-  for (size_t i = 0; i < merges.size(); ++i) {
-    const auto number = static_cast<uint16_t>(kNumBytes + i);
-    const Merge& merge = merges[i];
-    if (merge.left < kNumBytes && merge.right < kNumBytes) {
-      byte_pairs_[merge.left * kNumBytes + merge.right] = number;
-    } else {
-      entries.push_back(
-          {static_cast<uint16_t>(merge.left), static_cast<uint16_t>(merge.right), number});
-    }
-  }
-  if (!pairs_.Build(entries)) return false;
-  ids_ = std::move(ids);
-  return true;
-}
-
 template <size_t kVectors>
-uint32_t ShortMerger::RunIn(std::string_view word, int32_t* ids) const {
+HWY_INLINE uint32_t RunIn(const MergeTables& tables, std::string_view word, int32_t* ids) {
   // Symbols have one at either end that is in no pair: byte i's is at i + 1, as is its bit in
   // `live`, which has those that have not become part of the one before.
   constexpr size_t kMost = kVectors * kLanes;
@@ -95,7 +80,7 @@ uint32_t ShortMerger::RunIn(std::string_view word, int32_t* ids) const {
   symbols[1] = bytes[0];
   for (size_t i = 1; i < size; ++i) {
     symbols[i + 1] = bytes[i];
-    first[i - 1] = byte_pairs_[bytes[i - 1] * kNumBytes + bytes[i]];
+    first[i - 1] = tables.byte_pairs[bytes[i - 1] * kNumBytes + bytes[i]];
   }
   Numbers<kVectors> ranks;
   ranks.Load(first.data());
@@ -108,26 +93,67 @@ uint32_t ShortMerger::RunIn(std::string_view word, int32_t* ids) const {
     const auto right = static_cast<uint32_t>(std::countr_zero(behind));
     live ^= uint64_t{1} << right;
     const auto after = static_cast<uint32_t>(std::countr_zero(behind & (behind - 1)));
-    const auto before =
-        static_cast<uint32_t>(std::bit_width(live & ((uint64_t{2} << at) - 1))) - 1;
+    const uint64_t ahead = live & ((uint64_t{2} << at) - 1);
+    const auto before = static_cast<uint32_t>(63 - std::countl_zero(ahead));
     symbols[at + 1] = static_cast<uint16_t>(merged);
-    const uint32_t with_after = pairs_.Find(merged, symbols[after]);
-    const uint32_t with_before = pairs_.Find(symbols[before], merged);
+    const uint32_t with_after = tables.pairs.Find(merged, symbols[after]);
+    const uint32_t with_before = tables.pairs.Find(symbols[before], merged);
     ranks.Set(right - 1, kNone);
     ranks.Set(at, with_after);
     ranks.Set(before - 1, with_before);
   }
   const uint64_t starts = live >> 1 & ((uint64_t{1} << size) - 1);
   for (uint64_t rest = starts; rest != 0; rest &= rest - 1) {
-    *ids++ = ids_[symbols[static_cast<size_t>(std::countr_zero(rest)) + 1]];
+    *ids++ = tables.ids[symbols[static_cast<size_t>(std::countr_zero(rest)) + 1]];
   }
   return static_cast<uint32_t>(starts);
 }
 
-uint32_t ShortMerger::Run(std::string_view word, int32_t* ids) const {
-  if (word.size() <= kLanes) return RunIn<1>(word, ids);
-  if (word.size() <= 2 * kLanes) return RunIn<2>(word, ids);
-  return RunIn<kMaxBytes / kLanes>(word, ids);
+uint32_t Run(const MergeTables& tables, std::string_view word, int32_t* ids) {
+  if (word.size() <= kLanes) return RunIn<1>(tables, word, ids);
+  if (word.size() <= 2 * kLanes) return RunIn<2>(tables, word, ids);
+  return RunIn<ShortMerger::kMaxBytes / kLanes>(tables, word, ids);
+}
+
+const MergeKernel& Kernel() {
+  static const MergeKernel kKernel = {hwy::TargetName(HWY_TARGET), &Run};
+  return kKernel;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace bertrand
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace bertrand {
+
+HWY_EXPORT(Kernel);
+
+const MergeKernel& ChooseMergeKernel() { return HWY_DYNAMIC_DISPATCH(Kernel)(); }
+
+bool ShortMerger::Build(const std::vector<Merge>& merges, std::vector<int32_t> ids) {
+  constexpr size_t kNumBytes = 256;
+  if (ids.size() >= PairTable::kNone) return false;
+  MergeTables tables;
+  tables.byte_pairs.assign(kNumBytes * kNumBytes, PairTable::kNone);
+  std::vector<PairTable::Entry> entries;
+  for (size_t i = 0; i < merges.size(); ++i) {
+    const auto left = static_cast<uint16_t>(merges[i].left);
+    const auto right = static_cast<uint16_t>(merges[i].right);
+    const auto number = static_cast<uint16_t>(kNumBytes + i);
+    if (left < kNumBytes && right < kNumBytes) {
+      tables.byte_pairs[left * kNumBytes + right] = number;
+    } else {
+      entries.push_back({left, right, number});
+    }
+  }
+  if (!tables.pairs.Build(entries)) return false;
+  tables.ids = std::move(ids);
+  tables_ = std::move(tables);
+  run_ = ChooseMergeKernel().run;
+  return true;
 }
 
 }  // namespace bertrand
+#endif
