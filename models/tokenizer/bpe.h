@@ -3,7 +3,7 @@
 // The BPE model: a word's symbols (bytes, or code points) are merged pair by pair, always the pair
 // whose merge comes first in the list, of equal ones the leftmost.
 //
-// Two ways lead to the same tokens:
+// Three ways lead to the same tokens:
 //
 // Merging as it is defined, with a heap of candidates: n log n. It follows `tokenizers` (word.rs)
 // through every oddity: unknown symbols, byte fallback, merges that are listed twice, and stale
@@ -26,6 +26,9 @@
 // This holds for lists as training makes them: every merge makes a token of its own, after those
 // that it is made of. The list is checked for that while loading; for any other, and for words with
 // symbols that are not in the vocabulary, words are merged.
+//
+// Merging short words in vector registers (short_merger.h), for byte-level lists as training makes
+// them: bounded, and the fastest.
 //
 // Before all that a word is looked up whole: most words are one proper token.
 //
@@ -77,7 +80,12 @@ class Bpe final : public TokenModel {
 
   // Whether words are matched rather than merged; for tests, which can also turn it off.
   bool backtracks() const { return backtracks_; }
-  void DisableBacktracking() { backtracks_ = false; }
+  bool merges_short_words() const { return short_merger_.is_built(); }
+  void DisableShortWords() { short_merger_ = {}; }
+  void DisableBacktracking() {
+    DisableShortWords();
+    backtracks_ = false;
+  }
 
  private:
   struct Merge {

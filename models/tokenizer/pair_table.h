@@ -4,9 +4,10 @@
 // cannot be predicted.
 //
 // A perfect hash by displacement (Fox, Heath, Chen and Daoud, "Practical minimal perfect hash
-// functions for large databases", CACM 1992): the upper bits of a pair's hash choose a displacement,
-// and that, with other bits of the hash, the one slot where the pair can be. Displacements are
-// 16 bits for every four slots and slots eight bytes, so 30,000 pairs take 280 KB.
+// functions for large databases", CACM 1992): the upper bits of a pair's hash choose a
+// displacement, and that, with other bits of the hash, the one slot where the pair can be.
+// Displacements are 16 bits for every four slots and slots eight bytes, so 30,000 pairs take 280
+// KB.
 //
 // Built once, then immutable and thread-safe.
 
@@ -45,14 +46,14 @@ class PairTable {
     const uint64_t hash = pair * uint64_t{0x9E3779B97F4A7C15};
     return hash ^ hash >> 32;
   }
+  // Multiplied after the displacement, or pairs of a bucket that fall together once always would.
   size_t SlotOf(uint64_t hash, uint32_t displacement) const {
-    return static_cast<size_t>(static_cast<uint32_t>(hash) ^ displacement) & slot_mask_;
+    return ((static_cast<uint32_t>(hash) ^ displacement) * 0x85EBCA6Bu) >> slot_shift_;
   }
 
   std::vector<uint16_t> displacements_ = std::vector<uint16_t>(2);
-  std::vector<Slot> slots_ = std::vector<Slot>(1);
-  size_t slot_mask_ = 0;
-  int bucket_shift_ = 63;
+  std::vector<Slot> slots_ = std::vector<Slot>(2);
+  int slot_shift_ = 31, bucket_shift_ = 63;
 };
 
 }  // namespace bertrand

@@ -22,10 +22,10 @@ class WordCutter {
  public:
   static constexpr size_t kWindow = 64;
 
-  // `bytes` is where a word begins, `size` > 0 the bytes from there to the text's end; kWindow bytes
-  // can be read in any case. The result's bit i: a word begins at byte i, or the text ends there.
-  // Bit 0 is set. The words between two bits are whole, the place of the last bit is where to go
-  // on; where that is bit 0, the word there is longer, or one that needs Unicode's tables.
+  // `bytes` is where a word begins, `size` > 0 the bytes from there to the text's end; kWindow
+  // bytes can be read in any case. The result's bit i: a word begins at byte i, or the text ends
+  // there. Bit 0 is set. The words between two bits are whole, the place of the last bit is where
+  // to go on; where that is bit 0, the word there is longer, or one that needs Unicode's tables.
   uint64_t Cut(const char* bytes, size_t size) const { return cut_(bytes, size); }
 
  private:

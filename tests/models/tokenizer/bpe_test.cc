@@ -1,13 +1,19 @@
-// Bpe's two ways: backtracking gives what merging gives, for vocabularies as training makes them.
+// Bpe's three ways: matching and merging in registers give what merging by a heap gives, for
+// vocabularies as training makes them.
 
 #include "models/tokenizer/bpe.h"
 
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include <map>
 #include <random>
 
 #include "kernels/status.h"
+#include "models/tokenizer/byte_level.h"
+#include "models/tokenizer/pair_table.h"
+#include "models/tokenizer/short_merger.h"
+#include "models/tokenizer/unicode.h"
 
 namespace bertrand {
 namespace {
@@ -47,15 +53,21 @@ Bpe::MergeList Train(std::mt19937* random, size_t num_letters, size_t num_merges
   return merges;
 }
 
-std::unique_ptr<Bpe> Make(const Bpe::MergeList& merges) {
+std::unique_ptr<Bpe> Make(const Bpe::MergeList& merges, bool byte_level = false) {
   Vocabulary vocabulary;
   int32_t id = 0;
-  for (char c = 'a'; c < 'h'; ++c) EXPECT_TRUE(vocabulary.Add(std::string(1, c), id++).ok());
+  for (unsigned byte = byte_level ? 0 : 'a'; byte < (byte_level ? 256 : 'h'); ++byte) {
+    std::string text;
+    AppendUtf8(ByteLevelCharacter(static_cast<unsigned char>(byte)), &text);
+    EXPECT_TRUE(vocabulary.Add(text, id++).ok());
+  }
   for (const auto& [left, right] : merges) {
     if (vocabulary.Find(left + right).has_value()) continue;
     EXPECT_TRUE(vocabulary.Add(left + right, id++).ok());
   }
-  auto model = Bpe::Create(std::move(vocabulary), merges, {});
+  BpeOptions options;
+  options.byte_level = byte_level;
+  auto model = Bpe::Create(std::move(vocabulary), merges, options);
   EXPECT_TRUE(model.ok()) << Message(model.status());
   return *std::move(model);
 }
@@ -84,6 +96,89 @@ TEST(BpeTest, BacktrackingEqualsMerging) {
       ASSERT_EQ(Tokens(*backtracking, word, &scratch), Tokens(*merging, word, &scratch)) << word;
     }
   }
+}
+
+// What tokens come of, and where they are in the word.
+struct Result {
+  std::vector<int32_t> ids;
+  std::vector<std::pair<uint32_t, uint32_t>> ranges;
+  bool operator==(const Result&) const = default;
+};
+Result TokensWithSources(const Bpe& model, const std::string& word, ModelScratch* scratch) {
+  std::vector<SourceRange> source;
+  for (uint32_t i = 0; i < word.size(); ++i) source.push_back({i, i + 1});
+  TokenRun run;
+  run.Clear(true, false);
+  EXPECT_TRUE(model.AddWord(word, source.data(), scratch, &run));
+  Result result;
+  for (size_t i = 0; i < run.size(); ++i) {
+    result.ids.push_back(run.ids()[i]);
+    result.ranges.emplace_back(run.sources()[i].start, run.sources()[i].end);
+  }
+  return result;
+}
+
+// On every instruction set that this machine has.
+TEST(BpeTest, MergingInRegistersEqualsMerging) {
+  ModelScratch scratch;
+  int num_targets = 0;
+  for (int64_t rest = hwy::SupportedTargets(); rest != 0; rest &= rest - 1) {
+    hwy::SetSupportedTargetsForTest(rest & -rest);
+    const std::string name = hwy::TargetName(rest & -rest);
+    if (ChooseMergeKernel().target != name) continue;  // not compiled
+    SCOPED_TRACE(name);
+    ++num_targets;
+    std::mt19937 random(12);
+    for (int round = 0; round < 30; ++round) {
+      const size_t num_letters = 1 + random() % 4;
+      const Bpe::MergeList merges = Train(&random, num_letters, 1 + random() % 60);
+      const auto fast = Make(merges, true), merging = Make(merges, true);
+      ASSERT_TRUE(fast->merges_short_words());
+      merging->DisableBacktracking();
+      ASSERT_FALSE(merging->merges_short_words());
+      for (int i = 0; i < 400; ++i) {
+        std::string word;
+        for (size_t length = 1 + random() % 34; length > 0; --length) {
+          word += static_cast<char>('a' + random() % num_letters);
+        }
+        if (random() % 8 == 0) word[random() % word.size()] = static_cast<char>(random());
+        ASSERT_EQ(TokensWithSources(*fast, word, &scratch),
+                  TokensWithSources(*merging, word, &scratch))
+            << word;
+      }
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  EXPECT_GT(num_targets, 0);
+}
+
+TEST(PairTableTest, FindsWhatIsThere) {
+  std::mt19937 random(7);
+  for (const size_t size : {0, 1, 2, 31, 1000, 30000, 65000}) {
+    std::map<std::pair<uint16_t, uint16_t>, uint16_t> wanted;
+    std::vector<PairTable::Entry> entries;
+    while (entries.size() < size) {
+      const auto left = static_cast<uint16_t>(random() % PairTable::kNone);
+      const auto right = static_cast<uint16_t>(random() % 300);
+      const auto value = static_cast<uint16_t>(random() % PairTable::kNone);
+      if (wanted.emplace(std::pair(left, right), value).second) {
+        entries.push_back({left, right, value});
+      }
+    }
+    PairTable table;
+    ASSERT_TRUE(table.Build(entries)) << size;
+    for (const PairTable::Entry& entry : entries) {
+      ASSERT_EQ(table.Find(entry.left, entry.right), entry.value);
+    }
+    for (int i = 0; i < 10000; ++i) {
+      const auto left = static_cast<uint16_t>(random()), right = static_cast<uint16_t>(random());
+      const auto found = wanted.find({left, right});
+      ASSERT_EQ(table.Find(left, right), found == wanted.end() ? PairTable::kNone : found->second);
+    }
+  }
+  PairTable table;
+  EXPECT_FALSE(table.Build({{1, 2, 3}, {1, 2, 4}}));
+  EXPECT_EQ(table.Find(1, 2), PairTable::kNone);
 }
 
 // What training does not make is merged.
