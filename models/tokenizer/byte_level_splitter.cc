@@ -69,13 +69,14 @@ class ByteLevelSplitter::Pass {
 
  private:
   // Words wait until there are this many; a window adds kWindow at most.
-  static constexpr size_t kBatch = 32;
+  static constexpr size_t kBatch = 96;
   // Of a window and the look-up of its last word.
   static constexpr size_t kRead = WordCutter::kWindow + WordTable::kReadableBytes;
 
   struct Word {
     uint32_t begin, end;
     WordTable::Probe probe;
+    int32_t whole = -1;  // its token, if it is one
   };
 
   // The words from at_ on that a window shows whole. False: none.
@@ -109,17 +110,30 @@ class ByteLevelSplitter::Pass {
   void Add(const char* word, bool readable, uint32_t begin, uint32_t end) {
     const WordTable::Key key = WordTable::KeyOf({word, end - begin}, readable);
     const auto at = static_cast<uint32_t>(at_);
-    words_[num_words_++] = {at + begin, at + end, model_.words().Start(key)};
+    words_[num_words_++] = {at + begin, at + end, model_.words().Start(key), -1};
+  }
+
+  std::string_view TextOf(const Word& word) const {
+    return text_.substr(word.begin, word.end - word.begin);
   }
 
   void LookUp() {
+    std::vector<MergeJob>& jobs = memory_.model.jobs;
+    size_t num_jobs = 0;
+    for (Word& word : std::span(words_).first(num_words_)) {
+      word.whole = WordTable::Finish(word.probe);
+      if (word.whole >= 0 || !model_.CanMerge(TextOf(word))) continue;
+      if (num_jobs == jobs.size()) jobs.resize(2 * num_jobs + kBatch);
+      jobs[num_jobs++].word = TextOf(word);
+    }
+    if (num_jobs > 0) model_.short_merger().Run(std::span(jobs).first(num_jobs));
+    const MergeJob* job = jobs.data();
     run_.Reserve(num_words_);
     for (const Word& word : std::span(words_).first(num_words_)) {
-      const int32_t whole = WordTable::Finish(word.probe);
-      if (whole >= 0) {
-        run_.AddReserved(whole, {word.begin, word.end});
+      if (word.whole >= 0) {
+        run_.AddReserved(word.whole, {word.begin, word.end});
       } else {
-        AddParts(word);
+        AddParts(word, &job);
         run_.Reserve(num_words_);
       }
       run_.EndWord();
@@ -127,14 +141,15 @@ class ByteLevelSplitter::Pass {
     num_words_ = 0;
   }
 
-  void AddParts(const Word& word) {
+  // *job: the next one that LookUp has run.
+  void AddParts(const Word& word, const MergeJob** job) {
     const SourceRange* source = nullptr;
     if (run_.want_sources()) {
       SourcesOf(text_, word.begin, word.end, &memory_.sources);
       source = memory_.sources.data();
     }
-    has_all_ &= model_.AddParts(text_.substr(word.begin, word.end - word.begin), source,
-                                &memory_.model, &run_);
+    if (model_.CanMerge(TextOf(word))) return model_.AddJob(*(*job)++, source, &run_);
+    has_all_ &= model_.AddParts(TextOf(word), source, &memory_.model, &run_);
   }
 
   const ByteLevelSplitter& splitter_;

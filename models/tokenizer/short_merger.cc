@@ -66,29 +66,37 @@ struct Numbers {
   }
 };
 
+// A word that is being merged. Its symbols have one at either end that is in no pair: byte i's is
+// at i + 1, as is its bit in `live`, which has those that are not part of the one before.
 template <size_t kVectors>
-HWY_INLINE uint32_t RunIn(const MergeTables& tables, std::string_view word, int32_t* ids) {
-  // Symbols have one at either end that is in no pair: byte i's is at i + 1, as is its bit in
-  // `live`, which has those that have not become part of the one before.
-  constexpr size_t kMost = kVectors * kLanes;
-  std::array<uint16_t, kMost + 2> symbols;
-  std::array<uint16_t, kMost> first;
-  const size_t size = word.size();
-  symbols[0] = symbols[size + 1] = kNone;
-  first.fill(kNone);
-  const auto* bytes = reinterpret_cast<const unsigned char*>(word.data());
-  symbols[1] = bytes[0];
-  for (size_t i = 1; i < size; ++i) {
-    symbols[i + 1] = bytes[i];
-    first[i - 1] = tables.byte_pairs[bytes[i - 1] * kNumBytes + bytes[i]];
-  }
+struct Lane {
   Numbers<kVectors> ranks;
-  ranks.Load(first.data());
-  uint64_t live = (uint64_t{4} << size) - 1;
-  for (;;) {
+  uint64_t live;
+  MergeJob* job;
+
+  HWY_INLINE void Start(const MergeTables& tables, MergeJob* next) {
+    job = next;
+    uint16_t* const symbols = job->symbols.data();
+    std::array<uint16_t, kVectors * kLanes> first;
+    first.fill(kNone);
+    const size_t size = job->word.size();
+    const auto* bytes = reinterpret_cast<const unsigned char*>(job->word.data());
+    symbols[0] = symbols[size + 1] = kNone;
+    symbols[1] = bytes[0];
+    for (size_t i = 1; i < size; ++i) {
+      symbols[i + 1] = bytes[i];
+      first[i - 1] = tables.byte_pairs[bytes[i - 1] * kNumBytes + bytes[i]];
+    }
+    ranks.Load(first.data());
+    live = (uint64_t{4} << size) - 1;
+  }
+
+  // One merge. False when there is none.
+  HWY_INLINE bool Step(const MergeTables& tables) {
     const uint32_t found = ranks.First();
     const uint32_t merged = found >> 16, at = found & 0xFFFF;
-    if (merged == kNone) break;
+    if (merged == kNone) return false;
+    uint16_t* const symbols = job->symbols.data();
     const uint64_t behind = live & ~uint64_t{3} << at;
     const auto right = static_cast<uint32_t>(std::countr_zero(behind));
     live ^= uint64_t{1} << right;
@@ -101,18 +109,41 @@ HWY_INLINE uint32_t RunIn(const MergeTables& tables, std::string_view word, int3
     ranks.Set(right - 1, kNone);
     ranks.Set(at, with_after);
     ranks.Set(before - 1, with_before);
+    return true;
   }
-  const uint64_t starts = live >> 1 & ((uint64_t{1} << size) - 1);
-  for (uint64_t rest = starts; rest != 0; rest &= rest - 1) {
-    *ids++ = tables.ids[symbols[static_cast<size_t>(std::countr_zero(rest)) + 1]];
+
+  HWY_INLINE void Finish() {
+    const uint64_t bytes = (uint64_t{1} << job->word.size()) - 1;
+    job->starts = static_cast<uint32_t>(live >> 1 & bytes);
   }
-  return static_cast<uint32_t>(starts);
+};
+
+template <size_t kVectors>
+void RunIn(const MergeTables& tables, MergeJob* jobs, size_t count) {
+  constexpr size_t kMaxActive = 4;
+  Lane<kVectors> lanes[kMaxActive];
+  size_t next = 0, active = 0;
+  while (active < kMaxActive && next < count) lanes[active++].Start(tables, jobs + next++);
+  while (active > 0) {
+    for (size_t i = 0; i < active; ++i) {
+      Lane<kVectors>& lane = lanes[i];
+      if (lane.Step(tables)) continue;
+      lane.Finish();
+      if (next < count) {
+        lane.Start(tables, jobs + next++);
+      } else {
+        lane = lanes[--active];
+      }
+    }
+  }
 }
 
-uint32_t Run(const MergeTables& tables, std::string_view word, int32_t* ids) {
-  if (word.size() <= kLanes) return RunIn<1>(tables, word, ids);
-  if (word.size() <= 2 * kLanes) return RunIn<2>(tables, word, ids);
-  return RunIn<ShortMerger::kMaxBytes / kLanes>(tables, word, ids);
+void Run(const MergeTables& tables, MergeJob* jobs, size_t count) {
+  size_t longest = 0;
+  for (size_t i = 0; i < count; ++i) longest = std::max(longest, jobs[i].word.size());
+  if (longest <= kLanes) return RunIn<1>(tables, jobs, count);
+  if (longest <= 2 * kLanes) return RunIn<2>(tables, jobs, count);
+  RunIn<MergeJob::kMaxBytes / kLanes>(tables, jobs, count);
 }
 
 const MergeKernel& Kernel() {

@@ -11,8 +11,10 @@
 //
 // Built once, then immutable and thread-safe.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -27,18 +29,26 @@ struct MergeTables {
   std::vector<int32_t> ids;          // of tokens, by number
 };
 
+// A word, and what becomes of it.
+struct MergeJob {
+  static constexpr size_t kMaxBytes = 32;
+
+  std::string_view word;  // 1 to kMaxBytes bytes
+  uint32_t starts = 0;    // the bytes that begin a token, as bits
+  // Of the token that begins at byte i, symbols[i + 1] is the number.
+  std::array<uint16_t, kMaxBytes + 2> symbols;
+};
+
 // Compiled for each instruction set.
 struct MergeKernel {
   const char* target;  // the name of the instruction set
-  uint32_t (*run)(const MergeTables& tables, std::string_view word, int32_t* ids);
+  void (*run)(const MergeTables& tables, MergeJob* jobs, size_t count);
 };
 // The best one this machine can run (hwy::SetSupportedTargetsForTest narrows the choice).
 const MergeKernel& ChooseMergeKernel();
 
 class ShortMerger {
  public:
-  static constexpr size_t kMaxBytes = 32;
-
   struct Merge {
     uint32_t left, right;  // numbers
   };
@@ -47,9 +57,13 @@ class ShortMerger {
   bool Build(const std::vector<Merge>& merges, std::vector<int32_t> ids);
   bool is_built() const { return !tables_.ids.empty(); }
 
-  // Writes the tokens of `word` to `ids`, which has room for word.size(). Returns the bytes that
-  // begin a token, as bits. Requires is_built() and 0 < word.size() <= kMaxBytes.
-  uint32_t Run(std::string_view word, int32_t* ids) const { return run_(tables_, word, ids); }
+  // Several at a time, since each of one word's merges waits for the one before. Requires
+  // is_built().
+  void Run(std::span<MergeJob> jobs) const { run_(tables_, jobs.data(), jobs.size()); }
+  // The token that begins at a byte of a job's word.
+  int32_t TokenAt(const MergeJob& job, size_t byte) const {
+    return tables_.ids[job.symbols[byte + 1]];
+  }
 
  private:
   MergeTables tables_;

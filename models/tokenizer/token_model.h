@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "models/tokenizer/normalizer.h"
+#include "models/tokenizer/short_merger.h"
 #include "models/tokenizer/token_run.h"
 #include "models/tokenizer/vocabulary.h"
 
@@ -32,8 +33,9 @@ struct ModelScratch {
   };
   std::vector<Symbol> symbols;
   std::vector<Merge> merges;
-  std::vector<int32_t> path;
+  std::vector<int32_t> path, piece;
   std::vector<uint64_t> dead_ends;
+  std::vector<MergeJob> jobs;
   // Of Unigram.
   struct Node {
     double score;
