@@ -278,11 +278,11 @@ void Bpe::MergeAll(ModelScratch* scratch) const {
 
 void Bpe::AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) const {
   run->Reserve(MergeJob::kMaxBytes);
-  for (uint32_t starts = job.starts; starts != 0; starts &= starts - 1) {
+  for (uint64_t starts = job.starts; starts != 0; starts &= starts - 1) {
     const auto begin = static_cast<size_t>(std::countr_zero(starts));
     SourceRange range;
     if (source != nullptr) {
-      const uint32_t rest = starts & (starts - 1);
+      const uint64_t rest = starts & (starts - 1);
       const size_t end = rest == 0 ? job.word.size() : static_cast<size_t>(std::countr_zero(rest));
       range = {source[begin].start, source[end - 1].end};
     }

@@ -12,25 +12,25 @@ namespace {
 
 // A window is as long as a job may be. The next one begins before it ends, so that both show some
 // tokens whole.
-constexpr size_t kWindow = MergeJob::kMaxBytes, kStride = 20, kNumWindows = 8;
+constexpr size_t kWindow = MergeJob::kMaxBytes, kStride = 40, kNumWindows = 8;
 // Tokens that begin this close to a window's end may be others in the whole word.
-constexpr size_t kDoubtful = 8;
+constexpr size_t kDoubtful = 12;
 // Where windows are too short for the tokens there, this much is matched, and less trusted.
 constexpr size_t kPiece = 256, kTrusted = 192;
 
-// The place of the first bit behind bit `at`, or 32.
-size_t NextBit(uint32_t bits, size_t at) {
-  return static_cast<size_t>(std::countr_zero(bits & static_cast<uint32_t>(~uint64_t{1} << at)));
+// The place of the first bit behind bit `at`, or 64.
+size_t NextBit(uint64_t bits, size_t at) {
+  return static_cast<size_t>(std::countr_zero(bits & ~uint64_t{1} << at));
 }
 
 // Where two windows, the second one `offset` bytes behind the first, have the same token, not
 // before byte `from` of the first: its place in the second one; kWindow: nowhere.
-size_t CommonToken(uint32_t first_starts, uint32_t second_starts, size_t offset, size_t from) {
-  const uint32_t overlap = ~uint32_t{0} >> offset;
-  const uint32_t before = first_starts >> offset, behind = second_starts & overlap;
-  const uint32_t common = before & behind, any = before | behind;
-  const uint32_t wanted = from <= offset ? common : common >> (from - offset) << (from - offset);
-  for (uint32_t rest = wanted; rest != 0; rest &= rest - 1) {
+size_t CommonToken(uint64_t first_starts, uint64_t second_starts, size_t offset, size_t from) {
+  const uint64_t overlap = (uint64_t{1} << (kWindow - offset)) - 1;
+  const uint64_t before = first_starts >> offset, behind = second_starts & overlap;
+  const uint64_t common = before & behind, any = before | behind;
+  const uint64_t wanted = from <= offset ? common : common >> (from - offset) << (from - offset);
+  for (uint64_t rest = wanted; rest != 0; rest &= rest - 1) {
     const auto at = static_cast<size_t>(std::countr_zero(rest));
     const size_t end = NextBit(any, at);
     if (end < kWindow && (common >> end & 1) != 0) return at;
@@ -141,7 +141,7 @@ class Bpe::WindowWalk {
   WindowWalk(const Bpe& model, std::string_view word, ModelScratch* scratch)
       : model_(model), word_(word), scratch_(*scratch) {
     scratch_.path.clear();
-    if (scratch_.jobs.size() <= kNumWindows) scratch_.jobs.resize(kNumWindows + 1);
+    if (scratch_.windows.size() <= kNumWindows) scratch_.windows.resize(kNumWindows + 1);
   }
 
   bool Run() {
@@ -168,7 +168,7 @@ class Bpe::WindowWalk {
       if (i >= windows.size()) break;
       // None of them has a token in common with this one: one more, which begins with one.
       ++num_bridges;
-      MergeJob& bridge = scratch_.jobs[kNumWindows];
+      MergeJob& bridge = scratch_.windows[kNumWindows];
       bridge.word = word_.substr(place_.at, kWindow);
       model_.short_merger_.Run({&bridge, 1});
       if (!Enter(bridge)) return false;
@@ -187,10 +187,10 @@ class Bpe::WindowWalk {
   std::span<MergeJob> MakeWindows() {
     size_t count = 0;
     for (size_t at = place_.at; count < num_windows_; at += kStride) {
-      scratch_.jobs[count++].word = word_.substr(at, kWindow);
+      scratch_.windows[count++].word = word_.substr(at, kWindow);
       if (at + kWindow >= word_.size()) break;
     }
-    const std::span<MergeJob> windows = std::span(scratch_.jobs).first(count);
+    const std::span<MergeJob> windows = std::span(scratch_.windows).first(count);
     model_.short_merger_.Run(windows);
     return windows;
   }
@@ -219,11 +219,11 @@ class Bpe::WindowWalk {
 
   // place_ becomes that of a token that this window shows whole, as late as it can be trusted.
   bool Leave() {
-    const uint32_t starts = job_->starts;
-    const uint32_t whole = starts & ~std::bit_floor(starts);
-    const uint32_t behind = whole & static_cast<uint32_t>(~uint64_t{1} << from_);
-    const uint32_t trusted = behind & ((uint32_t{1} << (kWindow - kDoubtful)) - 1);
-    const uint32_t choice = trusted != 0 ? trusted : behind;
+    const uint64_t starts = job_->starts;
+    const uint64_t whole = starts & ~std::bit_floor(starts);
+    const uint64_t behind = whole & ~uint64_t{1} << from_;
+    const uint64_t trusted = behind & ((uint64_t{1} << (kWindow - kDoubtful)) - 1);
+    const uint64_t choice = trusted != 0 ? trusted : behind;
     const size_t next = choice == 0 ? from_ : static_cast<size_t>(std::bit_width(choice)) - 1;
     model_.TakeTokens(*job_, from_, next, &scratch_);
     const size_t end = NextBit(starts, next);

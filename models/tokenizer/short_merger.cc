@@ -23,44 +23,72 @@ namespace hn = hwy::HWY_NAMESPACE;
 constexpr size_t kNumBytes = 256;
 constexpr uint16_t kNone = PairTable::kNone;
 
-using Tag = hn::FixedTag<uint16_t, 8>;
-using Vector = hn::Vec<Tag>;
-constexpr size_t kLanes = 8;
-
 // The least lane in the upper half, the first position that has it in the lower one.
-HWY_INLINE uint32_t Least(Vector v) {
+template <class Tag>
+HWY_INLINE uint32_t Least(Tag tag, hn::Vec<Tag> v) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
   // One instruction; Highway's MinOfLanes is that, without the position.
+  static_assert(hn::MaxLanes(Tag()) == 8);
+  (void)tag;
   return std::rotl(static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(v.raw))), 16);
 #else
-  const Tag tag;
-  const Vector least = hn::MinOfLanes(tag, v);
+  const auto least = hn::MinOfLanes(tag, v);
   const intptr_t position = hn::FindFirstTrue(tag, hn::Eq(v, least));
   return static_cast<uint32_t>(hn::GetLane(least)) << 16 | static_cast<uint32_t>(position);
 #endif
 }
 
-template <size_t kVectors>
+// The least lane.
+template <class Tag>
+HWY_INLINE uint32_t LeastValue(Tag tag, hn::Vec<Tag> v) {
+  if constexpr (hn::MaxLanes(Tag()) > 8) {
+    const hn::Half<Tag> half;
+    return LeastValue(half, hn::Min(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  } else {
+    return hn::GetLane(hn::MinOfLanes(tag, v));
+  }
+}
+
+// kSize numbers in vectors of at most kLanes.
+template <size_t kSize, size_t kLanes>
 struct Numbers {
-  Vector vectors[kVectors];
+  using Tag = hn::CappedTag<uint16_t, kLanes>;
+  static constexpr size_t kWidth = hn::MaxLanes(Tag()), kVectors = kSize / kWidth;
+  hn::Vec<Tag> vectors[kVectors];
 
   HWY_INLINE void Load(const uint16_t* from) {
-    for (size_t i = 0; i < kVectors; ++i) vectors[i] = hn::LoadU(Tag(), from + i * kLanes);
+    for (size_t i = 0; i < kVectors; ++i) vectors[i] = hn::LoadU(Tag(), from + i * kWidth);
   }
+  // The least in the upper half, the first position that has it in the lower one.
   HWY_INLINE uint32_t First() const {
-    uint32_t least = Least(vectors[0]);
-    for (size_t i = 1; i < kVectors; ++i) {
-      least = std::min(least, Least(vectors[i]) + static_cast<uint32_t>(i * kLanes));
+    const Tag tag;
+    if constexpr (kSize <= 16) {
+      uint32_t least = Least(tag, vectors[0]);
+      for (size_t i = 1; i < kVectors; ++i) {
+        least = std::min(least, Least(tag, vectors[i]) + static_cast<uint32_t>(i * kWidth));
+      }
+      return least;
+    } else {
+      auto all = vectors[0];
+      for (size_t i = 1; i < kVectors; ++i) all = hn::Min(all, vectors[i]);
+      const uint32_t least = LeastValue(tag, all);
+      const auto wanted = hn::Set(tag, static_cast<uint16_t>(least));
+      uint64_t places = 0;
+      for (size_t i = 0; i < kVectors; ++i) {
+        uint64_t bits = 0;
+        hn::StoreMaskBits(tag, hn::Eq(vectors[i], wanted), reinterpret_cast<uint8_t*>(&bits));
+        places |= bits << (i * kWidth);
+      }
+      return least << 16 | static_cast<uint32_t>(std::countr_zero(places));
     }
-    return least;
   }
   // Nothing, for an index beyond.
   HWY_INLINE void Set(uint32_t index, uint32_t value) {
     const Tag tag;
-    const Vector wanted = hn::Set(tag, static_cast<uint16_t>(index));
-    const Vector fresh = hn::Set(tag, static_cast<uint16_t>(value));
+    const auto wanted = hn::Set(tag, static_cast<uint16_t>(index));
+    const auto fresh = hn::Set(tag, static_cast<uint16_t>(value));
     for (size_t i = 0; i < kVectors; ++i) {
-      const Vector indices = hn::Iota(tag, static_cast<uint16_t>(i * kLanes));
+      const auto indices = hn::Iota(tag, static_cast<uint16_t>(i * kWidth));
       vectors[i] = hn::IfThenElse(hn::Eq(indices, wanted), fresh, vectors[i]);
     }
   }
@@ -68,16 +96,16 @@ struct Numbers {
 
 // A word that is being merged. Its symbols have one at either end that is in no pair: byte i's is
 // at i + 1, as is its bit in `live`, which has those that are not part of the one before.
-template <size_t kVectors>
+template <size_t kSize, size_t kLanes>
 struct Lane {
-  Numbers<kVectors> ranks;
+  Numbers<kSize, kLanes> ranks;
   uint64_t live;
   MergeJob* job;
 
   HWY_INLINE void Start(const MergeTables& tables, MergeJob* next) {
     job = next;
     uint16_t* const symbols = job->symbols.data();
-    std::array<uint16_t, kVectors * kLanes> first;
+    std::array<uint16_t, kSize> first;
     first.fill(kNone);
     const size_t size = job->word.size();
     const auto* bytes = reinterpret_cast<const unsigned char*>(job->word.data());
@@ -114,19 +142,19 @@ struct Lane {
 
   HWY_INLINE void Finish() {
     const uint64_t bytes = (uint64_t{1} << job->word.size()) - 1;
-    job->starts = static_cast<uint32_t>(live >> 1 & bytes);
+    job->starts = live >> 1 & bytes;
   }
 };
 
-template <size_t kVectors>
+template <size_t kSize, size_t kLanes>
 void RunIn(const MergeTables& tables, MergeJob* jobs, size_t count) {
   constexpr size_t kMaxActive = 4;
-  Lane<kVectors> lanes[kMaxActive];
+  Lane<kSize, kLanes> lanes[kMaxActive];
   size_t next = 0, active = 0;
   while (active < kMaxActive && next < count) lanes[active++].Start(tables, jobs + next++);
   while (active > 0) {
     for (size_t i = 0; i < active; ++i) {
-      Lane<kVectors>& lane = lanes[i];
+      Lane<kSize, kLanes>& lane = lanes[i];
       if (lane.Step(tables)) continue;
       lane.Finish();
       if (next < count) {
@@ -141,9 +169,9 @@ void RunIn(const MergeTables& tables, MergeJob* jobs, size_t count) {
 void Run(const MergeTables& tables, MergeJob* jobs, size_t count) {
   size_t longest = 0;
   for (size_t i = 0; i < count; ++i) longest = std::max(longest, jobs[i].word.size());
-  if (longest <= kLanes) return RunIn<1>(tables, jobs, count);
-  if (longest <= 2 * kLanes) return RunIn<2>(tables, jobs, count);
-  RunIn<MergeJob::kMaxBytes / kLanes>(tables, jobs, count);
+  if (longest <= 8) return RunIn<8, 8>(tables, jobs, count);
+  if (longest <= 16) return RunIn<16, 8>(tables, jobs, count);
+  RunIn<64, 32>(tables, jobs, count);
 }
 
 const MergeKernel& Kernel() {

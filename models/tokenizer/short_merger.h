@@ -31,10 +31,10 @@ struct MergeTables {
 
 // A word, and what becomes of it.
 struct MergeJob {
-  static constexpr size_t kMaxBytes = 32;
+  static constexpr size_t kMaxBytes = 62;
 
   std::string_view word;  // 1 to kMaxBytes bytes
-  uint32_t starts = 0;    // the bytes that begin a token, as bits
+  uint64_t starts = 0;    // the bytes that begin a token, as bits
   // Of the token that begins at byte i, symbols[i + 1] is the number.
   std::array<uint16_t, kMaxBytes + 2> symbols;
 };

@@ -35,7 +35,8 @@ struct ModelScratch {
   std::vector<Merge> merges;
   std::vector<int32_t> path, piece;
   std::vector<uint64_t> dead_ends;
-  std::vector<MergeJob> jobs;
+  std::vector<MergeJob> jobs;     // of several words
+  std::vector<MergeJob> windows;  // of one long word
   // Of Unigram.
   struct Node {
     double score;
