@@ -82,6 +82,7 @@ bool Bpe::Backtrack(std::string_view word, ModelScratch* scratch,
     const int32_t last = path.empty() ? -1 : path.back();
     size_t end = 0;
     while (token >= 0) {
+      ++scratch->work;
       end = at + origins_[static_cast<size_t>(token)].length;
       const bool is_dead = (dead_ends[end / 64] >> (end % 64) & 1) != 0;
       if (!is_dead && (last < 0 || IsCompatible(last, token))) break;
@@ -170,6 +171,7 @@ class Bpe::WindowWalk {
       ++num_bridges;
       MergeJob& bridge = scratch_.windows[kNumWindows];
       bridge.word = word_.substr(place_.at, kWindow);
+      scratch_.work += kWindow;
       model_.short_merger_.Run({&bridge, 1});
       if (!Enter(bridge)) return false;
       i = (at_ - begin) / kStride + 1;
@@ -191,6 +193,7 @@ class Bpe::WindowWalk {
       if (at + kWindow >= word_.size()) break;
     }
     const std::span<MergeJob> windows = std::span(scratch_.windows).first(count);
+    scratch_.work += count * kWindow;
     model_.short_merger_.Run(windows);
     return windows;
   }

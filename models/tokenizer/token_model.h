@@ -35,6 +35,7 @@ struct ModelScratch {
   std::vector<Merge> merges;
   std::vector<int32_t> path, piece;
   std::vector<uint64_t> dead_ends;
+  uint64_t work = 0;  // bytes merged and tokens tried in long words: for a test that it is linear
   std::vector<MergeJob> jobs;     // of several words
   std::vector<MergeJob> windows;  // of one long word
   // Of Unigram.

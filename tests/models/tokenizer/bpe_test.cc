@@ -188,19 +188,84 @@ TEST(BpeTest, OddMergesAreMerged) {
   EXPECT_FALSE(Make({{"a", "b"}, {"b", "c"}, {"ab", "c"}, {"a", "bc"}})->backtracks());  // twice
 }
 
-// Ten megabytes in one word.
-TEST(BpeTest, LongWordsTakeLinearTime) {
+// The bytes of a long word's tokens are the word's; returns the work that they took.
+uint64_t WorkOf(const Bpe& model, const std::string& word, ModelScratch* scratch) {
+  scratch->work = 0;
+  std::string text;
+  for (const int32_t id : Tokens(model, word, scratch)) text += model.vocabulary().Text(id);
+  EXPECT_TRUE(text == word) << word.size();
+  return scratch->work;
+}
+
+// Long words are merged in windows, and matched where those are too short; the tokens are those of
+// merging. Text that repeats itself keeps windows out of step.
+TEST(BpeTest, WindowsEqualMerging) {
+  std::mt19937 random(21);
+  ModelScratch scratch;
+  for (int round = 0; round < 40; ++round) {
+    const size_t num_letters = 1 + random() % 4;
+    Bpe::MergeList merges = Train(&random, num_letters, 1 + random() % 60);
+    // Some vocabularies have tokens as long as a window, and longer.
+    for (std::string a = "g"; round % 4 == 0 && a.size() < 200; a += a) merges.emplace_back(a, a);
+    const auto fast = Make(merges, true), merging = Make(merges, true);
+    ASSERT_TRUE(fast->merges_short_words());
+    merging->DisableBacktracking();
+    for (int i = 0; i < 60; ++i) {
+      std::string unit;
+      for (size_t length = 1 + random() % 30; length > 0; --length) {
+        unit += static_cast<char>('a' + random() % num_letters);
+      }
+      if (random() % 4 == 0) unit += std::string(random() % 150, 'g');
+      std::string word;
+      const size_t size = MergeJob::kMaxBytes + random() % 2000;
+      while (word.size() < size) {
+        word += unit;
+        if (i % 3 == 0) word += static_cast<char>('a' + random() % num_letters);
+      }
+      ASSERT_EQ(TokensWithSources(*fast, word, &scratch),
+                TokensWithSources(*merging, word, &scratch))
+          << word;
+    }
+  }
+}
+
+// Counted, so that nothing depends on the machine: four times the word, four times the work, and no
+// more than a few times the bytes.
+TEST(BpeTest, LongWordsTakeLinearWork) {
   std::mt19937 random(5);
-  const auto model = Make(Train(&random, 2, 60));
+  ModelScratch scratch;
+  for (const bool byte_level : {false, true}) {
+    for (int round = 0; round < 10; ++round) {
+      Bpe::MergeList merges = Train(&random, 2, 60);
+      for (std::string a = "g"; round % 2 == 0 && a.size() < 200; a += a) merges.emplace_back(a, a);
+      const auto model = Make(merges, byte_level);
+      ASSERT_EQ(model->merges_short_words(), byte_level);
+      for (const auto& [left, right] : Bpe::MergeList{{"a", ""},
+                                                      {"a", "b"},
+                                                      {"aa", "b"},
+                                                      {"g", "a"},
+                                                      merges.back(),
+                                                      merges[merges.size() / 2]}) {
+        std::string word;
+        while (word.size() < 50'000) word += left + right;
+        const uint64_t once = WorkOf(*model, word, &scratch);
+        const uint64_t four_times = WorkOf(*model, word + word + word + word, &scratch);
+        EXPECT_LE(four_times, 4 * once + once / 4 + 4096) << left << " " << right;
+        EXPECT_LE(once, 12 * word.size()) << left << " " << right;
+      }
+    }
+  }
+}
+
+// Ten megabytes in one word.
+TEST(BpeTest, LongWordsOfTenMegabytes) {
+  std::mt19937 random(5);
+  const auto model = Make(Train(&random, 2, 60), true);
   ModelScratch scratch;
   for (const char* unit : {"a", "ab", "aab", "b"}) {
     std::string word;
     while (word.size() < 10'000'000) word += unit;
-    size_t bytes = 0;
-    for (const int32_t id : Tokens(*model, word, &scratch)) {
-      bytes += model->vocabulary().Text(id).size();
-    }
-    EXPECT_EQ(bytes, word.size());
+    EXPECT_LE(WorkOf(*model, word, &scratch), 12 * word.size()) << unit;
   }
 }
 
