@@ -3,7 +3,6 @@
 // Threads and the order of shutdown are in docs/architecture.md.
 
 #include <absl/strings/str_cat.h>
-#include <absl/strings/str_join.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
@@ -203,9 +202,13 @@ Metrics::Gauges ReadGauges(const Engine& engine, const Admission& admission, con
 
 // tests/gpu/record.json says which kernels a GPU has tested, and with which sources.
 void WarnOfUnverifiedKernels() {
-  if (kUnverifiedKernels.empty()) return;
-  spdlog::warn("kernels of this build that are not verified on a GPU: {}",
-               absl::StrJoin(kUnverifiedKernels, ", "));
+  // Not absl::StrJoin: abseil's string_view may be its own type.
+  std::string names;
+  for (const std::string_view kernel : kUnverifiedKernels) {
+    names.append(names.empty() ? "" : ", ").append(kernel);
+  }
+  if (names.empty()) return;
+  spdlog::warn("kernels of this build that are not verified on a GPU: {}", names);
 }
 
 // The command-line client, which is built beside this program; its name where it is not there.
