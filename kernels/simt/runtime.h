@@ -187,12 +187,16 @@ class Device {
   std::unique_ptr<Impl> impl_;
 };
 
-#ifndef __CUDACC__
-// Limits of real devices, for Device::Emulated.
-DeviceInfo ProfileA100();
-DeviceInfo ProfileL4();
-DeviceInfo ProfileH100();
-#endif
+// Limits of real devices, for Device::Emulated and tests.
+inline DeviceInfo ProfileA100() {
+  return {"emulated A100", 8, 0, 108, size_t{163} << 10, size_t{164} << 10, size_t{80} << 30};
+}
+inline DeviceInfo ProfileL4() {
+  return {"emulated L4", 8, 9, 58, size_t{99} << 10, size_t{100} << 10, size_t{24} << 30};
+}
+inline DeviceInfo ProfileH100() {
+  return {"emulated H100", 9, 0, 132, size_t{227} << 10, size_t{228} << 10, size_t{80} << 30};
+}
 
 // Slices of one block of memory, given out in order and all taken back at once: what one forward
 // needs beyond its operands. The emulator puts unreachable bytes behind each slice and forgets its
@@ -263,15 +267,24 @@ constexpr int MinBlocks() {
   }
 }
 
+template <typename Kernel>
+concept WaitsItself = requires {
+  requires Kernel::kWaitsItself;
+};
+
 #ifdef __CUDACC__
+// The next kernel begins as soon as all blocks of this one have: it takes no place from them.
 template <typename Kernel>
 __global__ void __launch_bounds__(Kernel::kThreads, MinBlocks<Kernel>())
     Entry(const __grid_constant__ typename Kernel::Params params) {
+  LetNextKernelBegin();
+  if constexpr (!WaitsItself<Kernel>) WaitForEarlierKernels();
   Kernel::Run(params);
 }
 #else
 template <typename Kernel>
 void Entry(const void* params) {
+  if constexpr (!WaitsItself<Kernel>) WaitForEarlierKernels();
   Kernel::Run(*static_cast<const typename Kernel::Params*>(params));
 }
 #endif
