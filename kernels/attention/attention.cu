@@ -76,11 +76,17 @@ bool PaysWithTallTiles(const AttentionParams& p, const simt::DeviceInfo& device)
 
 template <typename T, int kHeadSize>
 absl::Status StartTensor(const AttentionParams& p, simt::Stream& stream) {
-  if (PaysWithTallTiles(p, stream.device().info())) {
-    using Kernel = TensorAttentionKernel<T, kHeadSize, 8>;
+  if (p.tile == AttentionTile::kTall ||
+      (p.tile == AttentionTile::kAuto && PaysWithTallTiles(p, stream.device().info()))) {
+    // Two groups of rows a warp halve what warps read of shared memory, which at one group takes
+    // longer than the products: 1,152 passes of 128 bytes for 64 keys of 128 rows, 64 values a
+    // head, against about 820 clocks of mma.sync on an H100 (predicted). Heads of 128 have no
+    // registers for two.
+    constexpr int kGroups = kHeadSize <= 64 ? 2 : 1;
+    using Kernel = TensorAttentionKernel<T, kHeadSize, 8 / kGroups, kGroups>;
     return simt::Launch<Kernel>(stream, Shape<Kernel>(p), Operands<T>(p));
   }
-  using Kernel = TensorAttentionKernel<T, kHeadSize, 4>;
+  using Kernel = TensorAttentionKernel<T, kHeadSize, 4, 1>;
   return simt::Launch<Kernel>(stream, Shape<Kernel>(p), Operands<T>(p));
 }
 

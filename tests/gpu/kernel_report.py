@@ -38,6 +38,7 @@ class Gpu:
     shared_bytes: int      # of a multiprocessor
 
     special_per_clock = 16         # of a multiprocessor
+    sectors_per_clock = 4          # from a multiprocessor's first-level cache
     shared_bytes_per_clock = 128   # of a multiprocessor: a wavefront a clock
     registers = 65536              # of a multiprocessor
     threads_most, blocks_most = 2048, 32
@@ -72,6 +73,19 @@ def occupancy(gpu, launch, kernel):
     return max(1, most)
 
 
+def load_waves(gpu, launch, block_bytes, resident):
+    """How many times a multiprocessor waits for memory, if what it can ask for at once comes at
+    once: asynchronous copies two thirds of the shared memory (a ring's other third is being read),
+    threads eight 16-byte loads each."""
+    if not block_bytes:
+        return 1.0
+    counters = launch["counters"]
+    blocks = math.ceil(counters["grid_blocks"] / gpu.multiprocessors)
+    at_once = (launch["shared_bytes"] * 2 / 3 if counters["async_copies"]
+               else launch["threads"] * 128)
+    return max(1.0, blocks * block_bytes / (min(resident, blocks) * min(at_once, block_bytes)))
+
+
 def predict_launch(gpu, launch, kernel, memory_bytes, float_flops):
     """Microseconds that each resource is busy for one launch."""
     c = launch["counters"]
@@ -80,18 +94,18 @@ def predict_launch(gpu, launch, kernel, memory_bytes, float_flops):
     clocks_per_us = gpu.clock_ghz * 1e3
     # The multiprocessor with the most blocks decides; `busy`: its part of the whole.
     busy = math.ceil(grid / gpu.multiprocessors) / grid
-    cache_bytes = (c["load_sectors"] + c["store_sectors"]) * scale * SECTOR_BYTES
-    load_bytes = c["load_sectors"] * scale * SECTOR_BYTES
-    together = min(resident, math.ceil(grid / gpu.multiprocessors))
-    # What a thread has on its way at once: eight 16-byte loads, fewer if it has no more.
-    in_flight = together * min(load_bytes / grid, launch["threads"] * 128)
-    waves = max(1.0, load_bytes * busy / in_flight) if in_flight else 1.0
+    # What a block loads twice comes from the first-level cache.
+    load_bytes = c["block_sectors"] * scale * SECTOR_BYTES
+    cache_bytes = load_bytes + c["store_sectors"] * scale * SECTOR_BYTES
+    waves = load_waves(gpu, launch, load_bytes / grid, resident)
     return {
         "memory": memory_bytes / (gpu.memory_gb_s * gpu.memory_share * 1e3),
         "cache": cache_bytes / (gpu.cache_gb_s * 1e3),
         "tensor cores": c["mma"] * scale * MMA_FLOPS * busy * gpu.multiprocessors
                         / (gpu.tensor_tflop_s * gpu.mma_share * 1e6),
         "float": float_flops * busy * gpu.multiprocessors / (gpu.float_tflop_s * 0.8 * 1e6),
+        "first-level cache": (c["load_sectors"] + c["store_sectors"]) * scale * busy
+                             / gpu.sectors_per_clock / clocks_per_us,
         "special functions": c["special"] * scale * busy / gpu.special_per_clock / clocks_per_us,
         "shared memory": c["shared_wavefronts"] * scale * busy / clocks_per_us,
         "latency": gpu.latency_us * waves
@@ -102,7 +116,7 @@ def predict_launch(gpu, launch, kernel, memory_bytes, float_flops):
 
 def predict(gpu, case, kernels):
     """Of a case on one GPU: time, what bounds it, occupancy of its longest launch."""
-    sectors = [(launch["counters"]["load_sectors"] + launch["counters"]["store_sectors"])
+    sectors = [(launch["counters"]["block_sectors"] + launch["counters"]["store_sectors"])
                * launch["counters"]["grid_blocks"] / launch["counters"]["blocks"]
                for launch in case["launches"]]
     launches, total = [], 0.0
