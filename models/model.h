@@ -219,8 +219,12 @@ class ModelRunner {
   virtual absl::Status Forward(std::span<const SequenceWork> batch) = 0;
 };
 
+// The type that most of a checkpoint's values are stored in: float32, float16 or bfloat16. Whoever
+// makes a backend for it wants to know. Errors as Model::Load's.
+absl::StatusOr<DType> StoredType(const std::string& folder);
+
 struct LoadOptions {
-  // "auto" or "float32" in this version; others are Unimplemented.
+  // "auto", or the type that the backend is expected to compute in.
   std::string dtype = "auto";
 };
 

@@ -21,6 +21,7 @@
 #include "kernels/thread_pool.h"
 #include "models/model.h"
 #include "server/cores.h"
+#include "server/devices.h"
 #include "server/engine.h"
 #include "server/example.h"
 #include "server/grpc/grpc_server.h"
@@ -127,8 +128,7 @@ class Signals {
 };
 
 absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argument,
-                                                       const Backend& backend,
-                                                       const Options& options) {
+                                                       Devices& devices) {
   BERTRAND_ASSIGN_OR_RETURN(ResolvedSource source,
                             ResolveSource(argument.source, [](const std::string& line) {
                               spdlog::info("{}", ForLog(line));
@@ -138,8 +138,10 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argu
   served->name = argument.name;
   served->source = argument.source;
   served->revision = source.revision;
-  BERTRAND_ASSIGN_OR_RETURN(served->model,
-                            Model::Load(source.folder, backend, {.dtype = options.dtype}));
+  // What is wrong with the files, Load says better.
+  const DType stored = StoredType(source.folder).value_or(DType::kFloat32);
+  BERTRAND_ASSIGN_OR_RETURN(const Backend* const backend, devices.For(0, stored));
+  BERTRAND_ASSIGN_OR_RETURN(served->model, Model::Load(source.folder, *backend, {}));
   const ModelDescription& description = served->model->description();
   const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
   const std::string limit = description.max_tokens > 0
@@ -154,11 +156,11 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argu
   return served;
 }
 
-absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const Options& options, const Backend& backend,
+absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const Options& options, Devices& devices,
                                                    const Engine::Surroundings& surroundings) {
   std::vector<std::unique_ptr<ServedModel>> models;
   for (const ModelArgument& argument : options.models) {
-    auto model = LoadModel(argument, backend, options);
+    auto model = LoadModel(argument, devices);
     if (!model.ok()) return Annotate(model.status(), "--model " + argument.name);
     models.push_back(*std::move(model));
   }
@@ -248,9 +250,11 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
   RaiseOpenFilesLimit();
   const int cores = options.threads > 0 ? static_cast<int>(options.threads) : AvailableCores();
   ThreadPool pool(cores);
-  const std::string device = options.device == "auto" ? "cpu" : options.device;
-  auto backend = CreateBackend(device, pool);
-  if (!backend.ok()) return Annotate(backend.status(), "--device " + options.device);
+  auto names = ParseDevices(options.device);
+  if (!names.ok()) return Annotate(names.status(), "--device");
+  Devices devices(*std::move(names), options.dtype, &pool);
+  // What cannot work fails before a model is fetched for it.
+  BERTRAND_RETURN_IF_ERROR(devices.For(0, DType::kFloat32).status());
 
   SteadyClock clock;
   Admission admission({.requests_max = options.max_queue_requests,
@@ -259,7 +263,7 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
   Metrics metrics(AllMethodNames());
   BERTRAND_ASSIGN_OR_RETURN(
       const std::unique_ptr<Engine> engine,
-      MakeEngine(options, **backend,
+      MakeEngine(options, devices,
                  {.pool = &pool, .admission = &admission, .metrics = &metrics, .clock = &clock}));
   BERTRAND_RETURN_IF_ERROR(engine->WarmUp());
   if (options.check) {

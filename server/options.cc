@@ -132,8 +132,11 @@ CommandLine::CommandLine(Options* options) {
       ->type_name("HOST:PORT");
   Add("--device", &options->device, "auto, cpu, reference, cuda, cuda:N, emulated")
       ->type_name("DEVICE");
-  Add("--dtype", &options->dtype, "Type of weights and activations: auto, float32")
-      ->type_name("TYPE");
+  AddChoice("--dtype", &options->dtype,
+            "Type of weights and activations. auto is float32 on a CPU; on a GPU, emulated or not, "
+            "it is bfloat16 for checkpoints in bfloat16 and float16 for all others, of which those "
+            "with values beyond 65504 need bfloat16. One of",
+            {"auto", "float32", "float16", "bfloat16", "float8"});
   AddCount("--threads", &options->threads,
            "Compute threads; 0: the cores of the affinity and the cgroup's quota", 0);
   AddChoice("--truncation", &options->truncation,

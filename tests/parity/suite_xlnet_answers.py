@@ -7,6 +7,7 @@ tokens masked, <cls> (the last token) not, and <cls> the place of no answer.
 """
 
 import numpy
+import suite_calls
 import torch
 from suite_calls import ANSWER_OPTIONS, CONTEXT, TEXTS, call
 from transformers import AutoTokenizer, XLNetForQuestionAnswering, XLNetForQuestionAnsweringSimple
@@ -16,7 +17,7 @@ INPUTS = [["Where are the maps?", CONTEXT], ["Who visits Paris?", TEXTS[1]], ["Ñ
 
 
 def make_pipeline(kind, folder):
-    model = kind.from_pretrained(folder, dtype=torch.float32).eval()
+    model = kind.from_pretrained(folder, dtype=suite_calls.DTYPE).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.padding_side == "left"
     return QuestionAnsweringPipeline(model=model, tokenizer=tokenizer, device="cpu")
