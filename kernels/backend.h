@@ -20,6 +20,7 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -27,6 +28,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/tensor.h"
 #include "kernels/thread_pool.h"
@@ -279,6 +281,15 @@ class Backend {
     return work();
   }
 
+  // At load, after a forward of each model, and before work is recorded: settles how linear layers
+  // of the shapes seen so far are computed, for batches of up to max_tokens tokens. What no earlier
+  // run has left on disk is measured, for about `time` in all and the small batches first. Returns
+  // lines for a log. Not beside other work.
+  virtual absl::StatusOr<std::vector<std::string>> Tune(int64_t /*max_tokens*/,
+                                                        std::chrono::milliseconds /*time*/) const {
+    return std::vector<std::string>();
+  }
+
   absl::Status Embedding(Stream& stream, const EmbeddingParams& params) const;
   absl::Status Linear(Stream& stream, const LinearParams& params) const;
   absl::Status Attention(Stream& stream, const AttentionParams& params) const;
@@ -308,11 +319,13 @@ class Backend {
 
 // "cpu": Highway kernels over `pool`, which must outlive the backend (docs/cpu.md). "reference":
 // plain loops with float64 accumulation, for tests. "cuda", "cuda:N": the GPU's kernels, from
-// libbertrand_cuda.so. "emulated": the same on the CPU, checked at every access (docs/emulator.md);
-// far too slow to serve. `dtype`: of the activations; "cpu" and "reference" have float32 alone, the
-// others float16 and bfloat16 too. InvalidArgument names an unknown device or type and the known
-// ones; FailedPrecondition or Internal say what CUDA lacks.
+// libbertrand_cuda.so. "emulated", "emulated:N": the same on the CPU, checked at every access
+// (docs/emulator.md); far too slow to serve. `dtype`: of the activations; "cpu" and "reference"
+// have float32 alone, the others float16 and bfloat16 too. `cache_folder`: where what Tune measures
+// is kept; empty: nowhere. InvalidArgument names an unknown device or type and the known ones;
+// FailedPrecondition or Internal say what CUDA lacks.
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool,
-                                                       DType dtype = DType::kFloat32);
+                                                       DType dtype = DType::kFloat32,
+                                                       const std::string& cache_folder = "");
 
 }  // namespace bertrand

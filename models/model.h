@@ -215,7 +215,8 @@ class ModelRunner {
   // host. Allocates nothing beyond what NewRunner made. Requires: ids and type_ids in range, at
   // most max_tokens tokens and max_sequences sequences, none empty; a sequence with a memory has at
   // most max_tokens together with the memory's max_tokens. Sequences of one batch may want
-  // different outputs. A vector depends on its sequence alone, whatever else is in the batch.
+  // different outputs. A vector depends on its sequence alone, whatever else is in the batch. An
+  // output whose hidden states are not finite is NaN. DataLoss: the device is lost, for good.
   virtual absl::Status Forward(std::span<const SequenceWork> batch) = 0;
 };
 

@@ -130,7 +130,12 @@ absl::Status PackedRunner::Forward(std::span<const SequenceWork> batch) {
   const absl::Status synchronized = backend_.Synchronize(*stream_);
   AdvanceMemories();
   if (status.ok()) status = synchronized;
-  return status.ok() && flag_[0] != 0 ? SpoilNonFinite(batch) : status;
+  if (status.ok() && flag_[0] != 0) status = SpoilNonFinite(batch);
+  // A backend's internal error is its device's, and final.
+  if (status.code() == absl::StatusCode::kInternal) {
+    return absl::DataLossError(backend_.name() + " is lost: " + Message(status));
+  }
+  return status;
 }
 
 void PackedRunner::AdvanceMemories() {

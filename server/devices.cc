@@ -57,11 +57,22 @@ absl::StatusOr<const Backend*> Devices::For(size_t device, DType stored) {
   if (!dtype.ok()) return Annotate(dtype.status(), "--dtype");
   std::unique_ptr<Backend>& backend = backends_[{device, *dtype}];
   if (backend == nullptr) {
-    auto made = CreateBackend(name, pool_, *dtype);
+    auto made = CreateBackend(name, pool_, *dtype, cache_folder_);
     if (!made.ok()) return Annotate(made.status(), "--device, --dtype");
     backend = *std::move(made);
   }
   return backend.get();
+}
+
+absl::StatusOr<std::vector<std::string>> Devices::Tune(int64_t max_tokens,
+                                                       std::chrono::milliseconds time) const {
+  std::vector<std::string> lines;
+  for (const auto& [key, backend] : backends_) {
+    const auto found = backend->Tune(max_tokens, time);
+    if (!found.ok()) return Annotate(found.status(), backend->name());
+    for (const std::string& line : *found) lines.push_back(backend->name() + ": " + line);
+  }
+  return lines;
 }
 
 }  // namespace bertrand

@@ -6,6 +6,8 @@
 
 #include <absl/status/statusor.h>
 
+#include <chrono>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -33,18 +35,27 @@ absl::StatusOr<DType> ChooseType(const std::string& dtype, const std::string& de
 class Devices {
  public:
   // `names` as ParseDevices gives them; `pool` must outlive it.
-  Devices(std::vector<std::string> names, std::string dtype, ThreadPool* pool)
-      : names_(std::move(names)), dtype_(std::move(dtype)), pool_(*pool) {}
+  // `cache_folder` as CreateBackend's.
+  Devices(std::vector<std::string> names, std::string dtype, std::string cache_folder,
+          ThreadPool* pool)
+      : names_(std::move(names)),
+        dtype_(std::move(dtype)),
+        cache_folder_(std::move(cache_folder)),
+        pool_(*pool) {}
 
   size_t size() const { return names_.size(); }
   const std::string& name(size_t device) const { return names_[device]; }
+
+  // Backend::Tune of every backend, `time` for each; lines for the log. Errors name the device.
+  absl::StatusOr<std::vector<std::string>> Tune(int64_t max_tokens,
+                                                std::chrono::milliseconds time) const;
 
   // The backend for a checkpoint, made when it is first asked for. Errors name the flag.
   absl::StatusOr<const Backend*> For(size_t device, DType stored);
 
  private:
   const std::vector<std::string> names_;
-  const std::string dtype_;
+  const std::string dtype_, cache_folder_;
   ThreadPool& pool_;
   std::map<std::pair<size_t, DType>, std::unique_ptr<Backend>> backends_;
 };

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "kernels/attention/attention.h"
@@ -139,6 +140,8 @@ class GpuBackend final : public Backend {
   }
   absl::Status Synchronize(Stream& stream) const override { return Own(stream).Synchronize(); }
   bool replays() const override { return options_.graphs; }
+  absl::StatusOr<std::vector<std::string>> Tune(int64_t max_tokens,
+                                                std::chrono::milliseconds time) const override;
   absl::Status Replay(Stream& stream, uint64_t key,
                       const std::function<absl::Status()>& work) const override {
     return options_.graphs ? Own(stream).Replay(key, work) : work();
@@ -154,6 +157,7 @@ class GpuBackend final : public Backend {
     return gpu::Embedding(params, Native(stream));
   }
   absl::Status DoLinear(Stream& stream, const LinearParams& params) const override;
+  void RememberShape(const GemmParams& params) const;
   absl::Status DoAttention(Stream& stream, const bertrand::AttentionParams& p) const override {
     BERTRAND_RETURN_IF_ERROR(CheckTokens("Attention", p.qkv, Own(stream)));
     return gpu::Attention({p.qkv, p.cu_seqlens, p.scale, p.out}, Native(stream));
@@ -189,6 +193,8 @@ class GpuBackend final : public Backend {
   const std::unique_ptr<simt::Device> device_;
   const GpuBackendOptions options_;
   std::unique_ptr<Gemm> gemm_;
+  mutable Mutex shapes_mutex_;
+  mutable std::set<GemmKey> shapes_ ABSL_GUARDED_BY(shapes_mutex_);  // of linear layers; m is 0
   mutable Mutex load_mutex_;
   std::unique_ptr<GpuStream> load_stream_ ABSL_GUARDED_BY(load_mutex_);
 };
@@ -260,8 +266,47 @@ absl::Status GpuBackend::DoLinear(Stream& stream, const LinearParams& p) const {
     return Gemv({p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y},
                 Native(stream));
   }
-  return gemm_->Run({p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y},
-                    Own(stream).workspace(), Native(stream));
+  const GemmParams params = {p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y};
+  RememberShape(params);
+  return gemm_->Run(params, Own(stream).workspace(), Native(stream));
+}
+
+void GpuBackend::RememberShape(const GemmParams& params) const {
+  GemmKey key = Gemm::Key(params);
+  key.m = 0;
+  const MutexLock lock(shapes_mutex_);
+  shapes_.insert(key);
+}
+
+absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
+                                                          std::chrono::milliseconds time) const {
+  const auto end = std::chrono::steady_clock::now() + time;
+  std::set<GemmKey> shapes;
+  {
+    const MutexLock lock(shapes_mutex_);
+    shapes = shapes_;
+  }
+  const MutexLock lock(load_mutex_);
+  std::vector<std::string> lines;
+  bool complete = true;
+  for (int64_t m = 1; complete && m <= GemmBucket(max_tokens); ++m) {
+    m = GemmBucket(m);
+    for (GemmKey key : shapes) {
+      // What is on disk costs nothing: only measuring ends with the time.
+      complete = complete && std::chrono::steady_clock::now() < end;
+      key.m = m;
+      if (!complete && !gemm_->Remembers(key)) continue;
+      BERTRAND_RETURN_IF_ERROR(gemm_->Tune(key, load_stream_->stream()));
+      if (const auto choice = gemm_->Tuned(key)) {
+        lines.push_back("gemm " + ToString(key) + ": " + ToString(*choice));
+      }
+    }
+  }
+  if (!complete) lines.push_back("gemm: larger batches run untuned, the time is over");
+  if (const absl::Status saved = gemm_->Save(); !saved.ok()) {
+    lines.push_back("gemm: choices are not kept: " + Message(saved));
+  }
+  return lines;
 }
 
 absl::Status GpuBackend::DoRelativeAttention(Stream& stream,

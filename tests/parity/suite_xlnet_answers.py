@@ -55,7 +55,7 @@ def beam_candidates(reader, window, masked, _, max_answer_len):
     inputs = {k: window[k] for k in ("input_ids", "attention_mask", "token_type_ids")}
     last = torch.tensor([len(masked) - 1])
     with torch.no_grad():
-        out = reader.model(**inputs, p_mask=torch.tensor(masked[None], dtype=torch.float32), cls_index=last)
+        out = reader.model(**inputs, p_mask=torch.tensor(masked[None], dtype=suite_calls.DTYPE), cls_index=last)
     starts, ends = out.start_top_index[0], out.end_top_index[0]
     # The ends of all starts lie in one row: end j of start i at j * start_n_top + i.
     num_starts = len(starts)

@@ -142,6 +142,20 @@ void CheckReaders(const Access& access) {
   }
 }
 
+void CheckReadOnly(const Access& access) {
+  if (!arena.Contains(access.address, access.bytes)) return;  // OnLoad says it
+  const size_t first = CellOf(access);
+  for (size_t cell = first; cell < first + NumCells(access); ++cell) {
+    const uint32_t id = arena.writers[cell] & ~kAtomic;
+    if (id >= block.settled_id && id < context.launch_first) {
+      Violate(access.site,
+              "load with Cache::kReadOnly of byte %td of the view, which an earlier kernel wrote: "
+              "what is cached may be older",
+              access.address - access.bounds.begin);
+    }
+  }
+}
+
 void AddReader(const Access& access) {
   const size_t first = CellOf(access);
   const uint32_t several_warps = context.first_shared + kSeveralWarps;

@@ -152,6 +152,9 @@ template <Cache kCache = Cache::kDefault, typename V>
 inline std::remove_const_t<typename V::Element> Load(const V& view, Site site = SIMT_HERE) {
   static_assert(!V::kShared || kCache == Cache::kDefault);
   std::remove_const_t<typename V::Element> value;
+  if constexpr (kCache == Cache::kReadOnly) {
+    emulator::CheckReadOnly({view.address(), view.bounds(), sizeof(value), false, site});
+  }
   emulator::OnLoad<sizeof(value), V::kShared>(view.address(), view.bounds(), site);
   std::memcpy(&value, view.data(), sizeof(value));
   return value;
@@ -168,6 +171,9 @@ template <int kCount, Cache kCache = Cache::kDefault, typename V>
 inline auto LoadVector(const V& view, Site site = SIMT_HERE) {
   static_assert(!V::kShared || kCache == Cache::kDefault);
   Vector<std::remove_const_t<typename V::Element>, kCount> vector;
+  if constexpr (kCache == Cache::kReadOnly) {
+    emulator::CheckReadOnly({view.address(), view.bounds(), sizeof(vector), false, site});
+  }
   emulator::OnLoad<sizeof(vector), V::kShared>(view.address(), view.bounds(), site);
   std::memcpy(&vector, view.data(), sizeof(vector));
   return vector;

@@ -177,6 +177,13 @@ struct ReadOfEarlierKernel : BrokenKernel {
   }
 };
 template <bool kBroken>
+struct ReadOnlyOfEarlierKernel : BrokenKernel {
+  SIMT_FN static void Run(const Params& p) {
+    constexpr Cache kCache = kBroken ? Cache::kReadOnly : Cache::kDefault;
+    Store(p.y + ThreadIndex(), Load<kCache>(p.x + ThreadIndex()));
+  }
+};
+template <bool kBroken>
 struct WriteOverEarlierKernel : BrokenKernel {
   static constexpr bool kWaitsItself = true;
   SIMT_FN static void Run(const Params& p) {

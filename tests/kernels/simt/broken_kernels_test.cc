@@ -114,6 +114,9 @@ TEST_P(BrokenKernelsTest, EarlierKernels) {
   ASSERT_OK(both(ReadOfEarlierKernel<true>(), x.global(), z.global()));  // what nobody writes
   EXPECT_THAT(Message(both(ReadOfEarlierKernel<true>(), y.global(), z.global())),
               HasSubstr("an earlier kernel, which may still run, wrote byte"));
+  ASSERT_OK(both(ReadOnlyOfEarlierKernel<false>(), y.global(), z.global()));
+  EXPECT_THAT(Message(both(ReadOnlyOfEarlierKernel<true>(), y.global(), z.global())),
+              HasSubstr("Cache::kReadOnly of byte"));
   ASSERT_OK(both(WriteOverEarlierKernel<false>(), x.global(), x.global()));
   EXPECT_THAT(Message(both(WriteOverEarlierKernel<true>(), x.global(), x.global())),
               HasSubstr("an earlier kernel, which may still run, read byte"));
