@@ -130,9 +130,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   }
   for (size_t device = 0; device < num_devices; ++device) {
     for (int lane = 0; lane < options.num_lanes; ++lane) {
-      BERTRAND_ASSIGN_OR_RETURN(auto worker, Worker::Create(engine->models_, device,
-                                                            limits.max_tokens,
-                                                            limits.max_sequences));
+      BERTRAND_ASSIGN_OR_RETURN(
+          auto worker,
+          Worker::Create(engine->models_, device, limits.max_tokens, limits.max_sequences));
       engine->workers_.push_back(std::move(worker));
       MutexLock lock(engine->mutex_);
       engine->free_lanes_.push_back(engine->workers_.size() - 1);

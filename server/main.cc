@@ -276,8 +276,8 @@ absl::Status Serve(const Options& options, int cores, Engine* engine, Metrics* m
   } else {
     spdlog::error("ending, calls fail: {}", ForLog(Message(reason)));
   }
-  const auto patience = reason.ok() ? options.drain_timeout
-                                    : std::min(options.drain_timeout, kLostDeviceTimeout);
+  const auto patience =
+      reason.ok() ? options.drain_timeout : std::min(options.drain_timeout, kLostDeviceTimeout);
   if (!(*grpc)->Shutdown(std::chrono::steady_clock::now() + patience)) {
     spdlog::warn("--drain-timeout passed with calls still open; they were cut off");
   }
@@ -308,8 +308,7 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
   if (!names.ok()) return Annotate(names.status(), "--device");
   const int num_lanes = NumLanes(options, names->front(), cores);
   // A lane of a GPU waits for it, on a thread.
-  const int waiting =
-      IsGpu(names->front()) ? num_lanes * static_cast<int>(names->size()) : 0;
+  const int waiting = IsGpu(names->front()) ? num_lanes * static_cast<int>(names->size()) : 0;
   ThreadPool pool(cores + waiting);
   Devices devices(*std::move(names), options.dtype,
                   options.tuning_cache.empty() ? "" : options.tuning_cache + "/gemm", &pool);
@@ -322,14 +321,15 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
                        .bytes_max = options.max_queue_bytes,
                        .tokens_max = options.max_queue_tokens});
   Metrics metrics(AllMethodNames());
-  BERTRAND_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Engine> engine,
-      MakeEngine(options, devices, num_lanes,
-                 {.pool = &pool,
-                  .admission = &admission,
-                  .metrics = &metrics,
-                  .clock = &clock,
-                  .device_lost = [signals](const absl::Status& reason) { signals->Stop(reason); }}));
+  BERTRAND_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                            MakeEngine(options, devices, num_lanes,
+                                       {.pool = &pool,
+                                        .admission = &admission,
+                                        .metrics = &metrics,
+                                        .clock = &clock,
+                                        .device_lost = [signals](const absl::Status& reason) {
+                                          signals->Stop(reason);
+                                        }}));
   BERTRAND_RETURN_IF_ERROR(WarmUp(options, devices, *engine));
   if (options.check) {
     spdlog::info("--check: {} model(s) load", engine->models().size());

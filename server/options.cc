@@ -69,8 +69,8 @@ class HelpFormatter : public CLI::Formatter {
 
 // As the hub's files are: XDG_CACHE_HOME, else ~/.cache.
 std::string DefaultTuningCache() {
-  for (const auto& [variable, folder] : {std::pair("XDG_CACHE_HOME", "/bertrand"),
-                                         std::pair("HOME", "/.cache/bertrand")}) {
+  for (const auto& [variable, folder] :
+       {std::pair("XDG_CACHE_HOME", "/bertrand"), std::pair("HOME", "/.cache/bertrand")}) {
     const char* value = std::getenv(variable);
     if (value != nullptr && value[0] == '/') return absl::StrCat(value, folder);
   }
@@ -153,9 +153,10 @@ CommandLine::CommandLine(Options* options) {
   Add("--tuning-cache", &options->tuning_cache,
       "Folder for what --tuning-time finds; empty: nothing is kept")
       ->type_name("FOLDER");
-  AddDuration("--tuning-time", &options->tuning_time,
-              "How long a GPU may measure at the start which algorithms are fastest for the models; "
-              "what it has no time for is left to the next start");
+  AddDuration(
+      "--tuning-time", &options->tuning_time,
+      "How long a GPU may measure at the start which algorithms are fastest for the models; "
+      "what it has no time for is left to the next start");
   AddCount("--threads", &options->threads,
            "Compute threads; 0: the cores of the affinity and the cgroup's quota", 0);
   AddChoice("--truncation", &options->truncation,
@@ -175,10 +176,11 @@ void CommandLine::AddLimits(Options* options) {
   AddCount("--max-batch-tokens", &options->max_batch_tokens,
            "Tokens of one batch, raised to a model's longest input; also the longest input of "
            "models without a limit");
-  AddCount("--max-batches", &options->max_batches,
-           "Batches in flight on each device, each with a workspace of its own for each model; 0: 2 "
-           "on a GPU, else as many as threads, at most 16",
-           0);
+  AddCount(
+      "--max-batches", &options->max_batches,
+      "Batches in flight on each device, each with a workspace of its own for each model; 0: 2 "
+      "on a GPU, else as many as threads, at most 16",
+      0);
   AddCount("--max-queue-tokens", &options->max_queue_tokens, "Tokens that may wait for a batch");
   AddCount("--max-queue-bytes", &options->max_queue_bytes,
            "Memory that all requests may need, from arrival to answer");

@@ -22,8 +22,8 @@ class Worker {
  public:
   // Allocates the workspaces. Errors name the model.
   static absl::StatusOr<std::unique_ptr<Worker>> Create(
-      std::span<const std::unique_ptr<ServedModel>> models, size_t device,
-      int64_t max_batch_tokens, int64_t max_batch_sequences);
+      std::span<const std::unique_ptr<ServedModel>> models, size_t device, int64_t max_batch_tokens,
+      int64_t max_batch_sequences);
 
   // A small forward with each model: what is made or touched only once is not left to the first
   // request.

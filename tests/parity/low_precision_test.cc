@@ -1,6 +1,7 @@
-// Whole forwards in float16 and bfloat16 through the emulated GPU, every family and head: no further
-// from transformers' float32 than twice as far as transformers' own float16 and bfloat16 are
-// (low_precision.json, make_low_precision.py), and every decision that those make alike is made.
+// Whole forwards in float16 and bfloat16 through the emulated GPU, every family and head: no
+// further from transformers' float32 than twice as far as transformers' own float16 and bfloat16
+// are (low_precision.json, make_low_precision.py), and every decision that those make alike is
+// made.
 
 #include <gtest/gtest.h>
 
@@ -35,7 +36,8 @@ std::vector<Case> Cases(const char* kind) {
   std::vector<Case> cases;
   for (const auto& [name, errors] : Errors().Find(kind)->members()) {
     for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
-      cases.emplace_back(name, dtype);
+      // Without members: nothing that both decide alike.
+      if (!errors.Find(Name(dtype))->members().empty()) cases.emplace_back(name, dtype);
     }
   }
   return cases;
