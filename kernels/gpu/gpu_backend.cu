@@ -289,20 +289,22 @@ absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
   const MutexLock lock(load_mutex_);
   std::vector<std::string> lines;
   bool complete = true;
-  for (int64_t m = 1; complete && m <= GemmBucket(max_tokens); ++m) {
+  for (int64_t m = 1; m <= GemmBucket(max_tokens); ++m) {
     m = GemmBucket(m);
     for (GemmKey key : shapes) {
-      // What is on disk costs nothing: only measuring ends with the time.
-      complete = complete && std::chrono::steady_clock::now() < end;
       key.m = m;
-      if (!complete && !gemm_->Remembers(key)) continue;
+      // What is on disk costs nothing: only measuring ends with the time.
+      if (!gemm_->Remembers(key) && std::chrono::steady_clock::now() >= end) {
+        complete = false;
+        continue;
+      }
       BERTRAND_RETURN_IF_ERROR(gemm_->Tune(key, load_stream_->stream()));
       if (const auto choice = gemm_->Tuned(key)) {
         lines.push_back("gemm " + ToString(key) + ": " + ToString(*choice));
       }
     }
   }
-  if (!complete) lines.push_back("gemm: larger batches run untuned, the time is over");
+  if (!complete) lines.push_back("gemm: some shapes stay untuned, the time is over");
   if (const absl::Status saved = gemm_->Save(); !saved.ok()) {
     lines.push_back("gemm: choices are not kept: " + Message(saved));
   }

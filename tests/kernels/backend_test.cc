@@ -4,11 +4,16 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "kernels/gpu/gpu_backend.h"
 #include "kernels/status.h"
 #include "tests/kernels/device_fixture.h"
 
@@ -94,6 +99,46 @@ TEST(EmulatedBackendTest, WorkIsReplayed) {
   ASSERT_TRUE(backend->Replay(*stream, 199, work).ok());  // seen not long ago: recorded
   ASSERT_TRUE(backend->Replay(*stream, 7, work).ok());    // forgotten: as the first time
   EXPECT_EQ(num_calls, 104);
+}
+
+// Shapes that a forward has had are tuned for all numbers of rows, and not again by the next
+// backend; without time only what is known is settled.
+TEST(EmulatedBackendTest, ShapesAreTunedAndKept) {
+  const std::string folder = testing::TempDir() + "/backend_test_gemm";
+  std::filesystem::remove_all(folder);
+  int num_measured = 0;
+  const auto tune = [&](int64_t max_tokens, int milliseconds) {
+    gpu::GpuBackendOptions options = {.name = "emulated", .dtype = DType::kFloat16};
+    options.gemm.cache_folder = folder;
+    options.gemm.measure_us =
+        [&](const gpu::GemmChoice&,
+            const std::function<absl::Status()>& run) -> absl::StatusOr<double> {
+      ++num_measured;
+      BERTRAND_RETURN_IF_ERROR(run());
+      return 1.5;
+    };
+    const auto backend =
+        *gpu::CreateGpuBackend(simt::Device::Emulated(simt::ProfileH100()), options);
+    const auto stream = *backend->CreateStream(4);
+    const std::vector<float> ones(32 * 24, 1);
+    const auto weight = *backend->PackLinear(ones, {}, 32, 24);
+    const auto x = *backend->Allocate(2 * 24 * 2), y = *backend->Allocate(2 * 32 * 2);
+    const TensorView in(x->data(), DType::kFloat16, {2, 24});
+    EXPECT_TRUE(backend->Upload(std::span(ones).first(48), in).ok());
+    const TensorView out(y->data(), DType::kFloat16, {2, 32});
+    EXPECT_TRUE(backend->Linear(*stream, {.x = in, .weight = weight.get(), .y = out}).ok());
+    return *backend->Tune(max_tokens, std::chrono::milliseconds(milliseconds));
+  };
+  const std::vector<std::string> lines = tune(20, 1'000'000);
+  ASSERT_EQ(lines.size(), 2u);  // up to 16 rows, and up to 32
+  EXPECT_EQ(lines[0].rfind("gemm 16 x 32 x 24 float16: ", 0), 0u) << lines[0];
+  EXPECT_NE(lines[0].find(", 1.5"), std::string::npos) << lines[0];
+  EXPECT_GT(num_measured, 0);
+  num_measured = 0;
+  EXPECT_EQ(tune(20, 0), lines);
+  EXPECT_EQ(tune(40, 0).back(), "gemm: some shapes stay untuned, the time is over");
+  EXPECT_EQ(num_measured, 0);
+  std::filesystem::remove_all(folder);
 }
 
 // Results come in any number of parts, also through less memory than they need.
