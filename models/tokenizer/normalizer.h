@@ -95,8 +95,7 @@ class CanonicalDecomposer {
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  // Rewrites *text; *spare is memory to work in. Linear in the text (runs of combining marks are
-  // sorted: n log n).
+  // Rewrites *text; *spare is memory to work in. Linear in the text.
   virtual void Normalize(NormalizedText* text, NormalizedText* spare) const = 0;
 };
 
