@@ -80,6 +80,11 @@ class WeightLoader {
                                                          const std::string& bias,
                                                          int64_t out_features, int64_t in_features);
 
+  // Whether the file has a weight or a bias of this name.
+  bool HasPart(std::string_view name) const {
+    return files_.Has(WeightName(name)) || files_.Has(BiasName(name));
+  }
+
   // Of the kLoad pass.
   uint64_t num_parameters() const { return num_parameters_; }
   uint64_t weight_bytes() const { return weight_bytes_; }

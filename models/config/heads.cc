@@ -291,6 +291,35 @@ void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
   beam.num_ends = reader.Int("end_n_top", 5, 1, kBeamMax);
 }
 
+// Whether a class with this purpose has the head.
+bool IsExpected(LogitsHead head, Purpose purpose, bool is_next_sentence) {
+  switch (head) {
+    case LogitsHead::kClassifier:
+      return purpose == Purpose::kSequence;
+    case LogitsHead::kTokenClassifier:
+      return purpose == Purpose::kTokens;
+    case LogitsHead::kAnswerSpan:
+      return purpose == Purpose::kAnswers;
+    case LogitsHead::kNextSentence:
+      return purpose == Purpose::kPreTraining || is_next_sentence;
+    case LogitsHead::kSentenceOrder:
+    case LogitsHead::kReplacedToken:
+      return purpose == Purpose::kPreTraining;
+  }
+  return false;
+}
+
+void MarkExpected(Family family, Purpose purpose, HeadConfig* heads) {
+  for (LogitsHeadNames& names : heads->logits) {
+    names.is_expected = IsExpected(names.head, purpose, heads->is_next_sentence);
+  }
+  // ELECTRA's pre-training is the discriminator's.
+  heads->masked_lm.is_expected =
+      purpose == Purpose::kMaskedLm ||
+      (purpose == Purpose::kPreTraining && family != Family::kElectra);
+  heads->beam.is_expected = purpose == Purpose::kAnswers;
+}
+
 }  // namespace
 
 std::vector<std::string> NamesOfLabels(const HeadConfig& heads) {
@@ -337,6 +366,7 @@ HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string
       break;
   }
   heads.is_next_sentence = architecture.ends_with("ForNextSentencePrediction");
+  MarkExpected(family, parts.purpose, &heads);
   heads.masked_lm.tied = reader.Bool("tie_word_embeddings", true);
   return heads;
 }

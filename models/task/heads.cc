@@ -25,12 +25,19 @@ bool HasTensors(const WeightLoader& loader, const std::vector<HeadLayer>& layers
                      [&](const HeadLayer& layer) { return HasTensors(loader, layer); });
 }
 
+bool HasSome(const WeightLoader& loader, const std::vector<HeadLayer>& layers) {
+  return std::any_of(layers.begin(), layers.end(), [&](const HeadLayer& layer) {
+    return loader.HasPart(layer.name) || (!layer.norm.empty() && loader.HasPart(layer.norm));
+  });
+}
+
 }  // namespace
 
 // Where the weights that heads share with the encoder lie.
 struct TaskHeads::Source {
   const WeightFiles& files;
   std::string word_embeddings;  // with the prefix
+  std::string pooler;           // its weight, with the prefix
   int64_t word_width = 0;
   bool has_pooler = false;
 };
@@ -87,7 +94,8 @@ absl::StatusOr<std::unique_ptr<TaskHeads>> TaskHeads::Load(const HeadConfig& con
   Source source{files, prefix + names.word + ".weight"};
   const std::span<const int64_t> shape = files.Shape(source.word_embeddings);
   if (shape.size() == 2) source.word_width = shape[1];
-  source.has_pooler = !names.pooler.empty() && files.Has(prefix + names.pooler + ".weight");
+  source.pooler = (names.pooler_is_outside ? "" : prefix) + names.pooler + ".weight";
+  source.has_pooler = !names.pooler.empty() && files.Has(source.pooler);
   BERTRAND_RETURN_IF_ERROR(heads->LoadAll(config, source, loader));
   loader.set_pass(WeightLoader::Pass::kLoad);
   BERTRAND_RETURN_IF_ERROR(heads->LoadAll(config, source, loader));
@@ -105,7 +113,13 @@ absl::Status TaskHeads::LoadAll(const HeadConfig& config, const Source& source,
                                 WeightLoader& loader) {
   logits_.clear();
   for (const LogitsHeadNames& names : config.logits) {
-    if (!HasTensors(loader, names.layers) || (names.on_pooler && !source.has_pooler)) continue;
+    const bool lacks_pooler = names.on_pooler && !source.has_pooler;
+    // Part of a head that the checkpoint should have is loaded, too, which says what it lacks.
+    const bool is_part = names.is_expected && HasSome(loader, names.layers);
+    if (!is_part && (!HasTensors(loader, names.layers) || lacks_pooler)) continue;
+    if (lacks_pooler) {
+      BERTRAND_RETURN_IF_ERROR(source.files.Check(source.pooler, {hidden_size_, hidden_size_}));
+    }
     Stack stack{names.head, names.on_pooler, names.on_last_token, {}};
     BERTRAND_ASSIGN_OR_RETURN(stack.layers, LoadLayers(names.layers, loader));
     logits_.push_back(std::move(stack));
@@ -137,10 +151,12 @@ absl::StatusOr<std::vector<TaskHeads::Layer>> TaskHeads::LoadLayers(
 absl::Status TaskHeads::LoadMaskedLm(const MaskedLmNames& names, const Source& source,
                                      WeightLoader& loader) {
   masked_lm_.layers.clear();
-  if (names.layers.empty() || !HasTensors(loader, names.layers)) return absl::OkStatus();
+  if (names.layers.empty()) return absl::OkStatus();
+  const bool is_part = names.is_expected && HasSome(loader, names.layers);
+  if (!is_part && !HasTensors(loader, names.layers)) return absl::OkStatus();
   // transformers ties the decoder to the word embeddings even where the file has both.
   const std::string weight = names.tied ? source.word_embeddings : names.decoder + ".weight";
-  if (!source.files.Has(weight)) return absl::OkStatus();
+  if (!is_part && !source.files.Has(weight)) return absl::OkStatus();
   std::string bias;
   for (const std::string& name : names.bias_tensors) {
     if (source.files.Has(name)) {
@@ -158,10 +174,16 @@ absl::Status TaskHeads::LoadMaskedLm(const MaskedLmNames& names, const Source& s
 }
 
 absl::Status TaskHeads::LoadBeam(const BeamNames& names, WeightLoader& loader) {
-  for (const std::string* name : {&names.start, &names.end_dense, &names.end_norm, &names.end,
-                                  &names.class_dense, &names.class_out}) {
-    if (name->empty() || !loader.Has(*name)) return absl::OkStatus();
+  if (names.start.empty()) return absl::OkStatus();
+  size_t num_there = 0, num_parts = 0;
+  const std::array all = {&names.start, &names.end_dense,   &names.end_norm,
+                          &names.end,   &names.class_dense, &names.class_out};
+  for (const std::string* name : all) {
+    num_there += loader.Has(*name) ? 1 : 0;
+    num_parts += loader.HasPart(*name) ? 1 : 0;
   }
+  const bool is_part = names.is_expected && num_parts > 0;
+  if (!is_part && num_there < all.size()) return absl::OkStatus();
   const int64_t hidden = hidden_size_;
   beam_.num_starts = names.num_starts;
   beam_.num_ends = names.num_ends;

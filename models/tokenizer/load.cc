@@ -47,12 +47,13 @@ absl::StatusOr<std::optional<std::string>> ReadFile(const std::string& path) {
 
 // Annotate, for messages that quote a file: its names and tokens can be megabytes, or lines.
 absl::Status Explained(const absl::Status& status, std::string_view name) {
-  constexpr size_t kMessageBytesMax = 1000;
+  constexpr size_t kMessageBytesMax = 1000, kEndBytes = 300;
   std::string message = Message(status);
   for (char& c : message) c = static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
   if (message.size() > kMessageBytesMax) {
-    message.resize(PreviousBoundary(message, kMessageBytesMax + 1));
-    message += "...";
+    const size_t begin = PreviousBoundary(message, kMessageBytesMax - kEndBytes + 1);
+    const size_t end = PreviousBoundary(message, message.size() - kEndBytes + 1);
+    message.replace(begin, end - begin, "[...]");
   }
   const std::string whole = std::string(name) + ": " + message;
   if (status.code() == absl::StatusCode::kUnimplemented) return Unimplemented(whole);
