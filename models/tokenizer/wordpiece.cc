@@ -49,6 +49,9 @@ size_t WordPiece::MatchPadded(std::string_view word, int32_t* ids, uint32_t* end
 uint32_t WordPiece::AddOutputs(const std::vector<Output>& outputs) {
   if (outputs.empty()) return 0;
   const auto index = static_cast<uint32_t>(outputs_.size());
+  // Doubling would take three times the memory for a while.
+  const size_t needed = outputs_.size() + outputs.size() + 1;
+  if (needed > outputs_.capacity()) outputs_.reserve(needed + needed / 8);
   outputs_.push_back({static_cast<int32_t>(outputs.size()), 0});
   outputs_.insert(outputs_.end(), outputs.begin(), outputs.end());
   return index;
@@ -59,9 +62,21 @@ void WordPiece::AppendOutputs(uint32_t state, std::vector<Output>* outputs) cons
   outputs->insert(outputs->end(), header + 1, header + 1 + header->id);
 }
 
+// Each token is a key, and behind the prefix another one.
+size_t WordPiece::CountKeys() const {
+  const std::string& prefix = options_.continuing_subword_prefix;
+  size_t count = 0;
+  for (int64_t id = 0; id < vocabulary_.size(); ++id) {
+    const std::string_view text = vocabulary_.Text(id);
+    if (!text.empty()) count += text.size() > prefix.size() && text.starts_with(prefix) ? 2 : 1;
+  }
+  return count;
+}
+
 absl::Status WordPiece::BuildAutomaton() {
   const std::string& prefix = options_.continuing_subword_prefix;
   std::vector<DoubleArray::Key> keys;
+  keys.reserve(CountKeys());
   for (int64_t id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view text = vocabulary_.Text(id);
     const auto value = static_cast<uint32_t>(id);
@@ -77,12 +92,12 @@ absl::Status WordPiece::BuildAutomaton() {
   if (absl::Status status = states_.Build(keys, 2, &ends); !status.ok()) {
     return Annotate(status, "vocab");
   }
-  // Which key ends in a state. Of a word's entries two never share one: texts are distinct.
-  std::vector<uint32_t> key_at;  // plus one
+  // Until its turn comes, `second` of a state is which key ends in it, plus one. Of a word's entries
+  // two never share one: texts are distinct.
   for (size_t i = 0; i < keys.size(); ++i) {
-    if (ends[i] >= key_at.size()) key_at.resize(ends[i] + 1);
-    key_at[ends[i]] = static_cast<uint32_t>(i) + 1;
+    states_.cell(ends[i]).second = static_cast<uint32_t>(i) + 1;
   }
+  ends = {};
 
   outputs_.assign(1, {0, 0});
   const std::vector<uint32_t>& order = states_.by_depth();
@@ -93,8 +108,8 @@ absl::Status WordPiece::BuildAutomaton() {
     const uint32_t parent = cell.check;
     if (parent == DoubleArray::kNone) continue;  // a root
     outputs.clear();
-    if (state < key_at.size() && key_at[state] != 0) {
-      const DoubleArray::Key& entry = keys[key_at[state] - 1];
+    if (cell.second != 0) {
+      const DoubleArray::Key& entry = keys[cell.second - 1];
       outputs.push_back(
           {static_cast<int32_t>(entry.value), static_cast<uint32_t>(entry.text.size())});
       cell.first = kContinuationRoot;
@@ -115,6 +130,7 @@ absl::Status WordPiece::BuildAutomaton() {
           "vocab: entries repeat each other too often for the WordPiece automaton");
     }
   }
+  fprintf(stderr, "states %zu outputs %zu cap %zu keys %zu\n", order.size(), outputs_.size(), outputs_.capacity(), keys.size());
   states_.Seal();
   return absl::OkStatus();
 }

@@ -79,6 +79,7 @@ class WordPiece final : public TokenModel {
   static constexpr uint32_t kWordRoot = 1, kContinuationRoot = 2;
 
   WordPiece(Vocabulary vocabulary, WordPieceOptions options);
+  size_t CountKeys() const;
   absl::Status BuildAutomaton();
   void BuildWholeWords();
   uint32_t AddOutputs(const std::vector<Output>& outputs);

@@ -239,18 +239,6 @@ TEST(HostileTokenizerTest, RegularExpressions) {
             "");
 }
 
-std::string Base64(const std::string& bytes) {
-  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (size_t i = 0; i + 2 < bytes.size(); i += 3) {
-    const uint32_t bits = static_cast<uint32_t>(static_cast<unsigned char>(bytes[i])) << 16 |
-                          static_cast<uint32_t>(static_cast<unsigned char>(bytes[i + 1])) << 8 |
-                          static_cast<unsigned char>(bytes[i + 2]);
-    for (int shift = 18; shift >= 0; shift -= 6) text += kDigits[bits >> shift & 63];
-  }
-  return text;
-}
-
 // Each of 256 units is for its own byte and leads to itself, or to where its results would be.
 std::string SelfReferringMap(uint32_t flags, const std::string& results) {
   std::string bytes;
@@ -260,7 +248,6 @@ std::string SelfReferringMap(uint32_t flags, const std::string& results) {
   add(1024);
   for (uint32_t i = 0; i < 256; ++i) add(i | flags);
   bytes += results;
-  bytes.resize((bytes.size() + 2) / 3 * 3, 'a');
   return R"({"type":"Precompiled","precompiled_charsmap":")" + Base64(bytes) + "\"}";
 }
 
