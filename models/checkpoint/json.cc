@@ -270,8 +270,9 @@ class JsonReader {
       text->append(plain);
       at_ = end;
       if (Accept('"')) break;
-      if (!Accept('\\')) return Fail(end == text_.size() ? "a string without its end"
-                                                         : "a control character in a string");
+      if (!Accept('\\'))
+        return Fail(end == text_.size() ? "a string without its end"
+                                        : "a control character in a string");
       BERTRAND_RETURN_IF_ERROR(ReadEscape(text));
     }
     if (text->capacity() > 2 * text->size()) text->shrink_to_fit();

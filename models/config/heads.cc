@@ -314,9 +314,8 @@ void MarkExpected(Family family, Purpose purpose, HeadConfig* heads) {
     names.is_expected = IsExpected(names.head, purpose, heads->is_next_sentence);
   }
   // ELECTRA's pre-training is the discriminator's.
-  heads->masked_lm.is_expected =
-      purpose == Purpose::kMaskedLm ||
-      (purpose == Purpose::kPreTraining && family != Family::kElectra);
+  heads->masked_lm.is_expected = purpose == Purpose::kMaskedLm ||
+                                 (purpose == Purpose::kPreTraining && family != Family::kElectra);
   heads->beam.is_expected = purpose == Purpose::kAnswers;
 }
 

@@ -105,13 +105,14 @@ class Normalizer {
 };
 
 // Replacements one after the other can double a text forty times: a file of 4 KB asks for more
-// memory than there is. The precompiled map of XLM-R's files, whose longest result has 33 bytes, and
-// a replacement of spaces behind it make 66.
+// memory than there is. The precompiled map of XLM-R's files, whose longest result has 33 bytes,
+// and a replacement of spaces behind it make 66.
 inline constexpr uint64_t kMaxGrowth = 256;
 
 // The product, which stays at the largest number.
 inline uint64_t MultipliedGrowth(uint64_t a, uint64_t b) {
-  return a > std::numeric_limits<uint64_t>::max() / b ? std::numeric_limits<uint64_t>::max() : a * b;
+  return a > std::numeric_limits<uint64_t>::max() / b ? std::numeric_limits<uint64_t>::max()
+                                                      : a * b;
 }
 
 // The options of `BertNormalizer`, strip_accents resolved.

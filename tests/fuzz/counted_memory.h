@@ -1,8 +1,8 @@
 #pragma once
 
 // How much memory a piece of code takes: with counted_memory.cc among a program's sources, every
-// `operator new` of it is counted. Works under sanitizers, which keep what is freed and so cannot be
-// asked otherwise. One at a time, and no other threads meanwhile.
+// `operator new` of it is counted. Works under sanitizers, which keep what is freed and so cannot
+// be asked otherwise. One at a time, and no other threads meanwhile.
 
 #include <cstddef>
 

@@ -75,8 +75,8 @@ std::vector<Part> SplitMessages(std::string_view bytes) {
 std::string OddPiece(Random& random) {
   constexpr uint32_t kScores[] = {0x7FC00000, 0x7F800000, 0xFF800000, 0x7F7FFFFF, 0xFF7FFFFF,
                                   0x00000001, 0x80000000, 0,          0xC1200000};
-  const std::string texts[] = {"",     "a", "<unk>", "<s>",     "\u2581",    "the", "\xFF",
-                               "\xC3", " ", "[CLS]", "\u2581a", "\U0001F600"};
+  const std::string texts[] = {"",     "a",    "<unk>", "<s>",   "\u2581",  "the",
+                               "\xFF", "\xC3", " ",     "[CLS]", "\u2581a", "\U0001F600"};
   std::string text = texts[random() % std::size(texts)];
   if (random() % 8 == 0) text = std::string(random() % 3000, 'a');
   const uint32_t score = kScores[random() % std::size(kScores)];
@@ -157,8 +157,9 @@ std::string DamagedModel(const std::string& whole, Random& random) {
         fields[at].number = random() % 6;
         break;
       case 7:  // the specifications, and the map in one of them
-        DamageBytes(&fields[fields.size() - 1 - random() % std::min<size_t>(3, fields.size())].bytes,
-                    random);
+        DamageBytes(
+            &fields[fields.size() - 1 - random() % std::min<size_t>(3, fields.size())].bytes,
+            random);
         break;
       default:
         DamageBytes(&fields[at].bytes, random);
@@ -176,11 +177,26 @@ std::string DamagedModel(const std::string& whole, Random& random) {
 // ---- Text
 
 std::string DamagedText(std::string text, bool is_json, Random& random) {
-  const std::string pieces[] = {"",    " ",        "  ",   "\r\n", "\r", "\n\n", "\xFF", "\xEF\xBB\xBF",
-                                "[UNK]", "[CLS]\n", "##",   "a b c", "a",  "\u0120", "#version: 9",
-                                std::string("\0", 1), std::string(5000, 'a')};
-  const std::string values[] = {"-1",   "0",      "2147483648", "9007199254740992", "1.5", "null",
-                                "\"\"", "[1, 2]", "{}",         "1e400",            "4"};
+  const std::string pieces[] = {"",
+                                " ",
+                                "  ",
+                                "\r\n",
+                                "\r",
+                                "\n\n",
+                                "\xFF",
+                                "\xEF\xBB\xBF",
+                                "[UNK]",
+                                "[CLS]\n",
+                                "##",
+                                "a b c",
+                                "a",
+                                "\u0120",
+                                "#version: 9",
+                                std::string("\0", 1),
+                                std::string(5000, 'a')};
+  const std::string values[] = {"-1",  "0",     "2147483648", "9007199254740992",
+                                "1.5", "null",  "\"\"",       "[1, 2]",
+                                "{}",  "1e400", "4"};
   for (uint64_t changes = 1 + random() % 4; changes > 0 && !text.empty(); --changes) {
     // From one separator to the next: a line, or a member.
     const char separator = is_json ? ',' : '\n';
@@ -223,11 +239,13 @@ class Fuzzer {
  public:
   explicit Fuzzer(uint64_t seed) : random_(seed) {
     const std::string data = "tests/models/tokenizer/data/trained/";
-    for (const char* name : {"unigram.model", "lean.model"}) models_.push_back(ReadFile(data + name));
+    for (const char* name : {"unigram.model", "lean.model"})
+      models_.push_back(ReadFile(data + name));
     vocabulary_ = ReadFile(data + "vocab.json");
     merges_ = ReadFile(data + "merges.txt");
     words_ = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
-    for (const char* word : {"the", "a", "b", "##a", "##b", "un", "##aff", "##able", "\u4e2d", "."}) {
+    for (const char* word :
+         {"the", "a", "b", "##a", "##b", "un", "##aff", "##able", "\u4e2d", "."}) {
       words_.append(word).append("\n");
     }
   }
@@ -265,9 +283,9 @@ class Fuzzer {
     const CountedMemory memory;
     const auto tokenizer = Tokenizer::Load(folder.path());
     constexpr size_t kFreeBytes = 4 << 20, kExpansionMax = 10;
-    BERTRAND_CHECK(memory.peak_bytes() <= kFreeBytes + kExpansionMax * bytes,
-                   "files of " + std::to_string(bytes) + " bytes took " +
-                       std::to_string(memory.peak_bytes()));
+    BERTRAND_CHECK(
+        memory.peak_bytes() <= kFreeBytes + kExpansionMax * bytes,
+        "files of " + std::to_string(bytes) + " bytes took " + std::to_string(memory.peak_bytes()));
     if (tokenizer.ok()) Use(**tokenizer);
     BERTRAND_CHECK(tokenizer.ok() || Message(tokenizer.status()).size() < 2000, "a long message");
     return tokenizer.ok();

@@ -120,9 +120,9 @@ TEST_F(MissingTensors, ShapesThatConfigContradicts) {
               AllOf(HasSubstr("\"classifier.weight\" is "), HasSubstr("expected [2,24]")));
   const auto vocabulary =
       LoadWithout("e2e/tasks/nli", {}, {{"\"vocab_size\": ", "\"vocab_size\": 9"}});
-  EXPECT_THAT(Message(vocabulary.status()),
-              AllOf(HasSubstr("\"bert.embeddings.word_embeddings.weight\" is "),
-                    HasSubstr("expected [9")));
+  EXPECT_THAT(
+      Message(vocabulary.status()),
+      AllOf(HasSubstr("\"bert.embeddings.word_embeddings.weight\" is "), HasSubstr("expected [9")));
 }
 
 // Without any tensor of its head a checkpoint lacks the task, no more: calls say so. Rests of

@@ -1,6 +1,6 @@
-// Every code point in several contexts: blocks of 256 (or 4096) are compared by a checksum of ids, spans and
-// special masks with what `tokenizers` gave (make_expected.py). tokenizer_fuzz.py --code-points
-// shows the difference in a block that fails. Then texts as long as they come.
+// Every code point in several contexts: blocks of 256 (or 4096) are compared by a checksum of ids,
+// spans and special masks with what `tokenizers` gave (make_expected.py). tokenizer_fuzz.py
+// --code-points shows the difference in a block that fails. Then texts as long as they come.
 
 #include <gtest/gtest.h>
 

@@ -40,8 +40,8 @@ std::string WordPieceFile(const std::string& parts, const std::string& vocab = R
 }
 std::string BpeFile(const std::string& vocab, const std::string& merges,
                     const std::string& more = "") {
-  return WithModel(
-      "", R"("type":"BPE","vocab":{)" + vocab + R"(},"merges":[)" + merges + "]" + more);
+  return WithModel("",
+                   R"("type":"BPE","vocab":{)" + vocab + R"(},"merges":[)" + merges + "]" + more);
 }
 std::string UnigramFile(const std::string& vocab, const std::string& more = "\"unk_id\":0") {
   return WithModel("", R"("type":"Unigram","vocab":[)" + vocab + "]," + more);
@@ -134,9 +134,9 @@ TEST(HostileTokenizerTest, ManyAddedTokens) {
 }
 
 TEST(HostileTokenizerTest, Ids) {
-  for (const char* id : {"2147483648", "9007199254740992", "9223372036854775807", "-1",
-                         "-9223372036854775808", "18446744073709551616", "1.0", "1e3", "1e400",
-                         "NaN", "null", "true", "\"1\"", "[1]"}) {
+  for (const char* id :
+       {"2147483648", "9007199254740992", "9223372036854775807", "-1", "-9223372036854775808",
+        "18446744073709551616", "1.0", "1e3", "1e400", "NaN", "null", "true", "\"1\"", "[1]"}) {
     SCOPED_TRACE(id);
     const std::string value = id;
     EXPECT_THAT(Outcome(WordPieceFile("", "\"a\":" + value)), HasSubstr("the id of \"a\""));
@@ -184,12 +184,10 @@ TEST(HostileTokenizerTest, Merges) {
 
 // Steps that make a text longer, one after the other: 2^40 letters, for the added token too.
 TEST(HostileTokenizerTest, TextsThatGrow) {
-  const std::string doubles =
-      R"({"type":"Replace","pattern":{"String":"a"},"content":"aa"})";
+  const std::string doubles = R"({"type":"Replace","pattern":{"String":"a"},"content":"aa"})";
   EXPECT_THAT(Outcome(NormalizerFile(SequenceOf(doubles, 40))), HasSubstr("as long"));
   EXPECT_EQ(Outcome(NormalizerFile(SequenceOf(doubles, 8))), "");
-  const std::string runs =
-      R"({"type":"Replace","pattern":{"Regex":"a{4,}"},"content":"aaaaaaaa"})";
+  const std::string runs = R"({"type":"Replace","pattern":{"Regex":"a{4,}"},"content":"aaaaaaaa"})";
   EXPECT_THAT(Outcome(NormalizerFile(SequenceOf(runs, 40))), HasSubstr("as long"));
   const std::string nested = R"({"type":"Sequence","normalizers":[)" + SequenceOf(doubles, 6) +
                              "," + SequenceOf(doubles, 6) + "]}";
@@ -204,10 +202,9 @@ TEST(HostileTokenizerTest, TextsThatGrow) {
 // A special token of a hundred thousand ids, a hundred thousand times; and a text as often.
 TEST(HostileTokenizerTest, TemplatesThatGrow) {
   const auto file = [](const std::string& piece, size_t pieces, size_t ids) {
-    return WordPieceFile(
-        R"("post_processor":{"type":"TemplateProcessing","pair":[],"single":[)" +
-        Repeated(piece + ",", pieces - 1) + piece + R"(],"special_tokens":{"s":{"ids":[)" +
-        Repeated("1,", ids - 1) + "1]}}}");
+    return WordPieceFile(R"("post_processor":{"type":"TemplateProcessing","pair":[],"single":[)" +
+                         Repeated(piece + ",", pieces - 1) + piece +
+                         R"(],"special_tokens":{"s":{"ids":[)" + Repeated("1,", ids - 1) + "1]}}}");
   };
   const std::string special = R"({"SpecialToken":{"id":"s","type_id":0}})";
   const std::string text = R"({"Sequence":{"id":"A","type_id":0}})";
@@ -234,9 +231,10 @@ TEST(HostileTokenizerTest, RegularExpressions) {
   EXPECT_THAT(Outcome(NormalizerFile(R"({"type":"Replace","content":"","pattern":{"Regex":")" +
                                      std::string(4 * kMegabyte, '(') + "\"}}")),
               HasSubstr("is not supported"));
-  EXPECT_EQ(Outcome(NormalizerFile(
-                R"({"type":"Replace","content":"","pattern":{"Regex":"b{18446744073709551615,}"}})")),
-            "");
+  EXPECT_EQ(
+      Outcome(NormalizerFile(
+          R"({"type":"Replace","content":"","pattern":{"Regex":"b{18446744073709551615,}"}})")),
+      "");
 }
 
 // Each of 256 units is for its own byte and leads to itself, or to where its results would be.
@@ -253,8 +251,8 @@ std::string SelfReferringMap(uint32_t flags, const std::string& results) {
 
 TEST(HostileTokenizerTest, Charsmaps) {
   const auto outcome = [](const std::string& base64) {
-    return Outcome(
-        NormalizerFile(R"({"type":"Precompiled","precompiled_charsmap":")" + base64 + "\"}", "[x]"));
+    return Outcome(NormalizerFile(
+        R"({"type":"Precompiled","precompiled_charsmap":")" + base64 + "\"}", "[x]"));
   };
   EXPECT_THAT(outcome("!!!!"), HasSubstr("is not base64"));
   EXPECT_THAT(outcome("AAA"), HasSubstr("is not base64"));
@@ -264,14 +262,15 @@ TEST(HostileTokenizerTest, Charsmaps) {
   EXPECT_THAT(outcome("////////"), HasSubstr("its trie should have 4294967295 bytes"));
   EXPECT_THAT(outcome("BAAAAAAAAAD/"), HasSubstr("of its results is not UTF-8"));
   EXPECT_THAT(outcome(Repeated("AAAA", kMegabyte)), HasSubstr("its trie should have 0 bytes"));
-  for (const uint32_t flags : {0u, 1u << 8, 1u << 9, 1u << 8 | 1u << 10, 0x80000100u, 0xFFFFFF00u}) {
+  for (const uint32_t flags :
+       {0u, 1u << 8, 1u << 9, 1u << 8 | 1u << 10, 0x80000100u, 0xFFFFFF00u}) {
     EXPECT_EQ(Outcome(NormalizerFile(SelfReferringMap(flags, "abc"), "[x]")), "") << flags;
   }
   // Every code point becomes a thousand, twice.
   const std::string grows = SelfReferringMap(1u << 8, std::string(1000, 'a'));
-  EXPECT_THAT(Outcome(NormalizerFile(R"({"type":"Sequence","normalizers":[)" + grows + "," + grows +
-                                     "]}")),
-              HasSubstr("as long"));
+  EXPECT_THAT(
+      Outcome(NormalizerFile(R"({"type":"Sequence","normalizers":[)" + grows + "," + grows + "]}")),
+      HasSubstr("as long"));
 }
 
 TEST(HostileTokenizerTest, Scores) {
@@ -280,7 +279,8 @@ TEST(HostileTokenizerTest, Scores) {
                 HasSubstr("must be an array of a piece and its score"))
         << score;
   }
-  EXPECT_EQ(Outcome(UnigramFile(R"(["<unk>",0],["a",1e308],["b",-1e308],["ab",1e308],["",5])")), "");
+  EXPECT_EQ(Outcome(UnigramFile(R"(["<unk>",0],["a",1e308],["b",-1e308],["ab",1e308],["",5])")),
+            "");
 }
 
 }  // namespace

@@ -101,7 +101,9 @@ TEST(ByteLevelTest, PlainWordsEndWhereWordsEnd) {
     for (size_t at = 0; at < text.size();) {
       const size_t plain = EndOfPlainWord(text, at, text.size());
       const size_t next = NextByteLevelWord(text, at, text.size());
-      if (plain != 0) ASSERT_EQ(plain, next) << text << " at " << at;
+      if (plain != 0) {
+        ASSERT_EQ(plain, next) << text << " at " << at;
+      }
       num_plain += plain != 0;
       at = next;
     }
