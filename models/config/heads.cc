@@ -20,6 +20,7 @@ enum class Purpose : uint8_t {
   kAnswers,
   kMaskedLm,
   kPreTraining,
+  kNextSentence,
   kChoice,
   kOther,
 };
@@ -32,6 +33,7 @@ Purpose PurposeOf(std::string_view architecture) {
       {"ForQuestionAnsweringSimple", Purpose::kAnswers},
       {"ForMaskedLM", Purpose::kMaskedLm},
       {"ForPreTraining", Purpose::kPreTraining},
+      {"ForNextSentencePrediction", Purpose::kNextSentence},
       {"ForMultipleChoice", Purpose::kChoice},
   };
   if (architecture.empty()) return Purpose::kUnknown;
@@ -291,8 +293,8 @@ void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
   beam.num_ends = reader.Int("end_n_top", 5, 1, kBeamMax);
 }
 
-// Whether a class with this purpose has the head.
-bool IsExpected(LogitsHead head, Purpose purpose, bool is_next_sentence) {
+// The heads that the class in `architectures` has, of all that the family's names are of.
+bool IsNamed(Purpose purpose, LogitsHead head) {
   switch (head) {
     case LogitsHead::kClassifier:
       return purpose == Purpose::kSequence;
@@ -301,7 +303,7 @@ bool IsExpected(LogitsHead head, Purpose purpose, bool is_next_sentence) {
     case LogitsHead::kAnswerSpan:
       return purpose == Purpose::kAnswers;
     case LogitsHead::kNextSentence:
-      return purpose == Purpose::kPreTraining || is_next_sentence;
+      return purpose == Purpose::kNextSentence || purpose == Purpose::kPreTraining;
     case LogitsHead::kSentenceOrder:
     case LogitsHead::kReplacedToken:
       return purpose == Purpose::kPreTraining;
@@ -309,14 +311,10 @@ bool IsExpected(LogitsHead head, Purpose purpose, bool is_next_sentence) {
   return false;
 }
 
-void MarkExpected(Family family, Purpose purpose, HeadConfig* heads) {
-  for (LogitsHeadNames& names : heads->logits) {
-    names.is_expected = IsExpected(names.head, purpose, heads->is_next_sentence);
-  }
-  // ELECTRA's pre-training is the discriminator's.
-  heads->masked_lm.is_expected = purpose == Purpose::kMaskedLm ||
-                                 (purpose == Purpose::kPreTraining && family != Family::kElectra);
-  heads->beam.is_expected = purpose == Purpose::kAnswers;
+void MarkNamed(Purpose purpose, HeadConfig* heads) {
+  for (LogitsHeadNames& names : heads->logits) names.is_named = IsNamed(purpose, names.head);
+  heads->masked_lm.is_named = purpose == Purpose::kMaskedLm || purpose == Purpose::kPreTraining;
+  heads->beam.is_named = purpose == Purpose::kAnswers;
 }
 
 }  // namespace
@@ -364,8 +362,8 @@ HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string
       NameXlnet(parts, reader, &heads);
       break;
   }
-  heads.is_next_sentence = architecture.ends_with("ForNextSentencePrediction");
-  MarkExpected(family, parts.purpose, &heads);
+  MarkNamed(parts.purpose, &heads);
+  heads.is_next_sentence = parts.purpose == Purpose::kNextSentence;
   heads.masked_lm.tied = reader.Bool("tie_word_embeddings", true);
   return heads;
 }

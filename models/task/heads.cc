@@ -31,14 +31,19 @@ bool HasSome(const WeightLoader& loader, const std::vector<HeadLayer>& layers) {
   });
 }
 
+// Whether to load a head: all of it is there, or enough that what is missing is an error.
+bool IsWanted(const WeightLoader& loader, const std::vector<HeadLayer>& layers, bool is_named) {
+  return is_named ? HasSome(loader, layers) : HasTensors(loader, layers);
+}
+
 }  // namespace
 
 // Where the weights that heads share with the encoder lie.
 struct TaskHeads::Source {
   const WeightFiles& files;
   std::string word_embeddings;  // with the prefix
-  std::string pooler;           // its weight, with the prefix
   int64_t word_width = 0;
+  std::string pooler;  // its weight, with the prefix; empty: the family has none
   bool has_pooler = false;
 };
 
@@ -94,8 +99,8 @@ absl::StatusOr<std::unique_ptr<TaskHeads>> TaskHeads::Load(const HeadConfig& con
   Source source{files, prefix + names.word + ".weight"};
   const std::span<const int64_t> shape = files.Shape(source.word_embeddings);
   if (shape.size() == 2) source.word_width = shape[1];
-  source.pooler = (names.pooler_is_outside ? "" : prefix) + names.pooler + ".weight";
-  source.has_pooler = !names.pooler.empty() && files.Has(source.pooler);
+  if (!names.pooler.empty()) source.pooler = prefix + names.pooler + ".weight";
+  source.has_pooler = files.Has(source.pooler);
   BERTRAND_RETURN_IF_ERROR(heads->LoadAll(config, source, loader));
   loader.set_pass(WeightLoader::Pass::kLoad);
   BERTRAND_RETURN_IF_ERROR(heads->LoadAll(config, source, loader));
@@ -113,11 +118,9 @@ absl::Status TaskHeads::LoadAll(const HeadConfig& config, const Source& source,
                                 WeightLoader& loader) {
   logits_.clear();
   for (const LogitsHeadNames& names : config.logits) {
-    const bool lacks_pooler = names.on_pooler && !source.has_pooler;
-    // Part of a head that the checkpoint should have is loaded, too, which says what it lacks.
-    const bool is_part = names.is_expected && HasSome(loader, names.layers);
-    if (!is_part && (!HasTensors(loader, names.layers) || lacks_pooler)) continue;
-    if (lacks_pooler) {
+    if (!IsWanted(loader, names.layers, names.is_named)) continue;
+    if (names.on_pooler && !source.has_pooler) {
+      if (!names.is_named) continue;
       BERTRAND_RETURN_IF_ERROR(source.files.Check(source.pooler, {hidden_size_, hidden_size_}));
     }
     Stack stack{names.head, names.on_pooler, names.on_last_token, {}};
@@ -125,7 +128,17 @@ absl::Status TaskHeads::LoadAll(const HeadConfig& config, const Source& source,
     logits_.push_back(std::move(stack));
   }
   BERTRAND_RETURN_IF_ERROR(LoadMaskedLm(config.masked_lm, source, loader));
-  return LoadBeam(config.beam, loader);
+  BERTRAND_RETURN_IF_ERROR(LoadBeam(config.beam, loader));
+  bool names_any = false, has_named = false;
+  const auto look = [&](bool is_named, bool is_there) {
+    names_any |= is_named;
+    has_named |= is_named && is_there;
+  };
+  for (const LogitsHeadNames& names : config.logits) look(names.is_named, has(names.head));
+  look(config.masked_lm.is_named, has_masked_lm());
+  look(config.beam.is_named, has_beam());
+  lacks_named_head_ = names_any && !has_named;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<TaskHeads::Layer>> TaskHeads::LoadLayers(
@@ -151,12 +164,12 @@ absl::StatusOr<std::vector<TaskHeads::Layer>> TaskHeads::LoadLayers(
 absl::Status TaskHeads::LoadMaskedLm(const MaskedLmNames& names, const Source& source,
                                      WeightLoader& loader) {
   masked_lm_.layers.clear();
-  if (names.layers.empty()) return absl::OkStatus();
-  const bool is_part = names.is_expected && HasSome(loader, names.layers);
-  if (!is_part && !HasTensors(loader, names.layers)) return absl::OkStatus();
+  if (names.layers.empty() || !IsWanted(loader, names.layers, names.is_named)) {
+    return absl::OkStatus();
+  }
   // transformers ties the decoder to the word embeddings even where the file has both.
   const std::string weight = names.tied ? source.word_embeddings : names.decoder + ".weight";
-  if (!is_part && !source.files.Has(weight)) return absl::OkStatus();
+  if (!names.is_named && !source.files.Has(weight)) return absl::OkStatus();
   std::string bias;
   for (const std::string& name : names.bias_tensors) {
     if (source.files.Has(name)) {
@@ -174,16 +187,14 @@ absl::Status TaskHeads::LoadMaskedLm(const MaskedLmNames& names, const Source& s
 }
 
 absl::Status TaskHeads::LoadBeam(const BeamNames& names, WeightLoader& loader) {
+  const std::array parts = {&names.start, &names.end_dense,   &names.end_norm,
+                            &names.end,   &names.class_dense, &names.class_out};
+  const auto is_there = [&](const std::string* name) { return loader.Has(*name); };
   if (names.start.empty()) return absl::OkStatus();
-  size_t num_there = 0, num_parts = 0;
-  const std::array all = {&names.start, &names.end_dense,   &names.end_norm,
-                          &names.end,   &names.class_dense, &names.class_out};
-  for (const std::string* name : all) {
-    num_there += loader.Has(*name) ? 1 : 0;
-    num_parts += loader.HasPart(*name) ? 1 : 0;
+  if (!(names.is_named ? std::any_of(parts.begin(), parts.end(), is_there)
+                       : std::all_of(parts.begin(), parts.end(), is_there))) {
+    return absl::OkStatus();
   }
-  const bool is_part = names.is_expected && num_parts > 0;
-  if (!is_part && num_there < all.size()) return absl::OkStatus();
   const int64_t hidden = hidden_size_;
   beam_.num_starts = names.num_starts;
   beam_.num_ends = names.num_ends;

@@ -1,5 +1,6 @@
 #include "kernels/simt/host/block.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdarg>
 #include <cstdio>
@@ -83,6 +84,7 @@ Thread& Activate(Warp& warp, uint32_t lane) {
   context.warp_index = warp_index;
   context.thread_index = warp_index * kLanes + static_cast<int>(lane);
   context.thread = &block.threads[context.thread_index];
+  context.first_global = context.thread->waited ? context.launch_first : block.settled_id;
   return *context.thread;
 }
 
@@ -96,6 +98,8 @@ const char* WaitingThreads() {
     if (warp.at_collective != 0) {
       std::snprintf(line, sizeof(line), "; lanes %08x of warp %d wait in %s at %s:%d",
                     warp.at_collective, w, warp.operation->name, warp.site.file, warp.site.line);
+      text += line;
+      DescribeWait(w, line, sizeof(line));
       text += line;
     }
     if (warp.at_barrier != 0) {
@@ -156,10 +160,16 @@ void ReleaseBarrier() {
             "divergent collective: this thread returned; lanes %08x of its warp wait in %s",
             warp.at_collective, warp.operation->name);
   }
+  if (!context.thread->waited) Violate({}, "this thread returned without WaitForEarlierKernels");
   warp.exited |= Bit(context.lane);
+  if (warp.exited == kEveryLane) CheckWarpEnd();
   if (block.options.count_requests && warp.exited == kEveryLane) CountRequests(context.warp_index);
   --block.alive;
-  if (block.alive == 0) LeaveFibre(*context.thread, block.main);
+  if (block.alive == 0) {
+    CheckPhasesEnd();
+    CheckProductsEnd();
+    LeaveFibre(*context.thread, block.main);
+  }
   if (block.at_barrier == block.alive) ReleaseBarrier();
   Thread& from = *context.thread;
   Warp* next = warp.ready != 0 ? &warp : NextWarp(context.warp_index);
@@ -227,6 +237,12 @@ void Collective(const Operation& operation, int immediate, void* argument, const
   TakeTurns();
 }
 
+void Park() { Leave(); }
+
+void Wake(int warp_index, int lane) {
+  block.warps[warp_index].ready |= Bit(static_cast<uint32_t>(lane));
+}
+
 void BlockBarrier(const Site& site) {
   if (block.at_barrier == 0) {
     block.barrier_site = site;
@@ -241,6 +257,11 @@ void BlockBarrier(const Site& site) {
   warp.ready &= ~Bit(context.lane);
   context.mine = warp.first_id + context.lane;
   TakeTurns();
+}
+
+void WaitForEarlierKernels() {
+  context.thread->waited = true;
+  context.first_global = context.launch_first;
 }
 
 uint32_t NewGroup(int warp_index) {
@@ -259,18 +280,22 @@ void NewBlockSegment() {
 void RunBlock() {
   block.first_id = block.next_id;
   block.group_warps.clear();
+  block.loaded_sectors.clear();
   block.at_barrier = 0;
   block.alive = context.num_threads;
   for (int w = 0; w < block.num_warps; ++w) {
     block.warps[w] = {};
     block.warps[w].ready = kEveryLane;
   }
+  ResetPhases();
+  ResetProducts();
   for (int t = 0; t < context.num_threads; ++t) {
     Thread& thread = block.threads[t];
     PrepareFibre(thread, t, FibreMain);
     thread.copies.clear();
     thread.copies_landed = 0;
     thread.copy_group = 0;
+    thread.waited = false;
     thread.log.clear();
   }
   NewBlockSegment();
@@ -286,17 +311,22 @@ void RunBlock() {
 
 namespace {
 
+std::mutex launches;  // one at a time
+
 // Shared memory is one allocation of the arena, as large as any GPU's.
 constexpr size_t kSharedCapacityBytes = size_t{256} << 10;
 
 void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options) {
-  static void* const shared = AllocateInArena(kSharedCapacityBytes);
-  BERTRAND_CHECK(shared != nullptr && launch.shared_bytes <= kSharedCapacityBytes,
+  static char* const allocated =
+      static_cast<char*>(AllocateInArena(kSharedCapacityBytes + kAtomBytes));
+  BERTRAND_CHECK(allocated != nullptr && launch.shared_bytes <= kSharedCapacityBytes,
                  "no room for the emulator's shared memory");
+  // Swizzles go by addresses, so it begins where their period does.
+  char* const shared = allocated + (-reinterpret_cast<uintptr_t>(allocated)) % kAtomBytes;
   MarkUnallocated(shared, kSharedCapacityBytes);
   if (block.next_id > kIdsBeforeReset) {
     ForgetAccesses();
-    block.next_id = 1;
+    block.next_id = block.settled_id = 1;
   }
   block.options = options;
   block.random = options.seed * 0x9e3779b97f4a7c15u + 1;
@@ -308,10 +338,10 @@ void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options
   block.sites.clear();
   block.traces.clear();
   context = {};
-  context.first_global = block.next_id++;
+  context.launch_first = block.next_id++;
   context.logging = options.count_requests || options.trace;
   context.num_threads = launch.threads;
-  context.shared_base = static_cast<char*>(shared);
+  context.shared_base = shared;
   context.shared_bytes = launch.shared_bytes;
   context.grid[0] = launch.grid.x;
   context.grid[1] = launch.grid.y;
@@ -322,20 +352,28 @@ void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options
 bool RunBlocks() {
   const int64_t x = context.grid[0], y = context.grid[1];
   const int64_t count = x * y * context.grid[2];
+  const auto divisor = [](int64_t a, int64_t b) {
+    while (b != 0) a = std::exchange(b, a % b);
+    return a;
+  };
+  const int64_t most = block.options.most_blocks;
+  const int64_t run = most > 0 && most < count ? most : count;
   // A permutation by a step that shares no divisor with the count.
   int64_t step = block.options.order == ThreadOrder::kReversed ? count - 1 : 1, at = 0;
   if (block.options.order == ThreadOrder::kReversed) at = count - 1;
   if (block.options.order == ThreadOrder::kRandom) {
-    const auto divisor = [](int64_t a, int64_t b) {
-      while (b != 0) a = std::exchange(b, a % b);
-      return a;
-    };
     do {
       step = static_cast<int64_t>(NextRandom() % static_cast<uint64_t>(count)) + 1;
     } while (divisor(step, count) != 1);
     at = static_cast<int64_t>(NextRandom() % static_cast<uint64_t>(count));
   }
-  for (int64_t i = 0; i < count; ++i, at = (at + step) % count) {
+  if (run < count) {
+    // Multiples of the golden ratio are spread over the grid, however few, and follow no period of
+    // its tiles.
+    step = std::max<int64_t>(1, static_cast<int64_t>(0.6180339887 * static_cast<double>(count)));
+    while (divisor(step, count) != 1) ++step;
+  }
+  for (int64_t i = 0; i < run; ++i, at = (at + step) % count) {
     context.block[0] = static_cast<int>(at % x);
     context.block[1] = static_cast<int>(at / x % y);
     context.block[2] = static_cast<int>(at / (x * y));
@@ -343,20 +381,28 @@ bool RunBlocks() {
     if (block.failed) return false;
   }
   context.counters.launches = 1;
-  context.counters.blocks = count;
-  context.counters.threads = count * context.num_threads;
+  context.counters.blocks = run;
+  context.counters.grid_blocks = count;
+  context.counters.threads = run * context.num_threads;
   return true;
 }
 
 }  // namespace
 
+void Settle() {
+  const std::lock_guard<std::mutex> lock(launches);
+  block.settled_id = block.next_id;
+}
+
 absl::Status Emulate(const EmulatedLaunch& launch, const EmulationOptions& options,
                      LaunchReport* report) {
-  static std::mutex mutex;
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(launches);
   PrepareLaunch(launch, options);
   if (!RunBlocks()) return Internal(std::string(launch.kernel) + ": " + block.violation);
-  if (report != nullptr) *report += {context.counters, std::move(block.sites)};
+  if (report != nullptr) {
+    *report += {context.counters, launch.type, launch.threads, launch.shared_bytes,
+                std::move(block.sites)};
+  }
   return absl::OkStatus();
 }
 

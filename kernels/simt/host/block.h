@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
+#include "kernels/simt/host/async.h"
 #include "kernels/simt/host/context.h"
 #include "kernels/simt/host/emulator.h"
 
@@ -38,6 +40,7 @@ struct Thread {
   std::vector<AsyncCopy> copies;
   size_t copies_landed = 0;
   uint32_t copy_group = 0;  // the open one
+  bool waited = false;      // came to WaitForEarlierKernels
   std::vector<LoggedAccess> log;
 };
 
@@ -56,6 +59,10 @@ struct Warp {
   int immediate = 0;
   Site site;
   void* arguments[kLanes];
+  // Of async.h.
+  Clock clock;
+  WarpProducts products;
+  int registers = 0;
 };
 
 struct Block {
@@ -67,6 +74,8 @@ struct Block {
   uint64_t random = 1;
   // Ids: the next one, and of this block the first and each group's warp.
   uint32_t next_id = 1, first_id = 1;
+  // Launches with ids from here on may still run when the next one begins.
+  uint32_t settled_id = 1;
   std::vector<uint8_t> group_warps;
   void (*entry)(const void* params) = nullptr;
   const void* params = nullptr;
@@ -75,7 +84,8 @@ struct Block {
   std::string violation, waiting;
   EmulationOptions options;
   std::vector<SiteCount> sites;
-  std::unordered_map<size_t, Trace> traces;  // by cell: address / 2 from the arena's base
+  std::unordered_set<uint64_t> loaded_sectors;  // of this block, where requests are counted
+  std::unordered_map<size_t, Trace> traces;     // by cell: address / 2 from the arena's base
 };
 
 inline Block block;
@@ -84,6 +94,10 @@ inline Block block;
 uint32_t NewGroup(int warp_index);
 // New ids for all warps: what follows a block barrier.
 void NewBlockSegment();
+// The running lane, the last of its warp to arrive at a collective, cannot perform it yet: others
+// run until somebody wakes it.
+void Park();
+void Wake(int warp_index, int lane);
 // Runs all threads of the block to their ends, or to the first violation.
 void RunBlock();
 

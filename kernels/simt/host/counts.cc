@@ -43,6 +43,11 @@ void CountGlobalRequest(const Site& site, AccessKind kind,
   const int64_t touched = Distinct(sectors);
   const bool load = kind == AccessKind::kGlobalLoad;
   Counters& counters = context.counters;
+  if (load) {
+    for (int64_t i = 0; i < touched; ++i) {
+      counters.block_sectors += block.loaded_sectors.insert(sectors[static_cast<size_t>(i)]).second;
+    }
+  }
   (load ? counters.load_requests : counters.store_requests) += 1;
   (load ? counters.load_sectors : counters.store_sectors) += touched;
   (load ? counters.load_bytes : counters.store_bytes) += bytes;
@@ -140,6 +145,9 @@ Counters& Counters::operator+=(const Counters& other) {
 
 LaunchReport& LaunchReport::operator+=(const LaunchReport& other) {
   counters += other.counters;
+  type = other.type;
+  threads = other.threads;
+  shared_bytes = other.shared_bytes;
   for (const SiteCount& added : other.sites) {
     const auto known = std::find_if(sites.begin(), sites.end(), [&added](const SiteCount& count) {
       return count.site == added.site && count.kind == added.kind;

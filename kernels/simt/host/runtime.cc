@@ -109,6 +109,7 @@ absl::Status Stream::CopyToDevice(void* device, const void* host, size_t size_by
   return impl_->Do([=]() -> absl::Status {
     BERTRAND_RETURN_IF_ERROR(
         CheckReachable(device, size_bytes, emulator::kUninitialised, "a copy to the device"));
+    emulator::Settle();
     std::memcpy(device, host, size_bytes);
     if (size_bytes > 0) emulator::MarkInitialised(device, size_bytes);
     return absl::OkStatus();
@@ -119,6 +120,7 @@ absl::Status Stream::CopyToHost(void* host, const void* device, size_t size_byte
   return impl_->Do([=]() -> absl::Status {
     BERTRAND_RETURN_IF_ERROR(
         CheckReachable(device, size_bytes, emulator::kInitialised, "a copy to the host"));
+    emulator::Settle();
     std::memcpy(host, device, size_bytes);
     return absl::OkStatus();
   });
@@ -130,6 +132,7 @@ absl::Status Stream::CopyOnDevice(void* to, const void* from, size_t size_bytes)
         CheckReachable(from, size_bytes, emulator::kInitialised, "a copy on the device"));
     BERTRAND_RETURN_IF_ERROR(
         CheckReachable(to, size_bytes, emulator::kUninitialised, "a copy on the device"));
+    emulator::Settle();
     std::memmove(to, from, size_bytes);
     if (size_bytes > 0) emulator::MarkInitialised(to, size_bytes);
     return absl::OkStatus();
@@ -140,6 +143,7 @@ absl::Status Stream::Fill(void* device, uint8_t value, size_t size_bytes) {
   return impl_->Do([=]() -> absl::Status {
     BERTRAND_RETURN_IF_ERROR(
         CheckReachable(device, size_bytes, emulator::kUninitialised, "a fill"));
+    emulator::Settle();
     std::memset(device, value, size_bytes);
     if (size_bytes > 0) emulator::MarkInitialised(device, size_bytes);
     return absl::OkStatus();
@@ -148,6 +152,7 @@ absl::Status Stream::Fill(void* device, uint8_t value, size_t size_bytes) {
 
 absl::Status Stream::Synchronize() {
   if (impl_->capture != nullptr) return FailedPrecondition("Synchronize while capturing");
+  emulator::Settle();
   return absl::OkStatus();
 }
 
@@ -179,8 +184,8 @@ absl::Status Stream::LaunchKernel(const KernelEntry& kernel, const LaunchShape& 
                     copy = std::vector<char>(bytes, bytes + kernel.params_bytes)] {
     emulator::LaunchReport report;
     const absl::Status status =
-        emulator::Emulate({kernel.name, shape.grid, kernel.threads, SharedBytes(kernel, shape),
-                           kernel.function, copy.data()},
+        emulator::Emulate({kernel.name, kernel.type, shape.grid, kernel.threads,
+                           SharedBytes(kernel, shape), kernel.function, copy.data()},
                           device->options, &report);
     const std::lock_guard<std::mutex> lock(device->mutex);
     device->reports[kernel.name] += report;
@@ -200,16 +205,6 @@ absl::Status Stream::EndSlice(void* slice, size_t size_bytes) {
     emulator::MarkUnallocated(slice, size_bytes);
     return absl::OkStatus();
   });
-}
-
-DeviceInfo ProfileA100() {
-  return {"emulated A100", 8, 0, 108, size_t{163} << 10, size_t{164} << 10, size_t{80} << 30};
-}
-DeviceInfo ProfileL4() {
-  return {"emulated L4", 8, 9, 58, size_t{99} << 10, size_t{100} << 10, size_t{24} << 30};
-}
-DeviceInfo ProfileH100() {
-  return {"emulated H100", 9, 0, 132, size_t{227} << 10, size_t{228} << 10, size_t{80} << 30};
 }
 
 }  // namespace bertrand::simt::inline SIMT_TARGET
