@@ -37,7 +37,7 @@ enum class Task : uint8_t {
   kDetectReplacedTokens,
   kPredictSentencePair,
 };
-const char* Name(Task task);  // "embed", "embed-tokens", ...
+const char* Name(Task task);  // "embed", "embed_tokens", ...: as clients name them
 
 // bertrand.v1.Family, by number.
 enum class Family : uint8_t { kBert = 1, kRoberta, kAlbert, kDistilBert, kElectra, kXlnet };
@@ -215,12 +215,17 @@ class ModelRunner {
   // host. Allocates nothing beyond what NewRunner made. Requires: ids and type_ids in range, at
   // most max_tokens tokens and max_sequences sequences, none empty; a sequence with a memory has at
   // most max_tokens together with the memory's max_tokens. Sequences of one batch may want
-  // different outputs. A vector depends on its sequence alone, whatever else is in the batch.
+  // different outputs. A vector depends on its sequence alone, whatever else is in the batch. An
+  // output whose hidden states are not finite is NaN. DataLoss: the device is lost, for good.
   virtual absl::Status Forward(std::span<const SequenceWork> batch) = 0;
 };
 
+// The type that most of a checkpoint's values are stored in: float32, float16 or bfloat16. Whoever
+// makes a backend for it wants to know. Errors as Model::Load's.
+absl::StatusOr<DType> StoredType(const std::string& folder);
+
 struct LoadOptions {
-  // "auto" or "float32" in this version; others are Unimplemented.
+  // "auto", or the type that the backend is expected to compute in.
   std::string dtype = "auto";
 };
 

@@ -3,12 +3,15 @@
 
 #include "kernels/bias_activation/bias_activation.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/hopper_gemm.h"
 #include "kernels/status.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 namespace {
 
 constexpr int kMostOwnCandidates = 6, kMostLibraryCandidates = 16;
+// Up to half a tile of hopper_gemm.h, the small tiles are at least as full.
+constexpr int kMostRowsWithoutHopper = 64;
 // Partial sums of our own kernels: 8 splits of 256 x 3072 are 24 MiB. In the emulator a workspace
 // is overwritten whenever it is given out, which costs time.
 #ifdef __CUDACC__
@@ -117,6 +120,8 @@ bool Gemm::Serves(const GemmParams& params, const GemmChoice& choice) const {
       return SmallGemmSupports(params);
     case GemmChoice::Kind::kLibrary:
       return LibraryServes(params);
+    case GemmChoice::Kind::kHopper:
+      return HopperGemmSupports(device_.info(), params);
     case GemmChoice::Kind::kFloat:
       break;
   }
@@ -146,6 +151,8 @@ absl::Status Gemm::RunChoice(const GemmParams& params, const GemmChoice& choice,
       return FloatGemm(params, stream);
     case GemmChoice::Kind::kLibrary:
       return RunLibrary(params, choice.algorithm, workspace, stream);
+    case GemmChoice::Kind::kHopper:
+      return HopperGemm(params, choice.tile, stream);
     case GemmChoice::Kind::kSmall:
       break;
   }
@@ -201,6 +208,11 @@ std::vector<GemmChoice> Gemm::Candidates(const GemmParams& params) const {
     }
   }
   if (choices.empty()) choices.push_back(Untuned(params));
+  if (params.m() > kMostRowsWithoutHopper && HopperGemmSupports(device_.info(), params)) {
+    for (int tile = 0; tile < kNumHopperTiles; ++tile) {
+      choices.push_back({GemmChoice::Kind::kHopper, tile});
+    }
+  }
   return choices;
 }
 
@@ -269,10 +281,25 @@ absl::Status Gemm::Tune(const GemmKey& key, simt::Stream& stream) {
   return absl::OkStatus();
 }
 
+std::optional<GemmChoice> Gemm::Tuned(const GemmKey& key) const {
+  GemmKey bucket = key;
+  bucket.m = GemmBucket(key.m);
+  const MutexLock lock(mutex_);
+  const auto found = table_.find(bucket);
+  return found == table_.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool Gemm::Remembers(const GemmKey& key) const {
+  GemmKey bucket = key;
+  bucket.m = GemmBucket(key.m);
+  return Remembered(bucket).has_value();
+}
+
 absl::Status Gemm::Save() {
   if (path_.empty() || !changed_) return absl::OkStatus();
-  // What was in the file and not asked for this time stays: other models' shapes.
-  GemmTable table = file_;
+  // What is in the file and was not asked for this time stays: other models' shapes, and those of
+  // another type, which another Gemm may have written since.
+  GemmTable table = LoadGemmTable(path_, origin_).value_or(file_);
   {
     const MutexLock lock(mutex_);
     for (const auto& [key, choice] : table_) table[key] = choice;

@@ -1,7 +1,8 @@
 #pragma once
 
 // y = activation(x W^T + bias) + residual by whatever is fastest here: our own kernels
-// (small_gemm.h) or the library (library_gemm.h: cuBLASLt, in the emulator plain loops), chosen for
+// (small_gemm.h, hopper_gemm.h) or the library (library_gemm.h: cuBLASLt, in the emulator plain
+// loops), chosen for
 // each shape.
 //
 // Shapes, types, aliasing and numerics as small_gemm.h; any m, n, k. Where the library cannot do
@@ -70,6 +71,10 @@ class Gemm {
   // Allocates operands for it and synchronises. Does nothing in the emulator, where there is no
   // time.
   absl::Status Tune(const GemmKey& key, simt::Stream& stream);
+  // What Tune has settled for a key.
+  std::optional<GemmChoice> Tuned(const GemmKey& key) const;
+  // Whether Tune would find the key in the file.
+  bool Remembers(const GemmKey& key) const;
   // Writes what Tune has found since. Unavailable when the file cannot be written.
   absl::Status Save();
 
@@ -77,7 +82,7 @@ class Gemm {
   GemmChoice Choice(const GemmParams& params) const;
   static GemmKey Key(const GemmParams& params);
   // Every way to compute `params`, for Tune and for tests: our own by the model's order (at most
-  // 6), then the library's (at most 16).
+  // 6), the library's (at most 16), hopper_gemm's tiles where it can.
   std::vector<GemmChoice> Candidates(const GemmParams& params) const;
   // Run with a given choice.
   absl::Status RunChoice(const GemmParams& params, const GemmChoice& choice, void* workspace,

@@ -12,6 +12,7 @@
 #include <system_error>
 #include <vector>
 
+#include "kernels/gemm/hopper_tile.cuh"
 #include "kernels/gemm/small_gemm_plan.h"
 #include "kernels/status.h"
 
@@ -38,6 +39,9 @@ uint64_t TilesHash() {
   uint64_t hash = Hash("tiles");
   for (const GemmTile& tile : kGemmTiles) {
     hash = Hash({reinterpret_cast<const char*>(&tile), sizeof(tile)}, hash);
+  }
+  for (const int columns : kHopperTileColumns) {
+    hash = Hash({reinterpret_cast<const char*>(&columns), sizeof(columns)}, hash);
   }
   return hash;
 }
@@ -91,7 +95,7 @@ class Fields {
 bool ParseEntry(std::string_view line, GemmKey& key, GemmChoice& choice) {
   Fields fields(line);
   uint64_t values[10];
-  constexpr uint64_t kMost[10] = {kMaxGemmBucket,    INT32_MAX,     INT32_MAX, 2, 6, 1, 1, 2,
+  constexpr uint64_t kMost[10] = {kMaxGemmBucket,    INT32_MAX,     INT32_MAX, 2, 6, 1, 1, 3,
                                   kNumGemmTiles - 1, kMaxGemmSplits};
   for (int i = 0; i < 10; ++i) {
     if (!fields.Next(kMost[i], 10, values[i])) return false;
@@ -112,6 +116,7 @@ bool ParseEntry(std::string_view line, GemmKey& key, GemmChoice& choice) {
   choice.tile = static_cast<int>(values[8]);
   choice.splits = static_cast<int>(values[9]);
   choice.time_us = std::bit_cast<float>(static_cast<uint32_t>(time));
+  if (choice.kind == GemmChoice::Kind::kHopper && choice.tile >= kNumHopperTiles) return false;
   return fields.at_end() && key.m > 0 && key.n > 0 && key.k > 0 && choice.splits > 0 &&
          std::isfinite(choice.time_us) && GemmBucket(key.m) == key.m;
 }
@@ -127,19 +132,32 @@ int64_t GemmBucket(int64_t m) {
   return (m + step - 1) / step * step;
 }
 
+std::string ToString(const GemmKey& key) {
+  constexpr const char* kActivations[] = {"",       ", gelu", ", tanh gelu", ", relu",
+                                          ", silu", ", tanh", ", sigmoid"};
+  return std::to_string(key.m) + " x " + std::to_string(key.n) + " x " + std::to_string(key.k) +
+         " " + Name(key.dtype) + (key.bias ? ", bias" : "") +
+         kActivations[static_cast<size_t>(key.activation)] + (key.residual ? ", residual" : "");
+}
+
 std::string ToString(const GemmChoice& choice) {
+  const std::string time =
+      choice.time_us > 0 ? ", " + std::to_string(choice.time_us) + " us" : std::string();
   switch (choice.kind) {
     case GemmChoice::Kind::kFloat:
-      return "float_gemm";
+      return "float_gemm" + time;
     case GemmChoice::Kind::kLibrary:
-      return "library";
+      return "library" + time;
+    case GemmChoice::Kind::kHopper:
+      return "hopper_gemm " + std::to_string(kHopperTileRows) + "x" +
+             std::to_string(kHopperTileColumns[choice.tile]) + time;
     case GemmChoice::Kind::kSmall:
       break;
   }
   const GemmTile& tile = kGemmTiles[choice.tile];
   std::string text = "small_gemm " + std::to_string(tile.m) + "x" + std::to_string(tile.n);
   if (choice.splits > 1) text += ", " + std::to_string(choice.splits) + " splits";
-  return text;
+  return text + time;
 }
 
 std::string FormatGemmTable(const GemmTableOrigin& origin, const GemmTable& table) {

@@ -38,6 +38,7 @@ struct OtherFormat {
 constexpr std::array kOthers = {
     OtherFormat{"tf_model.h5", "TensorFlow", "from_tf=True"},
     OtherFormat{"model.ckpt.index", "TensorFlow 1", "from_tf=True"},
+    OtherFormat{"bert_model.ckpt.index", "TensorFlow 1", "from_tf=True"},
     OtherFormat{"flax_model.msgpack", "Flax", "from_flax=True"},
 };
 
@@ -170,6 +171,17 @@ std::vector<std::string> WeightFiles::Names() const {
 std::span<const int64_t> WeightFiles::Shape(std::string_view name) const {
   const Entry* entry = Find(name);
   return entry == nullptr ? std::span<const int64_t>() : std::span(entry->tensor->shape);
+}
+
+DType WeightFiles::MainType() const {
+  int64_t num_half = 0, num_bfloat = 0, num_others = 0;
+  for (const Entry& entry : entries_) {
+    const std::string& dtype = entry.tensor->dtype;
+    int64_t& count = dtype == "F16" ? num_half : dtype == "BF16" ? num_bfloat : num_others;
+    count += entry.tensor->num_elements();
+  }
+  if (num_half > std::max(num_bfloat, num_others)) return DType::kFloat16;
+  return num_bfloat > std::max(num_half, num_others) ? DType::kBFloat16 : DType::kFloat32;
 }
 
 }  // namespace bertrand

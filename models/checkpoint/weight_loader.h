@@ -49,6 +49,8 @@ class WeightLoader {
   void set_pass(Pass pass) { pass_ = pass; }
 
   bool Has(std::string_view name) const;
+  // NAME's weight, or its bias alone.
+  bool HasPart(std::string_view name) const;
   // The same by a tensor's whole name, prefix included.
   bool HasTensor(std::string_view tensor_name) const { return files_.Has(tensor_name); }
   // NAME.weight [rows, columns].
@@ -102,7 +104,9 @@ class WeightLoader {
                                       bool is_vector);
   absl::Status ReadTransposed(const std::string& tensor_name, int64_t rows, int64_t columns,
                               std::span<float> out) const;
-  absl::StatusOr<std::unique_ptr<PackedLinear>> Pack(std::span<const float> weight,
+  // `tensor_name` is for errors.
+  absl::StatusOr<std::unique_ptr<PackedLinear>> Pack(const std::string& tensor_name,
+                                                     std::span<const float> weight,
                                                      std::span<const float> bias,
                                                      int64_t out_features, int64_t in_features);
   absl::StatusOr<std::span<float>> Scratch(size_t size);

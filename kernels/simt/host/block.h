@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
+#include "kernels/simt/host/async.h"
 #include "kernels/simt/host/context.h"
 #include "kernels/simt/host/emulator.h"
 
@@ -57,6 +59,10 @@ struct Warp {
   int immediate = 0;
   Site site;
   void* arguments[kLanes];
+  // Of async.h.
+  Clock clock;
+  WarpProducts products;
+  int registers = 0;
 };
 
 struct Block {
@@ -78,7 +84,8 @@ struct Block {
   std::string violation, waiting;
   EmulationOptions options;
   std::vector<SiteCount> sites;
-  std::unordered_map<size_t, Trace> traces;  // by cell: address / 2 from the arena's base
+  std::unordered_set<uint64_t> loaded_sectors;  // of this block, where requests are counted
+  std::unordered_map<size_t, Trace> traces;     // by cell: address / 2 from the arena's base
 };
 
 inline Block block;
@@ -87,6 +94,10 @@ inline Block block;
 uint32_t NewGroup(int warp_index);
 // New ids for all warps: what follows a block barrier.
 void NewBlockSegment();
+// The running lane, the last of its warp to arrive at a collective, cannot perform it yet: others
+// run until somebody wakes it.
+void Park();
+void Wake(int warp_index, int lane);
 // Runs all threads of the block to their ends, or to the first violation.
 void RunBlock();
 
