@@ -50,8 +50,8 @@ std::string CaseName(const testing::TestParamInfo<Case>& info) {
 
 class LowPrecision : public testing::TestWithParam<Case> {
  protected:
-  const Json& ErrorsOf(const char* kind) {
-    return *Errors().Find(kind)->Find(std::get<0>(GetParam()))->Find(Name(std::get<1>(GetParam())));
+  const Json& ErrorsOf(const char* kind, DType dtype) {
+    return *Errors().Find(kind)->Find(std::get<0>(GetParam()))->Find(Name(dtype));
   }
 
   TestBackend backend_{"emulated", std::get<1>(GetParam())};
@@ -82,7 +82,7 @@ class LowPrecisionSuite : public LowPrecision {};
 
 TEST_P(LowPrecisionSuite, AnswersAreWithinTheBar) {
   const Json checkpoint = ReadJsonFile(kSuite + "/" + std::get<0>(GetParam()) + ".json");
-  const Json& errors = ErrorsOf("suite");
+  const Json& errors = ErrorsOf("suite", DType::kFloat16);
   const TestFolder folder;
   folder.CopyFrom(kSuite + "/tokenizers/" + *checkpoint.Find("tokenizer")->as_string());
   for (const auto& [name, text] : checkpoint.Find("files")->members()) {
@@ -123,7 +123,14 @@ class LowPrecisionEncoder : public LowPrecision {};
 
 TEST_P(LowPrecisionEncoder, HiddenStatesAreWithinTheBar) {
   const std::string folder = "tests/parity/" + std::get<0>(GetParam());
-  const Json& errors = ErrorsOf("encoders");
+  // How far transformers is off. bfloat16 has three bits less than float16: where its error there
+  // is less than eight times the other, that is luck (a near tie of attention that it happens to
+  // hit).
+  const auto theirs = [&](const char* output) {
+    const double half = *ErrorsOf("encoders", DType::kFloat16).Find(output)->as_number();
+    if (std::get<1>(GetParam()) == DType::kFloat16) return half;
+    return std::max(8 * half, *ErrorsOf("encoders", DType::kBFloat16).Find(output)->as_number());
+  };
   const absl::StatusOr<Network> network = LoadNetwork(folder, *backend_);
   ASSERT_TRUE(network.ok()) << network.status();
   const Expected expected(folder + "/expected.safetensors");
@@ -151,9 +158,9 @@ TEST_P(LowPrecisionEncoder, HiddenStatesAreWithinTheBar) {
     ASSERT_TRUE((*runner)->Forward(other).ok());
     last_error = std::max(last_error, Distance(states, last));
   }
-  EXPECT_LE(mean_error, kBar * *errors.Find("mean")->as_number());
-  if (const Json* last = errors.Find("last")) {
-    EXPECT_LE(last_error, kBar * *last->as_number());
+  EXPECT_LE(mean_error, kBar * theirs("mean"));
+  if (last_error > 0) {
+    EXPECT_LE(last_error, kBar * theirs("last"));
   }
 }
 
