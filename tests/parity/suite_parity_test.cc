@@ -20,17 +20,15 @@ const std::string kSuite = "tests/parity/suite";
 // The product's promise.
 constexpr double kTolerance = 1e-4;
 
-class SuiteParity : public testing::TestWithParam<std::string> {};
-
-TEST_P(SuiteParity, AnswersEqual) {
-  const Json checkpoint = ReadJsonFile(kSuite + "/" + GetParam() + ".json");
+void ExpectAnswersEqual(const std::string& name, const std::string& device) {
+  const Json checkpoint = ReadJsonFile(kSuite + "/" + name + ".json");
   const TestFolder folder;
   folder.CopyFrom(kSuite + "/tokenizers/" + *checkpoint.Find("tokenizer")->as_string());
-  for (const auto& [name, text] : checkpoint.Find("files")->members()) {
-    folder.Write(name, *text.as_string());
+  for (const auto& [file, text] : checkpoint.Find("files")->members()) {
+    folder.Write(file, *text.as_string());
   }
   WriteSuiteWeights(*checkpoint.Find("weights"), folder);
-  TestBackend backend("cpu");
+  TestBackend backend(device);
   const auto model = Model::Load(folder.path(), *backend, {});
   ASSERT_TRUE(model.ok()) << model.status();
   const std::vector<Json>& calls = checkpoint.Find("calls")->elements();
@@ -44,6 +42,18 @@ TEST_P(SuiteParity, AnswersEqual) {
     }
     EXPECT_EQ(Difference(*answer, *calls[i].Find("expected"), kTolerance), "")
         << "call " << i << ", " << task;
+  }
+}
+
+class SuiteParity : public testing::TestWithParam<std::string> {};
+
+TEST_P(SuiteParity, AnswersEqual) { ExpectAnswersEqual(GetParam(), "cpu"); }
+
+// Answers are found on the device, so there as well; in both layouts of question and context.
+TEST(EmulatedSuite, SpansEqual) {
+  for (const char* name : {"bert_answers", "xlnet_answers"}) {
+    SCOPED_TRACE(name);
+    ExpectAnswersEqual(name, "emulated");
   }
 }
 
