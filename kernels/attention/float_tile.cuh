@@ -29,7 +29,7 @@ SIMT_FN void CopyChunk(Shared<float> to, Global<const T> from, bool valid) {
     CopyAsync<16>(to, from, valid ? 16 : 0);
   } else {
     Vector<float, 4> floats = {};
-    if (valid) floats = ToFloat(LoadVector<4, Cache::kReadOnly>(from));
+    if (valid) floats = ToFloat(LoadVector<4>(from));
     StoreVector(to, floats);
   }
 }

@@ -39,9 +39,7 @@ struct FloatGemmKernel {
     for (int i = 0; i < kLoads; ++i) {
       const int row = first_row + simt::ThreadIndex() / kK + i * (kThreads / kK);
       const bool inside = row < num_rows && column < k;
-      values[i] = inside ? simt::ToFloat(simt::Load<simt::Cache::kReadOnly>(
-                               from + (int64_t{row} * k + column)))
-                         : 0.0f;
+      values[i] = inside ? simt::ToFloat(simt::Load(from + (int64_t{row} * k + column))) : 0.0f;
     }
   }
   SIMT_FN static void StoreTile(simt::Shared<float> to, const float (&values)[kLoads]) {

@@ -11,8 +11,8 @@
 //           w tile  [kN][kK]                                     outputs, each k-tile shared out
 //                                                                among kWarpsK of them
 //
-// Weights go first into the prologue: they depend on no kernel before this one, so a launch that
-// overlaps the one before it may begin with them.
+// Weights go first into the prologue: no kernel writes them, so they are on their way while the
+// kernel before this one ends.
 
 #include "kernels/bias_activation/epilogue.cuh"
 #include "kernels/gemm/gemm_tile.cuh"
@@ -24,6 +24,7 @@ struct SmallGemmKernel {
   static constexpr GemmTile kTile = kGemmTiles[kTileIndex];
   static constexpr const char* kName = "small_gemm";
   static constexpr int kThreads = kTile.threads();
+  static constexpr bool kWaitsItself = true;
   static constexpr int kM = kTile.m, kN = kTile.n, kK = kTile.k, kStages = kTile.stages;
   static constexpr int kWarpsN = kTile.warps_n, kWarpsK = kTile.warps_k;
   static constexpr int kWarpRows = kM / kTile.warps_m, kWarpColumns = kN / kWarpsN;
@@ -198,6 +199,7 @@ struct SmallGemmKernel {
     for (int i = 0; i < kStages - 1; ++i) {
       if (i < part.k_tiles) CopyWeight(p, part, i, i);
     }
+    simt::WaitForEarlierKernels();
     SIMT_UNROLL
     for (int i = 0; i < kStages - 1; ++i) {
       if (i < part.k_tiles) CopyX(p, part, i, i);

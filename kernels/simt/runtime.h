@@ -259,15 +259,24 @@ constexpr int MinBlocks() {
   }
 }
 
+template <typename Kernel>
+concept WaitsItself = requires {
+  requires Kernel::kWaitsItself;
+};
+
 #ifdef __CUDACC__
+// The next kernel begins as soon as all blocks of this one have: it takes no place from them.
 template <typename Kernel>
 __global__ void __launch_bounds__(Kernel::kThreads, MinBlocks<Kernel>())
     Entry(const __grid_constant__ typename Kernel::Params params) {
+  LetNextKernelBegin();
+  if constexpr (!WaitsItself<Kernel>) WaitForEarlierKernels();
   Kernel::Run(params);
 }
 #else
 template <typename Kernel>
 void Entry(const void* params) {
+  if constexpr (!WaitsItself<Kernel>) WaitForEarlierKernels();
   Kernel::Run(*static_cast<const typename Kernel::Params*>(params));
 }
 #endif

@@ -58,6 +58,14 @@
 // same place in the source. Blocks of one launch are never ordered (atomics aside).
 //   SyncThreads()   SyncWarp()
 //
+// Earlier kernels. From Hopper on a kernel begins while the one before it in the stream still runs,
+// which hides its launch. What earlier kernels write may be read, and what they read or write may
+// be written, only after every thread itself has called
+//   WaitForEarlierKernels()
+// The runtime calls it before Run, unless the kernel says `static constexpr bool kWaitsItself =
+// true`: then Run does, in every thread and before any return, and can fetch before it what no
+// kernel writes (weights).
+//
 // Warp collectives: all 32 lanes. T is a 4-byte type. The mask or delta is the same in all lanes.
 //   T ShuffleXor(T, int mask)   T ShuffleDown(T, int delta)   T ShuffleUp(T, int delta)
 //   T Shuffle(T, int lane)      each lane reads the lane it names

@@ -49,7 +49,7 @@ struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Vector {
 // How a global access uses the caches.
 enum class Cache {
   kDefault,
-  kReadOnly,   // loads: data that nobody writes during the launch (ld.global.nc)
+  kReadOnly,   // loads: what no kernel writes, weights and what was copied (ld.global.nc)
   kStreaming,  // loads and stores: touched once, evicted first (ld.global.cs, st.global.cs)
 };
 

@@ -99,6 +99,17 @@ SIMT_FN int NumBlocksY() { return static_cast<int>(gridDim.y); }
 SIMT_FN int NumBlocksZ() { return static_cast<int>(gridDim.z); }
 SIMT_FN void SyncThreads(Site = {}) { __syncthreads(); }
 SIMT_FN void SyncWarp(Site = {}) { __syncwarp(); }
+SIMT_FN void WaitForEarlierKernels() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// Not of the vocabulary: runtime.h's Entry says it for every kernel.
+SIMT_FN void LetNextKernelBegin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 
 // ---- Loads, stores, atomics ----
 

@@ -166,8 +166,18 @@ absl::Status Stream::LaunchKernel(const KernelEntry& kernel, const LaunchShape& 
     void* arguments[] = {const_cast<void*>(params)};
     const dim3 grid(static_cast<unsigned>(shape.grid.x), static_cast<unsigned>(shape.grid.y),
                     static_cast<unsigned>(shape.grid.z));
-    error = cudaLaunchKernel(kernel.function, grid, dim3(static_cast<unsigned>(kernel.threads)),
-                             arguments, shared_bytes, impl_->stream);
+    // The kernel may begin before the one in front of it has ended (simt.h, WaitForEarlierKernels).
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(static_cast<unsigned>(kernel.threads));
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = impl_->stream;
+    config.attrs = &overlap;
+    config.numAttrs = device_.info().major >= 9 ? 1 : 0;
+    error = cudaLaunchKernelExC(&config, kernel.function, arguments);
   }
   nvtxRangePop();
   return FromCuda(error, kernel.name);

@@ -83,6 +83,7 @@ Thread& Activate(Warp& warp, uint32_t lane) {
   context.warp_index = warp_index;
   context.thread_index = warp_index * kLanes + static_cast<int>(lane);
   context.thread = &block.threads[context.thread_index];
+  context.first_global = context.thread->waited ? context.launch_first : block.settled_id;
   return *context.thread;
 }
 
@@ -156,6 +157,7 @@ void ReleaseBarrier() {
             "divergent collective: this thread returned; lanes %08x of its warp wait in %s",
             warp.at_collective, warp.operation->name);
   }
+  if (!context.thread->waited) Violate({}, "this thread returned without WaitForEarlierKernels");
   warp.exited |= Bit(context.lane);
   if (block.options.count_requests && warp.exited == kEveryLane) CountRequests(context.warp_index);
   --block.alive;
@@ -243,6 +245,11 @@ void BlockBarrier(const Site& site) {
   TakeTurns();
 }
 
+void WaitForEarlierKernels() {
+  context.thread->waited = true;
+  context.first_global = context.launch_first;
+}
+
 uint32_t NewGroup(int warp_index) {
   const uint32_t id = block.next_id;
   if (id >= kAtomic - kIdsPerGroup) Violate({}, "more barriers than the emulator can count");
@@ -271,6 +278,7 @@ void RunBlock() {
     thread.copies.clear();
     thread.copies_landed = 0;
     thread.copy_group = 0;
+    thread.waited = false;
     thread.log.clear();
   }
   NewBlockSegment();
@@ -286,6 +294,8 @@ void RunBlock() {
 
 namespace {
 
+std::mutex launches;  // one at a time
+
 // Shared memory is one allocation of the arena, as large as any GPU's.
 constexpr size_t kSharedCapacityBytes = size_t{256} << 10;
 
@@ -296,7 +306,7 @@ void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options
   MarkUnallocated(shared, kSharedCapacityBytes);
   if (block.next_id > kIdsBeforeReset) {
     ForgetAccesses();
-    block.next_id = 1;
+    block.next_id = block.settled_id = 1;
   }
   block.options = options;
   block.random = options.seed * 0x9e3779b97f4a7c15u + 1;
@@ -308,7 +318,7 @@ void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options
   block.sites.clear();
   block.traces.clear();
   context = {};
-  context.first_global = block.next_id++;
+  context.launch_first = block.next_id++;
   context.logging = options.count_requests || options.trace;
   context.num_threads = launch.threads;
   context.shared_base = static_cast<char*>(shared);
@@ -350,10 +360,14 @@ bool RunBlocks() {
 
 }  // namespace
 
+void Settle() {
+  const std::lock_guard<std::mutex> lock(launches);
+  block.settled_id = block.next_id;
+}
+
 absl::Status Emulate(const EmulatedLaunch& launch, const EmulationOptions& options,
                      LaunchReport* report) {
-  static std::mutex mutex;
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(launches);
   PrepareLaunch(launch, options);
   if (!RunBlocks()) return Internal(std::string(launch.kernel) + ": " + block.violation);
   if (report != nullptr) *report += {context.counters, std::move(block.sites)};

@@ -38,6 +38,7 @@ struct Thread {
   std::vector<AsyncCopy> copies;
   size_t copies_landed = 0;
   uint32_t copy_group = 0;  // the open one
+  bool waited = false;      // came to WaitForEarlierKernels
   std::vector<LoggedAccess> log;
 };
 
@@ -67,6 +68,8 @@ struct Block {
   uint64_t random = 1;
   // Ids: the next one, and of this block the first and each group's warp.
   uint32_t next_id = 1, first_id = 1;
+  // Launches with ids from here on may still run when the next one begins.
+  uint32_t settled_id = 1;
   std::vector<uint8_t> group_warps;
   void (*entry)(const void* params) = nullptr;
   const void* params = nullptr;

@@ -34,8 +34,9 @@ struct Text {
 
 Text NameOf(uint32_t id) {
   Text name;
+  if (id < context.launch_first) return {"an earlier kernel, which may still run,"};
   if (id < block.first_id) {
-    return id == context.first_global ? Text{"several blocks"} : Text{"another block"};
+    return id == context.launch_first ? Text{"several blocks"} : Text{"another block"};
   }
   const uint32_t place = PlaceOf(id);
   const int warp = block.group_warps[GroupOf(id)];
@@ -141,6 +142,20 @@ void CheckReaders(const Access& access) {
   }
 }
 
+void CheckReadOnly(const Access& access) {
+  if (!arena.Contains(access.address, access.bytes)) return;  // OnLoad says it
+  const size_t first = CellOf(access);
+  for (size_t cell = first; cell < first + NumCells(access); ++cell) {
+    const uint32_t id = arena.writers[cell] & ~kAtomic;
+    if (id >= block.settled_id && id < context.launch_first) {
+      Violate(access.site,
+              "load with Cache::kReadOnly of byte %td of the view, which an earlier kernel wrote: "
+              "what is cached may be older",
+              access.address - access.bounds.begin);
+    }
+  }
+}
+
 void AddReader(const Access& access) {
   const size_t first = CellOf(access);
   const uint32_t several_warps = context.first_shared + kSeveralWarps;
@@ -148,10 +163,10 @@ void AddReader(const Access& access) {
     uint32_t& reader = arena.readers[cell];
     const uint32_t id = reader;
     if (id == several_warps || id == context.mine) continue;
-    if (id < context.first_global) {
+    if (id < context.launch_first) {
       reader = context.mine;
     } else if (id < block.first_id) {
-      reader = access.shared ? context.mine : context.first_global;  // several blocks
+      reader = access.shared ? context.mine : context.launch_first;  // several blocks
     } else if (id < context.first_shared) {
       reader = context.mine;
     } else if (!OfMyWarp(id)) {

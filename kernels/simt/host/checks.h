@@ -32,6 +32,8 @@ void InitialiseForStore(const Access& access);
 // Violates unless the last writers (readers) are ordered before the running thread.
 void CheckWriters(const Access& access, bool reading);
 void CheckReaders(const Access& access);
+// A load past the caches' coherence: violates if a kernel that may overlap this one wrote there.
+void CheckReadOnly(const Access& access);
 // Adds the running thread to the readers.
 void AddReader(const Access& access);
 void LogAccess(AccessKind kind, const Access& access);
@@ -132,7 +134,7 @@ inline void OnLoad(const char* address, const Bounds& bounds, const Site& site) 
     for (int i = 0; i < kCells; ++i) readers[i] = mine;
   } else if (!AllEqual<kCells>(readers, mine) &&
              !AllEqual<kCells>(readers, context.first_shared + kSeveralWarps) &&
-             (kShared || !AllEqual<kCells>(readers, context.first_global))) {
+             (kShared || !AllEqual<kCells>(readers, context.launch_first))) {
     AddReader({address, bounds, kBytes, kShared, site});
   }
   if (context.logging) [[unlikely]] {

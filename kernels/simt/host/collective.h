@@ -19,6 +19,7 @@ struct Operation {
 
 void Collective(const Operation& operation, int immediate, void* argument, const Site& site);
 void BlockBarrier(const Site& site);
+void WaitForEarlierKernels();
 
 // The operations. Arguments: WordArgument, MatrixArgument, MmaArgument; none for kSyncWarp.
 struct WordArgument {

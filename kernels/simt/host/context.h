@@ -65,10 +65,12 @@ struct Counters {
 
 struct Context {
   // Ids, see above. `first_shared` and `first_global`: ids below are over and ordered, in shared
-  // memory (the last barrier's) and in global memory (this launch's).
+  // memory (the last barrier's) and in global memory: `launch_first`, or, until the thread has come
+  // to WaitForEarlierKernels, the first of the launches that this one may overlap.
   uint32_t mine = 0;
   uint32_t first_shared = 0;
   uint32_t first_global = 0;
+  uint32_t launch_first = 0;
   uint32_t lane = 0;
   Warp* warp = nullptr;
   Thread* thread = nullptr;

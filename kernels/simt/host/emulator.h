@@ -65,4 +65,8 @@ struct EmulatedLaunch {
 absl::Status Emulate(const EmulatedLaunch& launch, const EmulationOptions& options,
                      LaunchReport* report);
 
+// Whatever was launched is over before the next launch begins, and may be read at once there
+// (simt.h, WaitForEarlierKernels).
+void Settle();
+
 }  // namespace bertrand::simt::emulator

@@ -141,6 +141,7 @@ inline int NumBlocks() { return emulator::context.grid[0]; }
 inline int NumBlocksY() { return emulator::context.grid[1]; }
 inline int NumBlocksZ() { return emulator::context.grid[2]; }
 inline void SyncThreads(Site site = SIMT_HERE) { emulator::BlockBarrier(site); }
+inline void WaitForEarlierKernels() { emulator::WaitForEarlierKernels(); }
 inline void SyncWarp(Site site = SIMT_HERE) {
   emulator::Collective(emulator::kSyncWarp, 0, nullptr, site);
 }
@@ -151,6 +152,9 @@ template <Cache kCache = Cache::kDefault, typename V>
 inline std::remove_const_t<typename V::Element> Load(const V& view, Site site = SIMT_HERE) {
   static_assert(!V::kShared || kCache == Cache::kDefault);
   std::remove_const_t<typename V::Element> value;
+  if constexpr (kCache == Cache::kReadOnly) {
+    emulator::CheckReadOnly({view.address(), view.bounds(), sizeof(value), false, site});
+  }
   emulator::OnLoad<sizeof(value), V::kShared>(view.address(), view.bounds(), site);
   std::memcpy(&value, view.data(), sizeof(value));
   return value;
@@ -167,6 +171,9 @@ template <int kCount, Cache kCache = Cache::kDefault, typename V>
 inline auto LoadVector(const V& view, Site site = SIMT_HERE) {
   static_assert(!V::kShared || kCache == Cache::kDefault);
   Vector<std::remove_const_t<typename V::Element>, kCount> vector;
+  if constexpr (kCache == Cache::kReadOnly) {
+    emulator::CheckReadOnly({view.address(), view.bounds(), sizeof(vector), false, site});
+  }
   emulator::OnLoad<sizeof(vector), V::kShared>(view.address(), view.bounds(), site);
   std::memcpy(&vector, view.data(), sizeof(vector));
   return vector;

@@ -109,6 +109,7 @@ absl::Status Stream::CopyToDevice(void* device, const void* host, size_t size_by
   return impl_->Do([=]() -> absl::Status {
     BERTRAND_RETURN_IF_ERROR(
         CheckReachable(device, size_bytes, emulator::kUninitialised, "a copy to the device"));
+    emulator::Settle();
     std::memcpy(device, host, size_bytes);
     if (size_bytes > 0) emulator::MarkInitialised(device, size_bytes);
     return absl::OkStatus();
@@ -119,6 +120,7 @@ absl::Status Stream::CopyToHost(void* host, const void* device, size_t size_byte
   return impl_->Do([=]() -> absl::Status {
     BERTRAND_RETURN_IF_ERROR(
         CheckReachable(device, size_bytes, emulator::kInitialised, "a copy to the host"));
+    emulator::Settle();
     std::memcpy(host, device, size_bytes);
     return absl::OkStatus();
   });
@@ -130,6 +132,7 @@ absl::Status Stream::CopyOnDevice(void* to, const void* from, size_t size_bytes)
         CheckReachable(from, size_bytes, emulator::kInitialised, "a copy on the device"));
     BERTRAND_RETURN_IF_ERROR(
         CheckReachable(to, size_bytes, emulator::kUninitialised, "a copy on the device"));
+    emulator::Settle();
     std::memmove(to, from, size_bytes);
     if (size_bytes > 0) emulator::MarkInitialised(to, size_bytes);
     return absl::OkStatus();
@@ -140,6 +143,7 @@ absl::Status Stream::Fill(void* device, uint8_t value, size_t size_bytes) {
   return impl_->Do([=]() -> absl::Status {
     BERTRAND_RETURN_IF_ERROR(
         CheckReachable(device, size_bytes, emulator::kUninitialised, "a fill"));
+    emulator::Settle();
     std::memset(device, value, size_bytes);
     if (size_bytes > 0) emulator::MarkInitialised(device, size_bytes);
     return absl::OkStatus();
@@ -148,6 +152,7 @@ absl::Status Stream::Fill(void* device, uint8_t value, size_t size_bytes) {
 
 absl::Status Stream::Synchronize() {
   if (impl_->capture != nullptr) return FailedPrecondition("Synchronize while capturing");
+  emulator::Settle();
   return absl::OkStatus();
 }
 

@@ -165,6 +165,43 @@ struct RaceBetweenBlocks : BrokenKernel {
   }
 };
 
+// Reads what the kernel before it wrote, and writes what that one read, while it may still run.
+template <bool kBroken>
+struct ReadOfEarlierKernel : BrokenKernel {
+  static constexpr bool kWaitsItself = true;
+  SIMT_FN static void Run(const Params& p) {
+    if (!kBroken) WaitForEarlierKernels();
+    const float value = Load(p.x + ThreadIndex());
+    WaitForEarlierKernels();
+    Store(p.y + ThreadIndex(), value);
+  }
+};
+template <bool kBroken>
+struct ReadOnlyOfEarlierKernel : BrokenKernel {
+  SIMT_FN static void Run(const Params& p) {
+    constexpr Cache kCache = kBroken ? Cache::kReadOnly : Cache::kDefault;
+    Store(p.y + ThreadIndex(), Load<kCache>(p.x + ThreadIndex()));
+  }
+};
+template <bool kBroken>
+struct WriteOverEarlierKernel : BrokenKernel {
+  static constexpr bool kWaitsItself = true;
+  SIMT_FN static void Run(const Params& p) {
+    if (!kBroken) WaitForEarlierKernels();
+    Store(p.y + ThreadIndex(), 1.0f);
+    WaitForEarlierKernels();
+  }
+};
+template <bool kBroken>
+struct NoWaitForEarlierKernels : BrokenKernel {
+  static constexpr bool kWaitsItself = true;
+  SIMT_FN static void Run(const Params& p) {
+    if (kBroken && ThreadIndex() == 7) return;
+    WaitForEarlierKernels();
+    Store(p.y + ThreadIndex(), Load(p.x + ThreadIndex()));
+  }
+};
+
 // Two stages of one float a thread. Broken: waits for all but one group where the one it reads is
 // the last; on a GPU mostly right.
 template <bool kBroken>

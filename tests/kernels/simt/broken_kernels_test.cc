@@ -99,6 +99,32 @@ TEST_P(BrokenKernelsTest, AsynchronousCopies) {
   ExpectCaught<OverwrittenStage>("race in shared memory");
 }
 
+// A kernel, then one that may begin before the first has ended.
+TEST_P(BrokenKernelsTest, EarlierKernels) {
+  const DeviceTensor<float> x(stream(), {256}, Random(256)), y(stream(), {256}), z(stream(), {256});
+  const auto both = [&]<typename Second>(Second, Global<const float> from, Global<float> to) {
+    EXPECT_TRUE(stream().Synchronize().ok());
+    BrokenParams first, second;
+    first.x = x.global(), first.y = y.global();
+    EXPECT_TRUE(Launch<RaceBetweenBlocks<false>>(stream(), {.grid = {1}}, first).ok());
+    second.x = from, second.y = to;
+    return Launch<Second>(stream(), {.grid = {1}}, second);
+  };
+  ASSERT_OK(both(ReadOfEarlierKernel<false>(), y.global(), z.global()));
+  ASSERT_OK(both(ReadOfEarlierKernel<true>(), x.global(), z.global()));  // what nobody writes
+  EXPECT_THAT(Message(both(ReadOfEarlierKernel<true>(), y.global(), z.global())),
+              HasSubstr("an earlier kernel, which may still run, wrote byte"));
+  ASSERT_OK(both(ReadOnlyOfEarlierKernel<false>(), y.global(), z.global()));
+  EXPECT_THAT(Message(both(ReadOnlyOfEarlierKernel<true>(), y.global(), z.global())),
+              HasSubstr("Cache::kReadOnly of byte"));
+  ASSERT_OK(both(WriteOverEarlierKernel<false>(), x.global(), x.global()));
+  EXPECT_THAT(Message(both(WriteOverEarlierKernel<true>(), x.global(), x.global())),
+              HasSubstr("an earlier kernel, which may still run, read byte"));
+  ASSERT_OK(both(NoWaitForEarlierKernels<false>(), x.global(), z.global()));
+  EXPECT_THAT(Message(both(NoWaitForEarlierKernels<true>(), x.global(), z.global())),
+              HasSubstr("thread 7: this thread returned without WaitForEarlierKernels"));
+}
+
 TEST_P(BrokenKernelsTest, Divergence) {
   ExpectCaught<DivergentShuffle>("divergent collective: ShuffleXor");
   ExpectCaught<DifferentMasks>("divergent collective: ShuffleXor with ");
