@@ -3,6 +3,7 @@
 // The bodies of packed attention (contract: attention.h). Both walk over the keys of their rows'
 // sequence in tiles and keep the softmax so far, so that nothing grows with the length.
 
+#include "kernels/attention/attention_output.cuh"
 #include "kernels/attention/float_tile.cuh"
 #include "kernels/attention/row_tile.cuh"
 #include "kernels/attention/tensor_tile.cuh"
@@ -14,7 +15,7 @@ template <typename T>
 struct AttentionOperands {
   Global<const T> qkv;               // [tokens, 3, heads, head_size]
   Global<const int32_t> cu_seqlens;  // [sequences + 1]
-  Global<T> out;                     // [tokens, heads, head_size]
+  AttentionOutput<T> out;
   int sequences, heads, head_size;
   int width;    // heads * head_size
   float scale;  // times log2(e): scores are exponents of 2
@@ -107,9 +108,8 @@ struct TensorAttentionKernel {
 
     SyncThreads();  // nobody reads tiles any more
     if (!active) return;
-    StoreRows<kHeadSize>(softmax, tiles + warp_row * kHeadSize,
-                         p.out + (Load(place) + warp_row * width), width,
-                         Load(place + 1) - warp_row, chunks);
+    StoreRows<kHeadSize>(softmax, tiles + warp_row * kHeadSize, p.out,
+                         Load(place) + warp_row * width, width, Load(place + 1) - warp_row, chunks);
   }
 };
 
@@ -190,8 +190,8 @@ struct FloatAttentionKernel {
     }
     if (!active) return;
     const int64_t row = rows.begin + rows.first + first_row;
-    StoreFloatRows(softmax, p.out + (row * width + column), width, rows.rows - first_row,
-                   p.head_size, params.chunked);
+    StoreFloatRows(softmax, p.out, row * width + column, width, rows.rows - first_row, p.head_size,
+                   params.chunked);
   }
 };
 

@@ -23,6 +23,7 @@ GemmTable SomeTable() {
   table[{4096, 768, 3072, DType::kBFloat16, Activation::kNone, true, true}] = {
       GemmChoice::Kind::kLibrary, 0, 1, {1, 2, UINT64_MAX, 4, 5, 6, 7, 0x8000000000000000u}, 31.5f};
   table[{16, 3, 7, DType::kFloat32, Activation::kSigmoid, false, false}] = {};
+  table[{16, 32, 64, DType::kFloat16, Activation::kNone, true, true, /*float8=*/true}] = {};
   return table;
 }
 
@@ -107,22 +108,23 @@ std::string WithEntries(const std::string& entries) {
 
 TEST(GemmTableTest, EntriesOutOfRangeAreAMissEvenWithARightChecksum) {
   const std::string tail = " 0 0 0 0 0 0 0 0 0\n";
-  const std::string good = "16 8 8 1 0 0 0 0 9 8" + tail;
+  const std::string good = "16 8 8 1 0 0 0 0 0 9 8" + tail;
   ASSERT_TRUE(ParseGemmTable(WithEntries(good), kOrigin).has_value());
   const std::vector<std::string> bad_entries = {
-      "17 8 8 1 0 0 0 0 9 8" + tail,  // no bucket
-      "0 8 8 1 0 0 0 0 9 8" + tail,   // no rows
-      "131072 8 8 1 0 0 0 0 9 8" + tail,
-      "16 0 8 1 0 0 0 0 9 8" + tail,
-      "16 8 2147483648 1 0 0 0 0 9 8" + tail,
-      "16 8 8 3 0 0 0 0 9 8" + tail,  // no such type
-      "16 8 8 1 7 0 0 0 9 8" + tail,  // nor activation
-      "16 8 8 1 0 2 0 0 9 8" + tail,
-      "16 8 8 1 0 0 2 0 9 8" + tail,
-      "16 8 8 1 0 0 0 3 9 8" + tail,   // nor kernel
-      "16 8 8 1 0 0 0 0 10 8" + tail,  // nor tile
-      "16 8 8 1 0 0 0 0 9 0" + tail,
-      "16 8 8 1 0 0 0 0 9 9" + tail,
+      "17 8 8 1 0 0 0 0 0 9 8" + tail,  // no bucket
+      "0 8 8 1 0 0 0 0 0 9 8" + tail,   // no rows
+      "131072 8 8 1 0 0 0 0 0 9 8" + tail,
+      "16 0 8 1 0 0 0 0 0 9 8" + tail,
+      "16 8 2147483648 1 0 0 0 0 0 9 8" + tail,
+      "16 8 8 3 0 0 0 0 0 9 8" + tail,  // no such type
+      "16 8 8 1 7 0 0 0 0 9 8" + tail,  // nor activation
+      "16 8 8 1 0 2 0 0 0 9 8" + tail,
+      "16 8 8 1 0 0 2 0 0 9 8" + tail,
+      "16 8 8 1 0 0 0 2 0 9 8" + tail,
+      "16 8 8 1 0 0 0 0 3 9 8" + tail,   // nor kernel
+      "16 8 8 1 0 0 0 0 0 10 8" + tail,  // nor tile
+      "16 8 8 1 0 0 0 0 0 9 0" + tail,
+      "16 8 8 1 0 0 0 0 0 9 9" + tail,
       "-16 8 8 1 0 0 0 0 9 8" + tail,
       "16  8 8 1 0 0 0 0 9 8" + tail,
       "16 8 8 1 0 0 0 0 9 8 7f800000 0 0 0 0 0 0 0 0\n",  // an infinite time
