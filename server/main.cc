@@ -29,6 +29,7 @@
 #include "server/http/http_server.h"
 #include "server/options.h"
 #include "server/source.h"
+#include "server/unverified_kernels.h"
 
 namespace bertrand {
 namespace {
@@ -198,6 +199,13 @@ Metrics::Gauges ReadGauges(const Engine& engine, const Admission& admission, con
           .serving = health.serving()};
 }
 
+// tests/gpu/record.json says which kernels a GPU has tested, and with which sources.
+void WarnOfUnverifiedKernels() {
+  if (kUnverifiedKernels.empty()) return;
+  spdlog::warn("kernels of this build that are not verified on a GPU: {}",
+               absl::StrJoin(kUnverifiedKernels, ", "));
+}
+
 // The command-line client, which is built beside this program; its name where it is not there.
 std::string ClientPath() {
   std::error_code error;
@@ -251,6 +259,7 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
   const std::string device = options.device == "auto" ? "cpu" : options.device;
   auto backend = CreateBackend(device, pool);
   if (!backend.ok()) return Annotate(backend.status(), "--device " + options.device);
+  if (device.rfind("cuda", 0) == 0) WarnOfUnverifiedKernels();
 
   SteadyClock clock;
   Admission admission({.requests_max = options.max_queue_requests,

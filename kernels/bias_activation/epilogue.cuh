@@ -4,8 +4,6 @@
 // y = activation(sum + bias) + residual in float, rounded once; in FP8 divided by y_scale first.
 // Shared by the GEMMs, by the sum over splits and by bias_activation.
 
-#include <type_traits>
-
 #include "kernels/bias_activation/activation.cuh"
 
 namespace bertrand::gpu::inline SIMT_TARGET {

@@ -128,7 +128,7 @@ struct LibraryGemm::Impl {
                  "cublasLtMatrixLayoutInit");
   }
 
-  // Scales, and sums that stay in the tensor cores: half as fast else (docs/fp8.md).
+  // Scales, and sums that stay in the tensor cores (docs/fp8.md).
   absl::Status SetFloat8(Descriptors& descriptors, const GemmParams& params) const {
     const void *const weight_scale = params.weight_scale.data(), *const x_scale =
                                                                      params.x_scale.data();

@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <typeinfo>
 #include <utility>
 
 #include "kernels/simt/types.h"
@@ -112,6 +113,9 @@ struct KernelEntry {
   void (*function)(const void* params);
 #endif
   size_t params_bytes;
+#ifndef __CUDACC__
+  const char* type;  // as typeid names it
+#endif
 };
 
 class Stream {
@@ -183,12 +187,16 @@ class Device {
   std::unique_ptr<Impl> impl_;
 };
 
-#ifndef __CUDACC__
-// Limits of real devices, for Device::Emulated.
-DeviceInfo ProfileA100();
-DeviceInfo ProfileL4();
-DeviceInfo ProfileH100();
-#endif
+// Limits of real devices, for Device::Emulated and tests.
+inline DeviceInfo ProfileA100() {
+  return {"emulated A100", 8, 0, 108, size_t{163} << 10, size_t{164} << 10, size_t{80} << 30};
+}
+inline DeviceInfo ProfileL4() {
+  return {"emulated L4", 8, 9, 58, size_t{99} << 10, size_t{100} << 10, size_t{24} << 30};
+}
+inline DeviceInfo ProfileH100() {
+  return {"emulated H100", 9, 0, 132, size_t{227} << 10, size_t{228} << 10, size_t{80} << 30};
+}
 
 // Slices of one block of memory, given out in order and all taken back at once: what one forward
 // needs beyond its operands. The emulator puts unreachable bytes behind each slice and forgets its
@@ -291,9 +299,17 @@ absl::Status Launch(Stream& stream, const LaunchShape& shape,
 #else
   void (*const function)(const void*) = &Entry<Kernel>;
 #endif
-  return stream.LaunchKernel({Kernel::kName, Kernel::kThreads, LayoutBytes<Kernel>(), function,
-                              sizeof(typename Kernel::Params)},
-                             shape, &params);
+  const KernelEntry entry = {
+      Kernel::kName,
+      Kernel::kThreads,
+      LayoutBytes<Kernel>(),
+      function,
+      sizeof(typename Kernel::Params),
+#ifndef __CUDACC__
+      typeid(Kernel).name(),
+#endif
+  };
+  return stream.LaunchKernel(entry, shape, &params);
 }
 
 }  // namespace bertrand::simt::inline SIMT_TARGET

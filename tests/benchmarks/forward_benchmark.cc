@@ -1,10 +1,11 @@
-// Times forwards of a checkpoint's encoder, for forward_benchmark.py:
+// Times forwards of a checkpoint's encoder, for forward_benchmark.py and tests/gpu/run:
 //
-//   forward_benchmark FOLDER THREADS SEQUENCES,LENGTH,MEMORY ...
+//   forward_benchmark [--device D] [--dtype T] [--seconds S] FOLDER THREADS SHAPE ...
 //
-// Prints a line for each shape: the median time in ms, and the median of all threads' CPU time,
-// which other work on the machine disturbs less. With a memory, each sequence is a segment that has
-// one, full.
+// A SHAPE is SEQUENCES,LENGTH,MEMORY, or the sequences' lengths: 17+128+30. Prints a line for each:
+// the median time in ms, and the median of all threads' CPU time, which other work on the machine
+// disturbs less. With a memory, each sequence is a segment that has one, full. Without any SHAPE,
+// shapes are read from standard input, a line each: what is measured by turns with a peer.
 
 #include <algorithm>
 #include <chrono>
@@ -12,7 +13,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <iostream>
+#include <map>
 #include <memory>
+#include <span>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -33,13 +38,43 @@ T ValueOrDie(absl::StatusOr<T> value) {
 }
 
 struct Shape {
-  int64_t sequences = 1, length = 0, memory = 0;
+  std::string text;
+  std::vector<int64_t> lengths;
+  int64_t memory = 0;
+};
+
+// Lengths of nothing when it cannot be read.
+Shape ParseShape(const std::string& text) {
+  Shape shape{text, {}, 0};
+  long sequences = 0, length = 0, memory = 0;
+  if (std::sscanf(text.c_str(), "%ld,%ld,%ld", &sequences, &length, &memory) == 3) {
+    shape.lengths.assign(static_cast<size_t>(std::max(sequences, 0L)), length);
+    shape.memory = memory;
+    return shape;
+  }
+  std::istringstream parts(text);
+  for (std::string part; std::getline(parts, part, '+');) {
+    shape.lengths.push_back(std::atol(part.c_str()));
+  }
+  return shape;
+}
+
+struct Arguments {
+  std::string device = "cpu", dtype = "float32", folder;
+  double seconds = 2;
+  int threads = 0;
+  std::vector<std::string> shapes;
 };
 
 class Bench {
  public:
-  Bench(const std::string& folder, int threads) : pool_(threads) {
-    backend_ = ValueOrDie(CreateBackend("cpu", pool_));
+  explicit Bench(const Arguments& arguments)
+      : pool_(arguments.threads), seconds_(arguments.seconds) {
+    const DType dtype = arguments.dtype == "float16"    ? DType::kFloat16
+                        : arguments.dtype == "bfloat16" ? DType::kBFloat16
+                                                        : DType::kFloat32;
+    backend_ = ValueOrDie(CreateBackend(arguments.device, pool_, dtype));
+    const std::string& folder = arguments.folder;
     config_ = ValueOrDie(ReadModelConfig(folder));
     const WeightFiles files = ValueOrDie(WeightFiles::Open(folder));
     std::string note;
@@ -48,43 +83,66 @@ class Bench {
         ValueOrDie(EmbedHead::Load(ValueOrDie(ReadSentenceModules(folder)), *encoder_, *backend_));
   }
 
-  void Run(const Shape& shape) {
-    const int64_t tokens = shape.sequences * shape.length;
-    auto runner = ValueOrDie(
-        PackedRunner::Create(*encoder_, *head_, *backend_, tokens + shape.memory, shape.sequences));
-    const auto length = static_cast<size_t>(shape.length);
-    std::vector<int32_t> ids(length), types(length, 0);
-    for (size_t i = 0; i < length; ++i) ids[i] = static_cast<int32_t>(i % 100);
-    std::vector<float> vectors(static_cast<size_t>(shape.sequences * config_.encoder.hidden_size));
-    std::vector<EmbedOutput> outputs(static_cast<size_t>(shape.sequences));
-    std::vector<std::unique_ptr<DocumentMemory>> memories;
-    std::vector<SequenceWork> batch;
-    for (size_t i = 0; i < outputs.size(); ++i) {
-      const auto width = static_cast<size_t>(config_.encoder.hidden_size);
-      outputs[i].vector = std::span(vectors).subspan(i * width, width);
-      SequenceWork work{.ids = ids, .type_ids = types, .embed = &outputs[i]};
-      if (shape.memory > 0) {
-        memories.push_back(std::make_unique<DocumentMemory>(
-            ValueOrDie(EncoderMemory::Create(*backend_, config_.encoder, shape.memory)),
-            PooledDocument(head_->num_poolings(), config_.encoder.hidden_size)));
-        work.memory = memories.back().get();
-      }
-      batch.push_back(work);
-    }
-    Measure(shape, *runner, batch);
+  void Run(const std::string& text) {
+    std::unique_ptr<Prepared>& prepared = prepared_[text];
+    if (prepared == nullptr) prepared = Prepare(ParseShape(text));
+    Measure(text, *prepared);
   }
 
  private:
-  static void Measure(const Shape& shape, ModelRunner& runner,
-                      const std::vector<SequenceWork>& batch) {
+  // A batch and what it reads and writes.
+  struct Prepared {
+    std::unique_ptr<ModelRunner> runner;
+    std::vector<int32_t> ids, types;
+    std::vector<float> vectors;
+    std::vector<EmbedOutput> outputs;
+    std::vector<std::unique_ptr<DocumentMemory>> memories;
+    std::vector<SequenceWork> batch;
+  };
+
+  std::unique_ptr<Prepared> Prepare(const Shape& shape) {
+    auto prepared = std::make_unique<Prepared>();
+    int64_t tokens = 0, longest = 0;
+    for (const int64_t length : shape.lengths) {
+      BERTRAND_CHECK(length > 0, "a shape: " + shape.text);
+      tokens += length;
+      longest = std::max(longest, length);
+    }
+    BERTRAND_CHECK(tokens > 0, "a shape: " + shape.text);
+    const auto sequences = static_cast<int64_t>(shape.lengths.size());
+    prepared->runner = ValueOrDie(
+        PackedRunner::Create(*encoder_, *head_, *backend_, tokens + shape.memory, sequences));
+    for (int64_t i = 0; i < longest; ++i) prepared->ids.push_back(static_cast<int32_t>(i % 100));
+    prepared->types.resize(prepared->ids.size());
+    const auto width = static_cast<size_t>(config_.encoder.hidden_size);
+    prepared->vectors.resize(shape.lengths.size() * width);
+    prepared->outputs.resize(shape.lengths.size());
+    for (size_t i = 0; i < shape.lengths.size(); ++i) {
+      const auto length = static_cast<size_t>(shape.lengths[i]);
+      prepared->outputs[i].vector = std::span(prepared->vectors).subspan(i * width, width);
+      SequenceWork work{.ids = std::span(prepared->ids).first(length),
+                        .type_ids = std::span(prepared->types).first(length),
+                        .embed = &prepared->outputs[i]};
+      if (shape.memory > 0) {
+        prepared->memories.push_back(std::make_unique<DocumentMemory>(
+            ValueOrDie(EncoderMemory::Create(*backend_, config_.encoder, shape.memory)),
+            PooledDocument(head_->num_poolings(), config_.encoder.hidden_size)));
+        work.memory = prepared->memories.back().get();
+      }
+      prepared->batch.push_back(work);
+    }
+    return prepared;
+  }
+
+  void Measure(const std::string& text, Prepared& prepared) const {
     using Clock = std::chrono::steady_clock;
     std::vector<double> times_ms, cpu_times_ms;
     const auto start = Clock::now();
     // The first ones fill the memories and the caches.
-    for (int i = 0; i < 5 || Clock::now() - start < std::chrono::seconds(2); ++i) {
+    for (int i = 0; i < 5 || Clock::now() - start < std::chrono::duration<double>(seconds_); ++i) {
       const auto begin = Clock::now();
       const std::clock_t cpu_begin = std::clock();
-      const absl::Status status = runner.Forward(batch);
+      const absl::Status status = prepared.runner->Forward(prepared.batch);
       BERTRAND_CHECK(status.ok(), Message(status));
       if (i < 2) continue;
       times_ms.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
@@ -92,9 +150,8 @@ class Bench {
     }
     std::sort(times_ms.begin(), times_ms.end());
     std::sort(cpu_times_ms.begin(), cpu_times_ms.end());
-    std::printf("%ld,%ld,%ld %.3f %.3f\n", static_cast<long>(shape.sequences),
-                static_cast<long>(shape.length), static_cast<long>(shape.memory),
-                times_ms[times_ms.size() / 2], cpu_times_ms[cpu_times_ms.size() / 2]);
+    std::printf("%s %.4f %.4f\n", text.c_str(), times_ms[times_ms.size() / 2],
+                cpu_times_ms[cpu_times_ms.size() / 2]);
     std::fflush(stdout);
   }
 
@@ -103,22 +160,50 @@ class Bench {
   ModelConfig config_;
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<EmbedHead> head_;
+  const double seconds_;
+  std::map<std::string, std::unique_ptr<Prepared>> prepared_;
 };
+
+bool Parse(int argc, char** argv, Arguments* arguments) {
+  std::vector<std::string> words;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.rfind("--", 0) != 0) {
+      words.push_back(word);
+      continue;
+    }
+    if (++i == argc) return false;
+    if (word == "--device") {
+      arguments->device = argv[i];
+    } else if (word == "--dtype") {
+      arguments->dtype = argv[i];
+    } else if (word == "--seconds") {
+      arguments->seconds = std::atof(argv[i]);
+    } else {
+      return false;
+    }
+  }
+  if (words.size() < 2) return false;
+  arguments->folder = words[0];
+  arguments->threads = std::atoi(words[1].c_str());
+  arguments->shapes.assign(words.begin() + 2, words.end());
+  return arguments->threads > 0;
+}
 
 }  // namespace
 }  // namespace bertrand
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
-    std::fprintf(stderr, "usage: forward_benchmark FOLDER THREADS SEQUENCES,LENGTH,MEMORY ...\n");
+  bertrand::Arguments arguments;
+  if (!bertrand::Parse(argc, argv, &arguments)) {
+    std::fprintf(stderr,
+                 "usage: forward_benchmark [--device D] [--dtype T] [--seconds S] FOLDER THREADS "
+                 "SHAPE ...\n");
     return 2;
   }
-  bertrand::Bench bench(argv[1], std::atoi(argv[2]));
-  for (int i = 3; i < argc; ++i) {
-    bertrand::Shape shape;
-    long sequences = 0, length = 0, memory = 0;
-    if (std::sscanf(argv[i], "%ld,%ld,%ld", &sequences, &length, &memory) != 3) return 2;
-    bench.Run({sequences, length, memory});
-  }
+  bertrand::Bench bench(arguments);
+  for (const std::string& shape : arguments.shapes) bench.Run(shape);
+  if (!arguments.shapes.empty()) return 0;
+  for (std::string shape; std::getline(std::cin, shape);) bench.Run(shape);
   return 0;
 }

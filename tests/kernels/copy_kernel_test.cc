@@ -50,7 +50,7 @@ TEST_F(CopyKernelTest, Float8) {
   std::vector<float> values;
   for (int bits = 0; bits < 256; ++bits) {
     if ((bits & 0x7f) == 0x7f) continue;  // NaN
-    values.push_back(kScale * simt::ToFloat(simt::Float8{static_cast<uint8_t>(bits)}));
+    values.push_back(kScale * ToHostFloat(simt::Float8{static_cast<uint8_t>(bits)}));
   }
   const size_t num_exact = values.size();
   // 1 and 1.125 are neighbours, 448 the largest, 2^-9 the smallest.

@@ -1,7 +1,8 @@
 #pragma once
 
-// What tests of GPU kernels share: an emulated device under every thread order, tensors on it, and
-// the bar for errors. A kernel's test is tests/kernels/x_kernel_test.cc:
+// What tests of GPU kernels share: a device (kernel_device.h: the emulator under every thread
+// order, and CUDA's), tensors on it, and the bar for errors. A kernel's test is
+// tests/kernels/x_kernel_test.cc:
 //
 //   class ScaleTest : public EmulatedTest {};
 //   EMULATED_SUITE(ScaleTest);
@@ -11,8 +12,8 @@
 //     ExpectAtMostTwice(y.Download(), Naive(x.values()), Exact(x.values()));
 //   }
 //
-// Tensors are allocations of their own, unreachable memory around them, and start uninitialised:
-// Download fails for elements that the kernel did not write.
+// Tensors are allocations of their own, memory around them that nobody may touch, and start
+// uninitialised: Download fails for elements that the kernel did not write.
 
 #include <gtest/gtest.h>
 
@@ -27,6 +28,7 @@
 #include "kernels/simt/runtime.h"
 #include "kernels/status.h"
 #include "kernels/tensor.h"
+#include "tests/kernels/kernel_device.h"
 
 #define ASSERT_OK(expression)                                              \
   do {                                                                     \
@@ -63,7 +65,7 @@ float Rounded(double value) {
   if constexpr (std::is_same_v<T, int>) {
     return static_cast<float>(value);
   } else {
-    return simt::ToFloat(simt::FromFloat<T>(static_cast<float>(value)));
+    return ToHostFloat(FromHostFloat<T>(static_cast<float>(value)));
   }
 }
 
@@ -76,9 +78,7 @@ class DeviceTensor {
     size_t count = 1;
     for (const int64_t dim : shape_) count *= static_cast<size_t>(dim);
     count_ = count;
-    auto memory = stream.device().Allocate(count * sizeof(T));
-    BERTRAND_CHECK(memory.ok(), Message(memory.status()));
-    memory_ = std::move(*memory);
+    memory_ = TestMemory(stream.device(), count * sizeof(T), PoisonOf(kDTypeOf<T>));
   }
   // An input: the values, rounded to T.
   template <typename Value>
@@ -91,8 +91,8 @@ class DeviceTensor {
         typed[i] = static_cast<int>(values[i]);
         values_.push_back(static_cast<float>(typed[i]));
       } else {
-        typed[i] = simt::FromFloat<T>(static_cast<float>(values[i]));
-        values_.push_back(simt::ToFloat(typed[i]));
+        typed[i] = FromHostFloat<T>(static_cast<float>(values[i]));
+        values_.push_back(ToHostFloat(typed[i]));
       }
     }
     const absl::Status status =
@@ -121,16 +121,13 @@ class DeviceTensor {
   // What is on the device now; fails the test, and is empty, when something was never written.
   std::vector<float> Download() const {
     std::vector<T> typed(count_);
-    const absl::Status status =
-        stream_.CopyToHost(typed.data(), memory_.data(), count_ * sizeof(T));
-    EXPECT_TRUE(status.ok()) << Message(status);
-    if (!status.ok()) return {};
+    if (!ReadBack(stream_, typed.data(), memory_.data(), kDTypeOf<T>, count_)) return {};
     std::vector<float> floats;
     for (const T& value : typed) {
       if constexpr (std::is_same_v<T, int>) {
         floats.push_back(static_cast<float>(value));
       } else {
-        floats.push_back(simt::ToFloat(value));
+        floats.push_back(ToHostFloat(value));
       }
     }
     return floats;
@@ -140,7 +137,7 @@ class DeviceTensor {
   simt::Stream& stream_;
   std::vector<int64_t> shape_;
   size_t count_ = 0;
-  simt::Memory memory_;
+  TestMemory memory_;
   std::vector<float> values_;
 };
 
@@ -176,28 +173,15 @@ void ExpectIsFloat8Of(const std::vector<float>& narrow, const std::vector<float>
   }
 }
 
-struct EmulatedCase {
-  simt::emulator::ThreadOrder order;
-  uint64_t seed;
-  std::string name;
-};
-
-inline std::vector<EmulatedCase> EmulatedCases() {
-  using simt::emulator::ThreadOrder;
-  return {{ThreadOrder::kRoundRobin, 1, "round_robin"},
-          {ThreadOrder::kGreedy, 1, "greedy"},
-          {ThreadOrder::kReversed, 1, "reversed"},
-          {ThreadOrder::kRandom, 1, "random_1"},
-          {ThreadOrder::kRandom, 2, "random_2"}};
-}
-
 class EmulatedTest : public testing::TestWithParam<EmulatedCase> {
  protected:
   // Another device's limits: set_device(simt::ProfileL4()).
   void set_device(const simt::DeviceInfo& profile) {
     stream_.reset();
-    device_ = simt::Device::Emulated(profile);
+    device_ = OpenKernelDevice(profile);
+#ifndef __CUDACC__
     device_->set_emulation({.order = GetParam().order, .seed = GetParam().seed});
+#endif
     stream_ = std::move(device_->CreateStream()).value();
   }
   void SetUp() override { set_device(simt::ProfileH100()); }

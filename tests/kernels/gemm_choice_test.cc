@@ -1,4 +1,4 @@
-// Gemm over the emulator: which kernel computes what, tuning with invented times, and the file.
+// Gemm: which kernel computes what, tuning with invented times, and the file.
 
 #include <gmock/gmock.h>
 
@@ -44,16 +44,18 @@ class GemmChoiceTest : public EmulatedTest {
     BERTRAND_RETURN_IF_ERROR(workspace.status());
     return gemm.Run(params, workspace->data(), stream());
   }
+#ifndef __CUDACC__
   std::vector<std::string> KernelsSince() {
     std::vector<std::string> names;
     for (const auto& [name, report] : device().TakeReports()) names.push_back(name);
     return names;
   }
+#endif
 
   std::string folder_;
   int num_measured_ = 0;
 };
-INSTANTIATE_TEST_SUITE_P(Once, GemmChoiceTest, testing::Values(EmulatedCases()[1]));
+INSTANTIATE_TEST_SUITE_P(Once, GemmChoiceTest, testing::Values(OneEmulatedCase()));
 
 // The half of the library: every shape and type, in one launch or two.
 TEST_P(GemmChoiceTest, TheLibraryIsRight) {
@@ -62,7 +64,9 @@ TEST_P(GemmChoiceTest, TheLibraryIsRight) {
                                    bool residual) {
     const Problem<T> problem(stream(), shape, random_);
     const GemmParams params = problem.Params(activation, bias, residual);
+#ifndef __CUDACC__  // cuBLASLt does not take the odd ones of these
     EXPECT_EQ(gemm->Choice(params).kind, Kind::kLibrary);
+#endif
     ASSERT_OK(Run(*gemm, params));
     problem.ExpectRight(params);
   };
@@ -82,6 +86,7 @@ TEST_P(GemmChoiceTest, TheLibraryIsRight) {
   }
 }
 
+#ifndef __CUDACC__
 TEST_P(GemmChoiceTest, WhatTheLibraryDoesNotFuseIsDoneAfterIt) {
   const auto gemm = Make(OwnKernels::kRarely);
   const auto kernels = [&](Activation activation, bool residual) {
@@ -129,6 +134,7 @@ TEST_P(GemmChoiceTest, OwnKernelsWhereTheyAreFastOrTheLibraryIsUnable) {
   EXPECT_EQ(gemm->Choice(params).kind, Kind::kFloat);
   ASSERT_OK(Run(*gemm, params));
 }
+#endif
 
 TEST_P(GemmChoiceTest, OwnKernelsAreRight) {
   const auto gemm = Make(OwnKernels::kAlways);
@@ -138,7 +144,9 @@ TEST_P(GemmChoiceTest, OwnKernelsAreRight) {
     ASSERT_OK(Run(*gemm, params));
     problem.ExpectRight(params);
   }
+#ifndef __CUDACC__
   EXPECT_THAT(KernelsSince(), testing::IsSupersetOf({"float_gemm", "small_gemm", "sum_splits"}));
+#endif
 }
 
 TEST_P(GemmChoiceTest, EveryCandidateIsRight) {
@@ -146,7 +154,9 @@ TEST_P(GemmChoiceTest, EveryCandidateIsRight) {
   const Problem<simt::Half> problem(stream(), {20, 48, 640}, random_);
   const GemmParams params = problem.Params(Activation::kGeluErf, true, false);
   const std::vector<GemmChoice> candidates = gemm->Candidates(params);
+#ifndef __CUDACC__
   EXPECT_EQ(candidates.size(), 7u);
+#endif
   auto workspace = device().Allocate(gemm->workspace_bytes());
   ASSERT_OK(workspace.status());
   for (const GemmChoice& choice : candidates) {
@@ -185,6 +195,7 @@ absl::StatusOr<double> LargestTileFirst(const GemmChoice& choice) {
   return 20.0 - choice.tile + 0.01 * choice.splits;
 }
 
+#ifndef __CUDACC__
 TEST_P(GemmChoiceTest, TuningKeepsTheFastestForTheBucket) {
   const auto gemm = MakeTuned(LargestTileFirst);
   ASSERT_OK(gemm->Tune(kKey, stream()));
@@ -297,6 +308,7 @@ TEST_P(GemmChoiceTest, AFileThatNamesAnUnknownAlgorithmIsNotBelieved) {
   ASSERT_OK(gemm->Tune(kKey, stream()));
   EXPECT_EQ(num_measured_, 7);
 }
+#endif
 
 TEST_P(GemmChoiceTest, ATrialKnowsRightFromWrong) {
   for (const DType dtype : {DType::kFloat16, DType::kBFloat16, DType::kFloat32}) {

@@ -416,7 +416,7 @@ TEST_P(RelativeAttentionKernelTest, RefusesWhatItCannotDo) {
 }
 
 TEST(DescribeMemoryTest, ViewsAllRingsAndRefusesOthers) {
-  const auto device = simt::Device::Emulated(simt::ProfileH100());
+  const auto device = OpenKernelDevice(simt::ProfileH100());
   const auto stream = std::move(device->CreateStream()).value();
   const DeviceTensor<Half> low(*stream, {4, 1, 8}), high(*stream, {4, 1, 8}),
       narrow(*stream, {4, 1, 4});
@@ -443,6 +443,7 @@ TEST(DescribeMemoryTest, ViewsAllRingsAndRefusesOthers) {
               testing::HasSubstr("keys float16[4,1,8] and values float16[4,1,4]"));
 }
 
+#ifndef __CUDACC__
 TEST(RelativeAttentionKernelCounts, TensorCores) {
   for (const int64_t head_size : {32, 64, 128}) {
     const auto device = simt::Device::Emulated(simt::ProfileH100());
@@ -468,6 +469,7 @@ TEST(RelativeAttentionKernelCounts, TensorCores) {
     EXPECT_EQ(diagonal_reads, scores / 32);
   }
 }
+#endif
 
 }  // namespace
 }  // namespace bertrand

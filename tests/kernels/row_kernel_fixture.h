@@ -1,8 +1,8 @@
 #pragma once
 
-// What the suites over emulated kernels share: tensors in the emulator's memory, the thread orders,
-// and rounding to the types that kernels store. Outputs start unreadable, and around every tensor
-// is memory that nobody may touch: the emulator reports what GuardedTensor would.
+// What the suites over GPU kernels share: tensors in the memory of the device (kernel_device.h),
+// the thread orders, and rounding to the types that kernels store. Outputs start unreadable, and
+// around every tensor is memory that nobody may touch.
 
 #include <gtest/gtest.h>
 
@@ -19,6 +19,7 @@
 #include "kernels/simt/runtime.h"
 #include "kernels/status.h"
 #include "kernels/tensor.h"
+#include "tests/kernels/kernel_device.h"
 
 namespace bertrand {
 
@@ -35,11 +36,11 @@ inline float RoundTo(DType dtype, float value, uint16_t* bits = nullptr) {
   uint16_t rounded;
   float back;
   if (dtype == DType::kFloat16) {
-    rounded = simt::FromFloat<simt::Half>(value).bits;
-    back = simt::ToFloat(simt::Half{rounded});
+    rounded = FromHostFloat<simt::Half>(value).bits;
+    back = ToHostFloat(simt::Half{rounded});
   } else {
-    rounded = simt::FromFloat<simt::BFloat16>(value).bits;
-    back = simt::ToFloat(simt::BFloat16{rounded});
+    rounded = FromHostFloat<simt::BFloat16>(value).bits;
+    back = ToHostFloat(simt::BFloat16{rounded});
   }
   if (bits != nullptr) *bits = rounded;
   return back;
@@ -51,11 +52,11 @@ class RowKernelTest : public testing::Test {
 
   // A tensor and its memory.
   struct DeviceTensor {
-    simt::Memory memory;
+    TestMemory memory;
     TensorView view;
   };
 
-  RowKernelTest() : device_(simt::Device::Emulated(simt::ProfileH100())) {
+  RowKernelTest() : device_(OpenKernelDevice(simt::ProfileH100())) {
     auto stream = device_->CreateStream();
     BERTRAND_CHECK(stream.ok(), Message(stream.status()));
     stream_ = *std::move(stream);
@@ -64,9 +65,7 @@ class RowKernelTest : public testing::Test {
   // Unwritten.
   DeviceTensor Empty(DType dtype, Shape shape) {
     const TensorView sized(nullptr, dtype, shape);
-    auto memory = device_->Allocate(sized.size_bytes());
-    BERTRAND_CHECK(memory.ok(), Message(memory.status()));
-    DeviceTensor tensor{*std::move(memory), {}};
+    DeviceTensor tensor{TestMemory(*device_, sized.size_bytes(), PoisonOf(dtype)), {}};
     tensor.view = TensorView(tensor.memory.data(), dtype, shape);
     return tensor;
   }
@@ -100,19 +99,17 @@ class RowKernelTest : public testing::Test {
     std::vector<float> values(static_cast<size_t>(from.num_elements()));
     std::vector<uint16_t> halves(values.size());
     const bool whole = from.dtype() == DType::kFloat32;
-    const absl::Status status = stream_->CopyToHost(
-        whole ? static_cast<void*>(values.data()) : halves.data(), from.data(), from.size_bytes());
-    EXPECT_TRUE(status.ok()) << Message(status);
+    ReadBack(*stream_, whole ? static_cast<void*>(values.data()) : halves.data(), from.data(),
+             from.dtype(), values.size());
     for (size_t i = 0; i < values.size() && !whole; ++i) {
-      values[i] = from.dtype() == DType::kFloat16 ? simt::ToFloat(simt::Half{halves[i]})
-                                                  : simt::ToFloat(simt::BFloat16{halves[i]});
+      values[i] = from.dtype() == DType::kFloat16 ? ToHostFloat(simt::Half{halves[i]})
+                                                  : ToHostFloat(simt::BFloat16{halves[i]});
     }
     return values;
   }
   std::vector<int32_t> ReadInts(const TensorView& from) {
     std::vector<int32_t> values(static_cast<size_t>(from.num_elements()));
-    const absl::Status status = stream_->CopyToHost(values.data(), from.data(), from.size_bytes());
-    EXPECT_TRUE(status.ok()) << Message(status);
+    ReadBack(*stream_, values.data(), from.data(), from.dtype(), values.size());
     return values;
   }
 
@@ -123,29 +120,30 @@ class RowKernelTest : public testing::Test {
     return values;
   }
 
-  // Does `run` under every thread order; it must succeed, and read(), what it left, must always be
-  // the same bit by bit. Returns that.
+  // Does `run` under every thread order (on CUDA twice); it must succeed, and read(), what it left,
+  // must always be the same bit by bit. Returns that.
   std::vector<float> UnderEveryOrder(const std::function<absl::Status()>& run,
                                      const std::function<std::vector<float>()>& read) {
-    using simt::emulator::ThreadOrder;
     std::vector<float> first;
-    for (const ThreadOrder order : {ThreadOrder::kGreedy, ThreadOrder::kRoundRobin,
-                                    ThreadOrder::kReversed, ThreadOrder::kRandom}) {
-      device_->set_emulation({.order = order, .seed = 7});
+    for (int round = 0; round < kRounds; ++round) {
+      SetOrder(round);
       const absl::Status status = run();
       EXPECT_TRUE(status.ok()) << Message(status);
       if (!status.ok()) return first;
       const std::vector<float> result = read();
-      if (order == ThreadOrder::kGreedy) first = result;
+      if (round == 0) first = result;
       EXPECT_EQ(std::memcmp(first.data(), result.data(), first.size() * sizeof(float)), 0)
-          << "differs under thread order " << static_cast<int>(order);
+          << "differs in round " << round;
     }
-    device_->set_emulation({});
+    SetOrder(0);
     return first;
   }
 
   // Does `run` and expects that its accesses to global memory took no more sectors than their bytes
-  // fill, `slack` sectors a request aside.
+  // fill, `slack` sectors a request aside. Only the emulator counts.
+#ifdef __CUDACC__
+  void ExpectIdealSectors(const std::function<absl::Status()>&, double = 0) {}
+#else
   void ExpectIdealSectors(const std::function<absl::Status()>& run, double slack = 0) {
     device_->set_emulation({.count_requests = true});
     device_->TakeReports();
@@ -166,10 +164,25 @@ class RowKernelTest : public testing::Test {
     EXPECT_GT(requests, 0);
     device_->set_emulation({});
   }
+#endif
 
   std::unique_ptr<simt::Device> device_;
   std::unique_ptr<simt::Stream> stream_;
   std::mt19937 random_{20241126};
+
+ private:
+#ifdef __CUDACC__
+  static constexpr int kRounds = 2;
+  void SetOrder(int) {}
+#else
+  static constexpr int kRounds = 4;
+  void SetOrder(int round) {
+    using simt::emulator::ThreadOrder;
+    const ThreadOrder orders[kRounds] = {ThreadOrder::kGreedy, ThreadOrder::kRoundRobin,
+                                         ThreadOrder::kReversed, ThreadOrder::kRandom};
+    device_->set_emulation({.order = orders[round], .seed = 7});
+  }
+#endif
 };
 
 // |actual - expected| <= absolute + relative * |expected| for every element.

@@ -25,7 +25,7 @@ MAY_INCLUDE = {
 # Third-party headers and the only places for them.
 CONFINED = {
     r"^(grpcpp?|google/protobuf)/|\.pb\.h$": ("server/grpc/", "server/main", "client/", "tests/"),
-    r"^(cuda|cublas|cudnn|mma|nvtx)": ("kernels/simt/device/", "kernels/gpu/", "kernels/gemm/"),
+    r"^(cuda|cublas|cudnn|mma|nvtx)": ("kernels/simt/device/", "kernels/gpu/", "kernels/gemm/", "tests/kernels/"),
     r"^kernels/simt/(device|host)/": ("kernels/simt/", "tests/kernels/", "tests/benchmarks/"),
     r"^(dnnl|oneapi/|cblas|hwy/)": ("kernels/", "tests/kernels/", "tests/benchmarks/"),
     r"^boost/": ("server/http/", "tests/"),

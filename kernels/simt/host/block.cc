@@ -1,5 +1,6 @@
 #include "kernels/simt/host/block.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdarg>
 #include <cstdio>
@@ -332,20 +333,28 @@ void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options
 bool RunBlocks() {
   const int64_t x = context.grid[0], y = context.grid[1];
   const int64_t count = x * y * context.grid[2];
+  const auto divisor = [](int64_t a, int64_t b) {
+    while (b != 0) a = std::exchange(b, a % b);
+    return a;
+  };
+  const int64_t most = block.options.most_blocks;
+  const int64_t run = most > 0 && most < count ? most : count;
   // A permutation by a step that shares no divisor with the count.
   int64_t step = block.options.order == ThreadOrder::kReversed ? count - 1 : 1, at = 0;
   if (block.options.order == ThreadOrder::kReversed) at = count - 1;
   if (block.options.order == ThreadOrder::kRandom) {
-    const auto divisor = [](int64_t a, int64_t b) {
-      while (b != 0) a = std::exchange(b, a % b);
-      return a;
-    };
     do {
       step = static_cast<int64_t>(NextRandom() % static_cast<uint64_t>(count)) + 1;
     } while (divisor(step, count) != 1);
     at = static_cast<int64_t>(NextRandom() % static_cast<uint64_t>(count));
   }
-  for (int64_t i = 0; i < count; ++i, at = (at + step) % count) {
+  if (run < count) {
+    // Multiples of the golden ratio are spread over the grid, however few, and follow no period of
+    // its tiles.
+    step = std::max<int64_t>(1, static_cast<int64_t>(0.6180339887 * static_cast<double>(count)));
+    while (divisor(step, count) != 1) ++step;
+  }
+  for (int64_t i = 0; i < run; ++i, at = (at + step) % count) {
     context.block[0] = static_cast<int>(at % x);
     context.block[1] = static_cast<int>(at / x % y);
     context.block[2] = static_cast<int>(at / (x * y));
@@ -353,8 +362,9 @@ bool RunBlocks() {
     if (block.failed) return false;
   }
   context.counters.launches = 1;
-  context.counters.blocks = count;
-  context.counters.threads = count * context.num_threads;
+  context.counters.blocks = run;
+  context.counters.grid_blocks = count;
+  context.counters.threads = run * context.num_threads;
   return true;
 }
 
@@ -370,7 +380,10 @@ absl::Status Emulate(const EmulatedLaunch& launch, const EmulationOptions& optio
   const std::lock_guard<std::mutex> lock(launches);
   PrepareLaunch(launch, options);
   if (!RunBlocks()) return Internal(std::string(launch.kernel) + ": " + block.violation);
-  if (report != nullptr) *report += {context.counters, std::move(block.sites)};
+  if (report != nullptr) {
+    *report += {context.counters, launch.type, launch.threads, launch.shared_bytes,
+                std::move(block.sites)};
+  }
   return absl::OkStatus();
 }
 

@@ -140,6 +140,9 @@ Counters& Counters::operator+=(const Counters& other) {
 
 LaunchReport& LaunchReport::operator+=(const LaunchReport& other) {
   counters += other.counters;
+  type = other.type;
+  threads = other.threads;
+  shared_bytes = other.shared_bytes;
   for (const SiteCount& added : other.sites) {
     const auto known = std::find_if(sites.begin(), sites.end(), [&added](const SiteCount& count) {
       return count.site == added.site && count.kind == added.kind;

@@ -39,12 +39,19 @@ struct EmulationOptions {
   uint64_t seed = 1;
   // Sectors and bank conflicts as well: several times slower.
   bool count_requests = false;
+  // Of each launch only so many blocks run, spread over the grid: to count what a large one does.
+  // 0: all. What the others would have written stays as it is.
+  int most_blocks = 0;
   // Races are reported with both places in the source: ten times slower, for the debugging of one.
   bool trace = false;
 };
 
 struct LaunchReport {
   Counters counters;
+  // Of the last launch: the kernel's type, as typeid names it, and what its blocks are made of.
+  const char* type = "";
+  int threads = 0;
+  size_t shared_bytes = 0;
   std::vector<SiteCount> sites;  // only with count_requests
 
   LaunchReport& operator+=(const LaunchReport& other);
@@ -52,6 +59,7 @@ struct LaunchReport {
 
 struct EmulatedLaunch {
   const char* kernel = "";
+  const char* type = "";
   Grid grid;
   int threads = 0;
   size_t shared_bytes = 0;

@@ -184,8 +184,8 @@ absl::Status Stream::LaunchKernel(const KernelEntry& kernel, const LaunchShape& 
                     copy = std::vector<char>(bytes, bytes + kernel.params_bytes)] {
     emulator::LaunchReport report;
     const absl::Status status =
-        emulator::Emulate({kernel.name, shape.grid, kernel.threads, SharedBytes(kernel, shape),
-                           kernel.function, copy.data()},
+        emulator::Emulate({kernel.name, kernel.type, shape.grid, kernel.threads,
+                           SharedBytes(kernel, shape), kernel.function, copy.data()},
                           device->options, &report);
     const std::lock_guard<std::mutex> lock(device->mutex);
     device->reports[kernel.name] += report;
@@ -205,16 +205,6 @@ absl::Status Stream::EndSlice(void* slice, size_t size_bytes) {
     emulator::MarkUnallocated(slice, size_bytes);
     return absl::OkStatus();
   });
-}
-
-DeviceInfo ProfileA100() {
-  return {"emulated A100", 8, 0, 108, size_t{163} << 10, size_t{164} << 10, size_t{80} << 30};
-}
-DeviceInfo ProfileL4() {
-  return {"emulated L4", 8, 9, 58, size_t{99} << 10, size_t{100} << 10, size_t{24} << 30};
-}
-DeviceInfo ProfileH100() {
-  return {"emulated H100", 9, 0, 132, size_t{227} << 10, size_t{228} << 10, size_t{80} << 30};
 }
 
 }  // namespace bertrand::simt::inline SIMT_TARGET

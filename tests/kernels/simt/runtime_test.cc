@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "tests/kernels/emulated_fixture.h"
@@ -52,22 +53,25 @@ TEST_P(RuntimeTest, RefusesGeometryThatTheDeviceLacks) {
   EXPECT_THAT(message({.grid = {0}}, kSmall), HasSubstr("a grid of 0 x 1 x 1"));
   EXPECT_THAT(message({.grid = {1, 65536}}, kSmall), HasSubstr("a grid of 1 x 65536 x 1"));
   EXPECT_THAT(message({.grid = {1}, .tail_bytes = 227 << 10}, kSmall),
-              HasSubstr("emulated H100 has 232448"));
+              HasSubstr(device().info().name + " has "));
   EXPECT_TRUE(
       Launch<AddKernel<(100 << 10)>>(stream(), {.grid = {2}}, {x.global(), y.global(), 0}).ok());
   set_device(ProfileL4());
   EXPECT_THAT(message({.grid = {2}}, kLarge),
-              HasSubstr("102400 bytes of shared memory; emulated L4"));
+              HasSubstr("102400 bytes of shared memory; " + device().info().name));
 }
 
 TEST_P(RuntimeTest, SharedTailIsBounded) {
   const DeviceTensor<float> x(stream(), {32}, Random(32)), y(stream(), {32});
   const LaunchShape shape = {.grid = {1}, .tail_bytes = 40 * sizeof(float)};
   ASSERT_OK(Launch<AddKernel<20>>(stream(), shape, {x.global(), y.global(), 40}));
+#ifndef __CUDACC__
   EXPECT_THAT(Message(Launch<AddKernel<20>>(stream(), shape, {x.global(), y.global(), 41})),
               HasSubstr("store out of bounds"));
+#endif
 }
 
+#ifndef __CUDACC__
 TEST_P(RuntimeTest, CopiesCheckWhatTheyTouch) {
   const Memory memory = std::move(device().Allocate(64)).value();
   char host[128] = {};
@@ -94,6 +98,7 @@ TEST_P(RuntimeTest, MemoryThatIsFreedIsUnreachable) {
   EXPECT_THAT(Message(Launch<AddKernel<16>>(stream(), {.grid = {1}}, {stale, y.global(), 0})),
               HasSubstr("load of unallocated memory"));
 }
+#endif
 
 TEST_P(RuntimeTest, ManyAllocationsComeAndGo) {
   std::vector<Memory> kept;
@@ -118,16 +123,20 @@ TEST_P(RuntimeTest, GraphsReplay) {
   ASSERT_OK(stream().CopyToDevice(x.data(), host, 64 * sizeof(float)));
   ASSERT_OK(Launch<AddKernel<16>>(stream(), {.grid = {2}}, {x.global(), y.global(), 0}));
   ASSERT_OK(stream().CopyToHost(host, y.data(), 64 * sizeof(float)));
+#ifndef __CUDACC__  // where the attempt breaks the capture
   EXPECT_FALSE(stream().Synchronize().ok());
+#endif
   const std::unique_ptr<Graph> graph = std::move(stream().EndCapture()).value();
   EXPECT_EQ(x.Download()[0], 1);
   for (const float expected : {7.0f, 9.0f}) {
     ASSERT_OK(stream().Run(*graph));
+    ASSERT_OK(stream().Synchronize());
     EXPECT_EQ(host[63], expected);
   }
   EXPECT_FALSE(stream().EndCapture().ok());
 }
 
+#ifndef __CUDACC__
 TEST_P(RuntimeTest, WorkspacesForget) {
   Workspace workspace(std::move(device().Allocate(3 * Workspace::SliceBytes(100))).value());
   void* first = workspace.Take(stream(), 100).value();
@@ -142,6 +151,24 @@ TEST_P(RuntimeTest, WorkspacesForget) {
   char host[100];
   EXPECT_THAT(Message(stream().CopyToHost(host, first, 100)), HasSubstr("never been written"));
   EXPECT_THAT(Message(stream().CopyToHost(host, second, 100)), HasSubstr("outside"));
+}
+#endif
+
+// What is asked of a stream after its Wait sees what another did before its Record.
+TEST_P(RuntimeTest, EventsOrderStreams) {
+  constexpr int kBytes = 32 << 20;
+  const Memory memory = std::move(device().Allocate(kBytes)).value();
+  const std::unique_ptr<Stream> other = std::move(device().CreateStream()).value();
+  const std::unique_ptr<Event> filled = std::move(device().CreateEvent()).value();
+  std::vector<char> host(kBytes);
+  for (const char value : {3, 4}) {
+    ASSERT_OK(stream().Fill(memory.data(), static_cast<uint8_t>(value), kBytes));
+    ASSERT_OK(stream().Record(*filled));
+    ASSERT_OK(other->Wait(*filled));
+    ASSERT_OK(other->CopyToHost(host.data(), memory.data(), kBytes));
+    ASSERT_OK(other->Synchronize());
+    EXPECT_EQ(std::count(host.begin(), host.end(), value), kBytes);
+  }
 }
 
 TEST_P(RuntimeTest, LaunchesFromSeveralThreadsDoNotMeet) {

@@ -260,6 +260,7 @@ TEST_P(VocabularyTest, Vectors) {
   }
 }
 
+#ifndef __CUDACC__
 // ---- Conversions and functions, on the host alone ----
 
 // Of all values of T the nearest to `value`; of two equally near ones the even one.
@@ -424,6 +425,7 @@ TEST_P(VocabularyTest, CountsOperations) {
   EXPECT_EQ(reports[0].second.counters.async_bytes, 16 * (16 + 16 + 0 + 12));
   EXPECT_TRUE(device().TakeReports().empty());
 }
+#endif
 
 }  // namespace
 }  // namespace bertrand::simt

@@ -1,0 +1,147 @@
+"""Kernels on the device: their tests, the same under compute-sanitizer, and their benchmark."""
+
+import json
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+from phase import call
+
+TOOLS = {
+    "memcheck": ["--leak-check", "no", "--report-api-errors", "no"],
+    "racecheck": ["--racecheck-report", "all"],
+    "synccheck": [],
+}
+# Under a tool that slows everything down a hundred times.
+TOO_LARGE = ["*ManySequences*", "*EventsOrderStreams*", "*ManyAllocations*", "*ShapesOfALayer*"]
+SANITIZER_ERROR = 99
+NO_DEVICE = 77
+
+
+def programs(context):
+    """The device's tests are one program; the emulator's one a kernel, of which quick takes three."""
+    if not context.emulated:
+        return [context.bundle / "gpu_kernel_tests"]
+    found = sorted(context.bundle.glob("*_kernel_test"))
+    return [path for path in found if not context.quick or path.name.startswith(("copy", "embedding", "layer"))]
+
+
+def list_tests(context, program):
+    """File of tests -> filter that takes its tests; the file by its name without _test.cc."""
+    listing = context.work / "tests.json"
+    listing.unlink(missing_ok=True)
+    status, output = call([program, "--gtest_list_tests", f"--gtest_output=json:{listing}"], 30)
+    if status != 0:
+        raise RuntimeError(f"{program.name} does not list its tests: {output}")
+    filters = {}
+    for suite in json.loads(listing.read_text())["testsuites"]:
+        for test in suite["testsuite"]:
+            name = Path(test["file"]).name.removesuffix("_test.cc")
+            filters.setdefault(name, set()).add(suite["name"] + ".*")
+    return {name: ":".join(sorted(suites)) for name, suites in sorted(filters.items())}
+
+
+def read_results(path, status):
+    """What a run of tests came to, from GoogleTest's file."""
+    result = {"passed": 0, "failed": 0, "skipped": 0, "failures": []}
+    if path.is_file():
+        for suite in json.loads(path.read_text())["testsuites"]:
+            for test in suite["testsuite"]:
+                name = f"{suite['name']}.{test['name']}"
+                if test.get("result") == "SKIPPED" or test.get("status") == "NOTRUN":
+                    result["skipped"] += 1
+                elif test.get("failures"):
+                    result["failed"] += 1
+                    text = test["failures"][0].get("failure", "").strip()
+                    result["failures"].append(f"{name}: {text[:600]}")
+                else:
+                    result["passed"] += 1
+    if status not in (0, 1) or (status == 1 and not result["failed"]):
+        result["failed"] += 1
+        result["failures"].append(f"the program ended with {status}")
+    return result
+
+
+def kernel_tests(context):
+    """Each file of tests in a process of its own: an error that loses the device ends one of them."""
+    results = {}
+    context.save(results)
+    for program in programs(context):
+        for name, tests in list_tests(context, program).items():
+            output = context.work / f"{name}.json"
+            output.unlink(missing_ok=True)
+            status, _ = call([program, f"--gtest_filter={tests}", "--gtest_brief=1",
+                              f"--gtest_output=json:{output}"], min(60, context.left_s()))
+            if status == NO_DEVICE:
+                raise RuntimeError("no CUDA device")
+            results[name] = read_results(output, status)
+            context.save(results)
+    return results
+
+
+def find_sanitizer():
+    for path in (shutil.which("compute-sanitizer"), "/usr/local/cuda/bin/compute-sanitizer",
+                 "/usr/local/cuda/compute-sanitizer/compute-sanitizer"):
+        if path and Path(path).is_file():
+            return path
+    return None
+
+
+def parse_sanitizer(status, output):
+    """passed, failed (with what was found) or not run, of one run of a tool."""
+    found = [line.removeprefix("========= ") for line in output.splitlines()
+             if re.match(r"=========\s+(Invalid|Error|Race|Potential|Barrier|Divergent|Uninitialized|Warning: Race)", line)]
+    summary = re.findall(r"(?:ERROR SUMMARY: (\d+) error)|(?:RACECHECK SUMMARY: (\d+) hazard)", output)
+    if status == "timeout":
+        return {"state": "not run", "why": "out of time"}
+    if not summary:
+        return {"state": "not run", "why": output.strip()[-400:]}
+    if status == SANITIZER_ERROR or any(int(a or b) for a, b in summary):
+        return {"state": "failed", "why": "; ".join(found[:5])[:800] or output.strip()[-400:]}
+    return {"state": "passed"}
+
+
+def sanitizer(context):
+    """Every tool over every file of tests, the tools beside each other."""
+    results = {}
+    context.save(results)
+    if context.emulated:
+        return results  # the emulator checks every access itself
+    program, tool_path = context.bundle / "gpu_kernel_tests", find_sanitizer()
+    if tool_path is None:
+        raise RuntimeError("compute-sanitizer is not here")
+    filters, lock = list_tests(context, program), Lock()
+
+    def check(tool):
+        for name, tests in filters.items():
+            if context.left_s() < 5:
+                outcome = {"state": "not run", "why": "out of time"}
+            else:
+                outcome = parse_sanitizer(*call(
+                    [tool_path, "--tool", tool, "--error-exitcode", SANITIZER_ERROR, "--print-limit", "20",
+                     *TOOLS[tool], program, "--exact_allocations",
+                     f"--gtest_filter={tests}:-{':'.join(TOO_LARGE)}", "--gtest_brief=1"],
+                    min(60, context.left_s())))
+            with lock:
+                results.setdefault(name, {})[tool] = outcome
+                context.save(results)
+
+    with ThreadPoolExecutor(len(TOOLS)) as pool:
+        list(pool.map(check, TOOLS))
+    return results
+
+
+def kernel_benchmark(context):
+    """gpu_kernel_benchmark's own figures, as it writes them."""
+    program = context.bundle / ("emulated_kernel_benchmark" if context.emulated else "gpu_kernel_benchmark")
+    if not program.is_file():
+        raise RuntimeError(f"the bundle has no {program.name}")
+    output = context.work / "kernel_benchmark.json"
+    output.unlink(missing_ok=True)
+    command = [program, "--device", context.device, "--json", output]
+    status, text = call(command + (["--sizes", "tiny", "--rounds", "1"] if context.quick else []), context.left_s() - 3)
+    if not output.is_file():
+        raise RuntimeError(f"{program.name} ended with {status} and wrote no figures: {text.strip()[-400:]}")
+    return {"status": status, **json.loads(output.read_text())}
