@@ -197,6 +197,11 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
     about.num_parameters -= static_cast<uint64_t>(about.hidden_size * (about.hidden_size + 1));
   }
   about.load_notes = modules_.notes;
+  if (heads_->lacks_named_head()) {
+    about.load_notes.push_back("config.json says " + config.architecture +
+                               ", but the checkpoint has no weights of such a head (transformers " +
+                               "would make up random ones): what needs it is refused");
+  }
   if (!files_note.empty()) about.load_notes.push_back(std::move(files_note));
   if (tokenizer_->vocab_size() > config.encoder.vocab_size) {
     about.load_notes.push_back("the tokenizer has " + std::to_string(tokenizer_->vocab_size()) +
@@ -348,16 +353,16 @@ absl::Status LoadedModel::PrepareIds(std::span<const uint32_t> ids,
 const char* Name(Task task) {
   constexpr std::array kNames = {
       "embed",
-      "embed-tokens",
-      "embed-sparse",
+      "embed_tokens",
+      "embed_sparse",
       "classify",
-      "classify-zero-shot",
+      "classify_zero_shot",
       "rerank",
-      "classify-tokens",
-      "answer-question",
-      "fill-mask",
-      "detect-replaced-tokens",
-      "predict-sentence-pair",
+      "classify_tokens",
+      "answer_question",
+      "fill_mask",
+      "detect_replaced_tokens",
+      "predict_sentence_pair",
   };
   const auto index = static_cast<size_t>(task) - 1;
   return index < kNames.size() ? kNames[index] : "unknown";

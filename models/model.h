@@ -37,7 +37,7 @@ enum class Task : uint8_t {
   kDetectReplacedTokens,
   kPredictSentencePair,
 };
-const char* Name(Task task);  // "embed", "embed-tokens", ...
+const char* Name(Task task);  // "embed", "embed_tokens", ...: as clients name them
 
 // bertrand.v1.Family, by number.
 enum class Family : uint8_t { kBert = 1, kRoberta, kAlbert, kDistilBert, kElectra, kXlnet };

@@ -147,8 +147,10 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argu
                                 ? "up to " + std::to_string(description.max_tokens) + " tokens"
                                 : "texts of any length that a batch holds";
   spdlog::info("model {}: {}, {} MB of {} on {}, {}, loaded in {} ms", served->name,
-               ForLog(description.architecture), description.weight_bytes >> 20,
-               description.compute_type, description.device, limit, elapsed.count());
+               description.architecture.empty() ? "a checkpoint without architectures"
+                                                : ForLog(description.architecture),
+               description.weight_bytes >> 20, description.compute_type, description.device, limit,
+               elapsed.count());
   for (const std::string& note : description.load_notes) {
     spdlog::info("model {}: {}", served->name, ForLog(note));
   }

@@ -24,6 +24,7 @@ int RunClassify(const ClassifyOptions& options) {
   const Terminal terminal = Terminal::Detect();
   TextCommand<v1::ClassifyRequest, v1::ClassifyResponse> command;
   command.method = &v1::Inference::Stub::Classify;
+  command.cut_remedy = "--long";
   command.fill = [&](const std::vector<std::string>& texts, v1::ClassifyRequest* request) {
     FillModel(options.inputs, *request);
     if (!options.long_input.mode.empty()) {
@@ -119,6 +120,18 @@ int RunZeroShot(const ZeroShotOptions& options) {
                   std::max<std::size_t>(1024 / labels, 1));
 }
 
+// Labels without the spaces around them, and without empty ones (as transformers'
+// ZeroShotClassificationArgumentHandler has them): "politics, sport" is what people write.
+std::vector<std::string> TrimLabels(const std::vector<std::string>& labels) {
+  std::vector<std::string> trimmed;
+  for (const std::string& label : labels) {
+    const std::size_t begin = label.find_first_not_of(" \t");
+    if (begin == std::string::npos) continue;
+    trimmed.push_back(label.substr(begin, label.find_last_not_of(" \t") + 1 - begin));
+  }
+  return trimmed;
+}
+
 void AddZeroShotCommand(CLI::App& app, int& exit_status) {
   CLI::App* command =
       app.add_subcommand("zero-shot", "Which of your labels fit texts, by a model of entailment");
@@ -139,7 +152,11 @@ void AddZeroShotCommand(CLI::App& app, int& exit_status) {
   command->footer(
       "Examples:\n"
       "  bertrand zero-shot \"The match ended in a draw.\" --labels politics,sport,science");
-  command->callback([options, &exit_status] { exit_status = RunZeroShot(*options); });
+  command->callback([options, &exit_status] {
+    options->labels = TrimLabels(options->labels);
+    if (options->labels.empty()) throw CLI::ValidationError("--labels", "names no label");
+    exit_status = RunZeroShot(*options);
+  });
 }
 
 struct PairOptions {

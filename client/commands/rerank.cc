@@ -78,6 +78,7 @@ int Run(const RerankOptions& options) {
   InputReader reader(options.inputs);
   std::vector<Ranked> ranked;
   std::size_t num_documents = 0;
+  CutTexts cut;
   v1::Activation activation = v1::ACTIVATION_UNSPECIFIED;
   if (!options.activation.empty()) {
     v1::Activation_Parse(EnumName("ACTIVATION", options.activation), &activation);
@@ -98,10 +99,12 @@ int Run(const RerankOptions& options) {
     });
     if (status.ok()) status = AddRanks(response, *documents, num_documents, &ranked);
     if (!status.ok()) return connection.Report(status);
+    cut.Count(response);
     num_documents += documents->size();
     KeepBest(options.top_n, &ranked);
   }
   Print(options, ranked);
+  if (!options.inputs.json) cut.Report("");
   return 0;
 }
 

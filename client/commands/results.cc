@@ -67,7 +67,9 @@ std::string JsonLabels(const v1::ClassifyResponse::Classification& classificatio
 }
 
 void PrintTitle(std::string_view text, const Terminal& terminal) {
-  std::cout << terminal.Bold(Shorten(text, terminal.num_columns)) << "\n";
+  const std::string title = Shorten(text, terminal.num_columns);
+  const bool is_blank = title.find_first_not_of(' ') == std::string::npos;
+  std::cout << (is_blank ? terminal.Dim("(blank)") : terminal.Bold(title)) << "\n";
 }
 
 void JsonResults::Add(const std::string& element) {
@@ -75,6 +77,14 @@ void JsonResults::Add(const std::string& element) {
 }
 
 void JsonResults::End() { std::cout << (num_added_ == 0 ? "{\"results\":[]}\n" : "\n]}\n"); }
+
+void CutTexts::Report(std::string_view remedy) const {
+  if (num_cut_ == 0) return;
+  std::cerr << "bertrand: cut " << num_cut_ << " of " << num_texts_
+            << (num_texts_ == 1 ? " text: " : " texts: ") << num_tokens_ << " tokens were not read";
+  if (!remedy.empty()) std::cerr << " (" << remedy << " reads all)";
+  std::cerr << "\n";
+}
 
 grpc::Status CheckCount(std::size_t num_results, std::size_t num_texts) {
   if (num_results == num_texts) return grpc::Status::OK;

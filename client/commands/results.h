@@ -4,6 +4,7 @@
 // and the printing of scores and spans. One thread.
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <iostream>
 #include <optional>
@@ -42,7 +43,8 @@ std::string JsonStats(const Response& response, int index) {
          ",\"num_truncated_tokens\":" + std::to_string(stats.num_truncated_tokens());
 }
 
-// The title of a text's results: itself on a line, cut to the terminal.
+// The title of a text's results: itself on a line, cut to the terminal; "(blank)" when there is
+// nothing to see.
 void PrintTitle(std::string_view text, const Terminal& terminal);
 
 // The JSON document {"results":[...]}, written element by element.
@@ -57,6 +59,24 @@ class JsonResults {
 };
 
 // ---- From texts to results
+
+// What people are told, on standard error, when texts were cut to what the model reads.
+class CutTexts {
+ public:
+  template <typename Response>
+  void Count(const Response& response) {
+    for (const v1::InputStats& stats : response.stats()) {
+      ++num_texts_;
+      if (stats.num_truncated_tokens() > 0) ++num_cut_;
+      num_tokens_ += stats.num_truncated_tokens();
+    }
+  }
+  // Nothing when no text was cut. `remedy`: an option that has all of a text read, or empty.
+  void Report(std::string_view remedy) const;
+
+ private:
+  uint64_t num_texts_ = 0, num_cut_ = 0, num_tokens_ = 0;
+};
 
 // INTERNAL when an answer has not as many results as the request has texts.
 grpc::Status CheckCount(std::size_t num_results, std::size_t num_texts);
@@ -80,6 +100,7 @@ struct TextCommand {
   // A JSON object without its braces and "text".
   std::function<std::string(const std::string& text, const Response&, int index)> json;
   std::function<void(const std::string& text, const Response&, int index)> people;
+  std::string_view cut_remedy;  // as CutTexts::Report's
 };
 
 // Asks piece by piece and prints as answers come, so that a corpus needs no memory. Returns the
@@ -90,6 +111,7 @@ int RunTexts(const ConnectionOptions& connection_options, const InputOptions& in
   Connection connection(connection_options);
   InputReader reader(inputs, num_inputs_max);
   JsonResults document;
+  CutTexts cut;
   while (true) {
     const std::optional<std::vector<std::string>> piece = reader.Next();
     if (!piece) return 1;
@@ -104,6 +126,7 @@ int RunTexts(const ConnectionOptions& connection_options, const InputOptions& in
       status = CheckCount(static_cast<std::size_t>(NumResults(response)), piece->size());
     }
     if (!status.ok()) return connection.Report(status);
+    cut.Count(response);
     for (std::size_t i = 0; i < piece->size(); ++i) {
       const std::string& text = (*piece)[i];
       const int index = static_cast<int>(i);
@@ -117,7 +140,11 @@ int RunTexts(const ConnectionOptions& connection_options, const InputOptions& in
     // gRPC ignores SIGPIPE: without this, `| head` would leave the whole corpus to be computed.
     if (!std::cout.flush()) return 1;
   }
-  if (inputs.json) document.End();
+  if (inputs.json) {
+    document.End();
+  } else {
+    cut.Report(command.cut_remedy);
+  }
   return 0;
 }
 

@@ -64,15 +64,19 @@ void PrintEntities(const std::string& text, const v1::ClassifyTokensResponse::En
                   std::to_string(span.start()) + "-" + std::to_string(span.end()),
                   Shorten(entity.text(), 60)});
   }
-  std::cout << WithMarks(text, marks, terminal) << "\n";
-  if (!marks.empty()) std::cout << table.ToString(terminal);
-  std::cout << "\n";
+  if (marks.empty()) {
+    PrintTitle(text, terminal);
+    std::cout << terminal.Dim("  (no entities)") << "\n\n";
+    return;
+  }
+  std::cout << WithMarks(text, marks, terminal) << "\n" << table.ToString(terminal) << "\n";
 }
 
 int RunEntities(const EntitiesOptions& options) {
   const Terminal terminal = Terminal::Detect();
   TextCommand<v1::ClassifyTokensRequest, v1::ClassifyTokensResponse> command;
   command.method = &v1::Inference::Stub::ClassifyTokens;
+  command.cut_remedy = "--stride";
   command.fill = [&](const std::vector<std::string>& texts, v1::ClassifyTokensRequest* request) {
     *request = MakeRequest(options, texts);
   };
@@ -145,7 +149,12 @@ void PrintVerdicts(const std::string& text, const Verdicts& verdicts, const Term
     if (!verdict.replaced()) continue;
     marks.push_back({verdict.span().start_byte(), verdict.span().end_byte(), ""});
   }
-  std::cout << WithMarks(text, marks, terminal) << "\n" << Bars(scores, terminal) << "\n";
+  if (marks.empty()) {
+    PrintTitle(text, terminal);
+  } else {
+    std::cout << WithMarks(text, marks, terminal) << "\n";
+  }
+  std::cout << Bars(scores, terminal) << "\n";
 }
 
 int RunReplaced(const ReplacedOptions& options) {

@@ -64,7 +64,7 @@ absl::Status StartFloat(const AttentionParams& p, simt::Stream& stream) {
 //   float    32            168 / 168 / 168   47 KiB   3 / 2 / 3
 //   float    64            163 / 163 / 168   71 KiB   2 / 1 / 3
 //   float   128            168 / 168 / 168   76 KiB   2 / 1 / 2
-//   float   256            194 / 197 / 195   68 KiB   2 / 1 / 2
+//   float   256            196 / 197 / 195   68 KiB   2 / 1 / 2
 template <typename T>
 absl::Status StartForHeadSize(const AttentionParams& p, simt::Stream& stream) {
   const int64_t head_size = p.qkv.dim(3);

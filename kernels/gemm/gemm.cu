@@ -3,12 +3,15 @@
 
 #include "kernels/bias_activation/bias_activation.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/hopper_gemm.h"
 #include "kernels/status.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 namespace {
 
 constexpr int kMostOwnCandidates = 6, kMostLibraryCandidates = 16;
+// Up to half a tile of hopper_gemm.h, the small tiles are at least as full.
+constexpr int kMostRowsWithoutHopper = 64;
 // Partial sums of our own kernels: 8 splits of 256 x 3072 are 24 MiB. In the emulator a workspace
 // is overwritten whenever it is given out, which costs time.
 #ifdef __CUDACC__
@@ -125,6 +128,8 @@ bool Gemm::Serves(const GemmParams& params, const GemmChoice& choice) const {
       return SmallGemmSupports(params);
     case GemmChoice::Kind::kLibrary:
       return LibraryServes(params);
+    case GemmChoice::Kind::kHopper:
+      return HopperGemmSupports(device_.info(), params);
     case GemmChoice::Kind::kFloat:
       break;
   }
@@ -154,6 +159,8 @@ absl::Status Gemm::RunChoice(const GemmParams& params, const GemmChoice& choice,
       return FloatGemm(params, stream);
     case GemmChoice::Kind::kLibrary:
       return RunLibrary(params, choice.algorithm, workspace, stream);
+    case GemmChoice::Kind::kHopper:
+      return HopperGemm(params, choice.tile, stream);
     case GemmChoice::Kind::kSmall:
       break;
   }
@@ -209,6 +216,11 @@ std::vector<GemmChoice> Gemm::Candidates(const GemmParams& params) const {
     }
   }
   if (choices.empty()) choices.push_back(Untuned(params));
+  if (params.m() > kMostRowsWithoutHopper && HopperGemmSupports(device_.info(), params)) {
+    for (int tile = 0; tile < kNumHopperTiles; ++tile) {
+      choices.push_back({GemmChoice::Kind::kHopper, tile});
+    }
+  }
   return choices;
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 
 // y = activation(x W^T + bias) + residual by whatever is fastest here: our own kernels
-// (small_gemm.h) or the library (library_gemm.h: cuBLASLt, in the emulator plain loops), chosen for
+// (small_gemm.h, hopper_gemm.h) or the library (library_gemm.h: cuBLASLt, in the emulator plain
+// loops), chosen for
 // each shape.
 //
 // Shapes, types, aliasing and numerics as small_gemm.h; any m, n, k. Where the library cannot do
@@ -77,7 +78,7 @@ class Gemm {
   GemmChoice Choice(const GemmParams& params) const;
   static GemmKey Key(const GemmParams& params);
   // Every way to compute `params`, for Tune and for tests: our own by the model's order (at most
-  // 6), then the library's (at most 16).
+  // 6), the library's (at most 16), hopper_gemm's tiles where it can.
   std::vector<GemmChoice> Candidates(const GemmParams& params) const;
   // Run with a given choice.
   absl::Status RunChoice(const GemmParams& params, const GemmChoice& choice, void* workspace,

@@ -12,6 +12,7 @@
 #include <system_error>
 #include <vector>
 
+#include "kernels/gemm/hopper_tile.cuh"
 #include "kernels/gemm/small_gemm_plan.h"
 #include "kernels/status.h"
 
@@ -38,6 +39,9 @@ uint64_t TilesHash() {
   uint64_t hash = Hash("tiles");
   for (const GemmTile& tile : kGemmTiles) {
     hash = Hash({reinterpret_cast<const char*>(&tile), sizeof(tile)}, hash);
+  }
+  for (const int columns : kHopperTileColumns) {
+    hash = Hash({reinterpret_cast<const char*>(&columns), sizeof(columns)}, hash);
   }
   return hash;
 }
@@ -91,7 +95,7 @@ class Fields {
 bool ParseEntry(std::string_view line, GemmKey& key, GemmChoice& choice) {
   Fields fields(line);
   uint64_t values[11];
-  constexpr uint64_t kMost[11] = {kMaxGemmBucket,    INT32_MAX,     INT32_MAX, 2, 6, 1, 1, 1, 2,
+  constexpr uint64_t kMost[11] = {kMaxGemmBucket,    INT32_MAX,     INT32_MAX, 2, 6, 1, 1, 1, 3,
                                   kNumGemmTiles - 1, kMaxGemmSplits};
   for (int i = 0; i < 11; ++i) {
     if (!fields.Next(kMost[i], 10, values[i])) return false;
@@ -113,6 +117,7 @@ bool ParseEntry(std::string_view line, GemmKey& key, GemmChoice& choice) {
   choice.tile = static_cast<int>(values[9]);
   choice.splits = static_cast<int>(values[10]);
   choice.time_us = std::bit_cast<float>(static_cast<uint32_t>(time));
+  if (choice.kind == GemmChoice::Kind::kHopper && choice.tile >= kNumHopperTiles) return false;
   return fields.at_end() && key.m > 0 && key.n > 0 && key.k > 0 && choice.splits > 0 &&
          std::isfinite(choice.time_us) && GemmBucket(key.m) == key.m;
 }
@@ -134,6 +139,9 @@ std::string ToString(const GemmChoice& choice) {
       return "float_gemm";
     case GemmChoice::Kind::kLibrary:
       return "library";
+    case GemmChoice::Kind::kHopper:
+      return "hopper_gemm " + std::to_string(kHopperTileRows) + "x" +
+             std::to_string(kHopperTileColumns[choice.tile]);
     case GemmChoice::Kind::kSmall:
       break;
   }

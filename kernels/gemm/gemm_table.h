@@ -40,6 +40,7 @@ struct GemmChoice {
     kSmall,    // small_gemm.h, with `tile` and `splits`
     kFloat,    // its fallback
     kLibrary,  // cuBLASLt, with bias_activation.h after it where its epilogues don't suffice
+    kHopper,   // hopper_gemm.h, with `tile`: only where it was timed and found right
   };
   Kind kind = Kind::kFloat;
   int tile = 0, splits = 1;

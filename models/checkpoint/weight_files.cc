@@ -38,6 +38,7 @@ struct OtherFormat {
 constexpr std::array kOthers = {
     OtherFormat{"tf_model.h5", "TensorFlow", "from_tf=True"},
     OtherFormat{"model.ckpt.index", "TensorFlow 1", "from_tf=True"},
+    OtherFormat{"bert_model.ckpt.index", "TensorFlow 1", "from_tf=True"},
     OtherFormat{"flax_model.msgpack", "Flax", "from_flax=True"},
 };
 

@@ -35,6 +35,10 @@ std::string WeightLoader::BiasName(std::string_view name) const {
 
 bool WeightLoader::Has(std::string_view name) const { return files_.Has(WeightName(name)); }
 
+bool WeightLoader::HasPart(std::string_view name) const {
+  return Has(name) || files_.Has(BiasName(name));
+}
+
 absl::StatusOr<DeviceTensor> WeightLoader::Table(std::string_view name, int64_t rows,
                                                  int64_t columns) {
   const std::string tensor_name = WeightName(name);

@@ -49,6 +49,8 @@ class WeightLoader {
   void set_pass(Pass pass) { pass_ = pass; }
 
   bool Has(std::string_view name) const;
+  // NAME's weight, or its bias alone.
+  bool HasPart(std::string_view name) const;
   // The same by a tensor's whole name, prefix included.
   bool HasTensor(std::string_view tensor_name) const { return files_.Has(tensor_name); }
   // NAME.weight [rows, columns].

@@ -62,7 +62,7 @@ void RefuseUnimplemented(ConfigReader& reader) {
   const std::string positions = reader.String("position_embedding_type", "absolute");
   if (positions != "absolute") {
     reader.FailUnimplemented("position_embedding_type",
-                             "is \"" + positions + "\", \"absolute\" are served");
+                             "is \"" + positions + "\", served is \"absolute\"");
   }
   const Json* pruned = reader.Find("pruned_heads");
   if (pruned != nullptr && (!pruned->members().empty() || !pruned->elements().empty())) {
@@ -406,6 +406,11 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::stri
 
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& folder) {
   const std::string path = JoinPath(folder, "config.json");
+  if (!PathExists(path) && PathExists(JoinPath(folder, "adapter_config.json"))) {
+    return InvalidArgument(folder + ": has adapter_config.json and no config.json: it is an " +
+                           "adapter of PEFT, not a model; merge it into its base model " +
+                           "(merge_and_unload) and save that");
+  }
   BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
   BERTRAND_ASSIGN_OR_RETURN(const Json config, Json::ParseOwned(std::move(text), path));
   return ParseModelConfig(config, path);

@@ -25,12 +25,15 @@ struct HeadLayer {
   float norm_eps = 0;
 };
 
-// A head that gives logits. It is there if all its tensors are.
+// A head that gives logits. It is there if all its tensors are. `is_named`, here and below: the
+// class in config.json's `architectures` has this head, so that a file with a part of it is
+// damaged.
 struct LogitsHeadNames {
   LogitsHead head{};
   bool on_pooler = false;      // reads the encoder's pooler's output; else a token's hidden state:
   bool on_last_token = false;  // the sequence's last instead of its first (sequence heads only)
   std::vector<HeadLayer> layers;
+  bool is_named = false;
 };
 
 // Hidden states -> logits over the vocabulary: layers, then the decoder, whose weight is the word
@@ -40,6 +43,7 @@ struct MaskedLmNames {
   bool tied = true;
   std::string decoder;                    // NAME.weight [vocab_size, width], when not tied
   std::vector<std::string> bias_tensors;  // the first that is there; none: 0
+  bool is_named = false;
 };
 
 // XLNet's beam search over answers (modeling_xlnet.py: XLNetPoolerStartLogits, EndLogits,
@@ -50,6 +54,7 @@ struct BeamNames {
   std::string class_dense, class_out;    // [hidden, 2 hidden], [1, hidden] without bias
   float norm_eps = 0;
   int64_t num_starts = 0, num_ends = 0;
+  bool is_named = false;
 };
 
 struct HeadConfig {

@@ -20,6 +20,7 @@ enum class Purpose : uint8_t {
   kAnswers,
   kMaskedLm,
   kPreTraining,
+  kNextSentence,
   kChoice,
   kOther,
 };
@@ -32,6 +33,7 @@ Purpose PurposeOf(std::string_view architecture) {
       {"ForQuestionAnsweringSimple", Purpose::kAnswers},
       {"ForMaskedLM", Purpose::kMaskedLm},
       {"ForPreTraining", Purpose::kPreTraining},
+      {"ForNextSentencePrediction", Purpose::kNextSentence},
       {"ForMultipleChoice", Purpose::kChoice},
   };
   if (architecture.empty()) return Purpose::kUnknown;
@@ -291,6 +293,30 @@ void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
   beam.num_ends = reader.Int("end_n_top", 5, 1, kBeamMax);
 }
 
+// The heads that the class in `architectures` has, of all that the family's names are of.
+bool IsNamed(Purpose purpose, LogitsHead head) {
+  switch (head) {
+    case LogitsHead::kClassifier:
+      return purpose == Purpose::kSequence;
+    case LogitsHead::kTokenClassifier:
+      return purpose == Purpose::kTokens;
+    case LogitsHead::kAnswerSpan:
+      return purpose == Purpose::kAnswers;
+    case LogitsHead::kNextSentence:
+      return purpose == Purpose::kNextSentence || purpose == Purpose::kPreTraining;
+    case LogitsHead::kSentenceOrder:
+    case LogitsHead::kReplacedToken:
+      return purpose == Purpose::kPreTraining;
+  }
+  return false;
+}
+
+void MarkNamed(Purpose purpose, HeadConfig* heads) {
+  for (LogitsHeadNames& names : heads->logits) names.is_named = IsNamed(purpose, names.head);
+  heads->masked_lm.is_named = purpose == Purpose::kMaskedLm || purpose == Purpose::kPreTraining;
+  heads->beam.is_named = purpose == Purpose::kAnswers;
+}
+
 }  // namespace
 
 std::vector<std::string> NamesOfLabels(const HeadConfig& heads) {
@@ -336,7 +362,8 @@ HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string
       NameXlnet(parts, reader, &heads);
       break;
   }
-  heads.is_next_sentence = architecture.ends_with("ForNextSentencePrediction");
+  MarkNamed(parts.purpose, &heads);
+  heads.is_next_sentence = parts.purpose == Purpose::kNextSentence;
   heads.masked_lm.tied = reader.Bool("tie_word_embeddings", true);
   return heads;
 }

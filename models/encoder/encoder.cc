@@ -84,7 +84,7 @@ absl::Status Encoder::LoadWeights(const EncoderNames& names, WeightLoader& loade
     if (!loader.HasTensor(weight)) return absl::OkStatus();
     BERTRAND_ASSIGN_OR_RETURN(pooler_,
                               loader.LinearOf(weight, names.pooler + ".bias", hidden, hidden));
-  } else if (loader.Has(names.pooler)) {
+  } else if (loader.HasPart(names.pooler)) {
     BERTRAND_ASSIGN_OR_RETURN(pooler_, loader.Linear(std::array{names.pooler}, hidden, hidden));
   }
   return absl::OkStatus();

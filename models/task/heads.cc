@@ -25,6 +25,17 @@ bool HasTensors(const WeightLoader& loader, const std::vector<HeadLayer>& layers
                      [&](const HeadLayer& layer) { return HasTensors(loader, layer); });
 }
 
+bool HasSome(const WeightLoader& loader, const std::vector<HeadLayer>& layers) {
+  return std::any_of(layers.begin(), layers.end(), [&](const HeadLayer& layer) {
+    return loader.HasPart(layer.name) || (!layer.norm.empty() && loader.HasPart(layer.norm));
+  });
+}
+
+// Whether to load a head: all of it is there, or enough that what is missing is an error.
+bool IsWanted(const WeightLoader& loader, const std::vector<HeadLayer>& layers, bool is_named) {
+  return is_named ? HasSome(loader, layers) : HasTensors(loader, layers);
+}
+
 }  // namespace
 
 // Where the weights that heads share with the encoder lie.
@@ -32,6 +43,7 @@ struct TaskHeads::Source {
   const WeightFiles& files;
   std::string word_embeddings;  // with the prefix
   int64_t word_width = 0;
+  std::string pooler;  // its weight, with the prefix; empty: the family has none
   bool has_pooler = false;
 };
 
@@ -90,7 +102,8 @@ absl::StatusOr<std::unique_ptr<TaskHeads>> TaskHeads::Load(const HeadConfig& con
   Source source{files, prefix + names.word + ".weight"};
   const std::span<const int64_t> shape = files.Shape(source.word_embeddings);
   if (shape.size() == 2) source.word_width = shape[1];
-  source.has_pooler = !names.pooler.empty() && files.Has(prefix + names.pooler + ".weight");
+  if (!names.pooler.empty()) source.pooler = prefix + names.pooler + ".weight";
+  source.has_pooler = files.Has(source.pooler);
   BERTRAND_RETURN_IF_ERROR(heads->LoadAll(config, source, loader));
   loader.set_pass(WeightLoader::Pass::kLoad);
   BERTRAND_RETURN_IF_ERROR(heads->LoadAll(config, source, loader));
@@ -108,13 +121,27 @@ absl::Status TaskHeads::LoadAll(const HeadConfig& config, const Source& source,
                                 WeightLoader& loader) {
   logits_.clear();
   for (const LogitsHeadNames& names : config.logits) {
-    if (!HasTensors(loader, names.layers) || (names.on_pooler && !source.has_pooler)) continue;
+    if (!IsWanted(loader, names.layers, names.is_named)) continue;
+    if (names.on_pooler && !source.has_pooler) {
+      if (!names.is_named) continue;
+      BERTRAND_RETURN_IF_ERROR(source.files.Check(source.pooler, {hidden_size_, hidden_size_}));
+    }
     Stack stack{names.head, names.on_pooler, names.on_last_token, {}};
     BERTRAND_ASSIGN_OR_RETURN(stack.layers, LoadLayers(names.layers, loader));
     logits_.push_back(std::move(stack));
   }
   BERTRAND_RETURN_IF_ERROR(LoadMaskedLm(config.masked_lm, source, loader));
-  return LoadBeam(config.beam, loader);
+  BERTRAND_RETURN_IF_ERROR(LoadBeam(config.beam, loader));
+  bool names_any = false, has_named = false;
+  const auto look = [&](bool is_named, bool is_there) {
+    names_any |= is_named;
+    has_named |= is_named && is_there;
+  };
+  for (const LogitsHeadNames& names : config.logits) look(names.is_named, has(names.head));
+  look(config.masked_lm.is_named, has_masked_lm());
+  look(config.beam.is_named, has_beam());
+  lacks_named_head_ = names_any && !has_named;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<TaskHeads::Layer>> TaskHeads::LoadLayers(
@@ -140,10 +167,12 @@ absl::StatusOr<std::vector<TaskHeads::Layer>> TaskHeads::LoadLayers(
 absl::Status TaskHeads::LoadMaskedLm(const MaskedLmNames& names, const Source& source,
                                      WeightLoader& loader) {
   masked_lm_.layers.clear();
-  if (names.layers.empty() || !HasTensors(loader, names.layers)) return absl::OkStatus();
+  if (names.layers.empty() || !IsWanted(loader, names.layers, names.is_named)) {
+    return absl::OkStatus();
+  }
   // transformers ties the decoder to the word embeddings even where the file has both.
   const std::string weight = names.tied ? source.word_embeddings : names.decoder + ".weight";
-  if (!source.files.Has(weight)) return absl::OkStatus();
+  if (!names.is_named && !source.files.Has(weight)) return absl::OkStatus();
   std::string bias;
   for (const std::string& name : names.bias_tensors) {
     if (source.files.Has(name)) {
@@ -161,9 +190,13 @@ absl::Status TaskHeads::LoadMaskedLm(const MaskedLmNames& names, const Source& s
 }
 
 absl::Status TaskHeads::LoadBeam(const BeamNames& names, WeightLoader& loader) {
-  for (const std::string* name : {&names.start, &names.end_dense, &names.end_norm, &names.end,
-                                  &names.class_dense, &names.class_out}) {
-    if (name->empty() || !loader.Has(*name)) return absl::OkStatus();
+  const std::array parts = {&names.start, &names.end_dense,   &names.end_norm,
+                            &names.end,   &names.class_dense, &names.class_out};
+  const auto is_there = [&](const std::string* name) { return loader.Has(*name); };
+  if (names.start.empty()) return absl::OkStatus();
+  if (!(names.is_named ? std::any_of(parts.begin(), parts.end(), is_there)
+                       : std::all_of(parts.begin(), parts.end(), is_there))) {
+    return absl::OkStatus();
   }
   const int64_t hidden = hidden_size_;
   beam_.num_starts = names.num_starts;

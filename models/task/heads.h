@@ -78,8 +78,9 @@ class HeadsWorkspace {
 
 class TaskHeads {
  public:
-  // A head whose tensors are not all there is absent; a tensor of another shape is an error that
-  // names it.
+  // A head whose tensors are not all there is absent; but when config.json names the head, and a
+  // part of it is there, what is missing is an error that names it. So is a tensor of another
+  // shape.
   static absl::StatusOr<std::unique_ptr<TaskHeads>> Load(const HeadConfig& config,
                                                          const EncoderNames& names,
                                                          const EncoderConfig& encoder,
@@ -96,6 +97,8 @@ class TaskHeads {
   int64_t num_starts() const { return beam_.num_starts; }
   int64_t num_ends() const { return beam_.num_ends; }
   bool any() const { return !logits_.empty() || has_masked_lm() || has_beam(); }
+  // config.json names a head, and the file has no weights of it.
+  bool lacks_named_head() const { return lacks_named_head_; }
 
   // Requires has(head): values of a row of logits; whether there is a row for every token, and if
   // not, whether it is the last token's.
@@ -167,6 +170,7 @@ class TaskHeads {
   Stack masked_lm_;  // the last layer is the decoder
   Beam beam_;
   SparsePooling sparse_pooling_;
+  bool lacks_named_head_ = false;
   uint64_t num_parameters_ = 0, weight_bytes_ = 0;
   std::set<std::string, std::less<>> used_tensors_;
 };

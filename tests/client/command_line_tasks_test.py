@@ -38,6 +38,12 @@ class TasksTest(unittest.TestCase):
         self.assertEqual(done.returncode, status, done.stdout.decode() + done.stderr.decode())
         return (done.stderr if status else done.stdout).decode()
 
+    def run_errors(self, *arguments: str) -> str:
+        """Runs the command, which succeeds; returns standard error."""
+        done = subprocess.run([CLI, *arguments], capture_output=True, env=self.environment, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        return done.stderr.decode()
+
     def run_json(self, *arguments: str, stdin: str = "") -> Any:
         return json.loads(self.run_cli(*arguments, "--json", stdin=stdin))["results"]
 
@@ -108,6 +114,10 @@ class TasksTest(unittest.TestCase):
         self.assertEqual(len(self.run_json("zero-shot", "a", "b", "--labels", labels)), 2)
         self.assertEqual([len(request.texts) for _, request in self.server.requests[2:]], [1, 1])
         self.assertIn("--labels", self.run_cli("zero-shot", "x", status=2))
+        self.run_cli("zero-shot", "x", "--labels", " a b ,, c")
+        self.assertEqual(list(self.sent().candidate_labels), ["a b", "c"])
+        failed = self.run_cli("zero-shot", "x", "--labels", " ,", status=2)
+        self.assertIn("--labels: names no label", failed)
 
     def test_pair(self) -> None:
         out = self.run_cli("pair", "a one", "b two")
@@ -159,6 +169,26 @@ class TasksTest(unittest.TestCase):
             stride_tokens=0,
         )
         self.assertEqual(self.sent(), expected)
+
+    def test_cut_texts_are_said(self) -> None:
+        long = "word " * 1234
+        for command, remedy in (
+            (["classify"], " (--long reads all)"),
+            (["entities"], " (--stride reads all)"),
+            (["rerank", "q"], ""),
+            (["fill-mask"], ""),
+        ):
+            note = f"bertrand: cut 1 of 2 texts: 234 tokens were not read{remedy}\n"
+            self.assertEqual(self.run_errors(*command, long, "short"), note)
+            self.assertEqual(self.run_errors(*command, "short"), "")
+            self.assertEqual(self.run_errors(*command, "--json", long), "")
+
+    def test_nothing_to_see(self) -> None:
+        self.assertEqual(
+            self.run_cli("entities", "we saw"), "we saw\n  (no entities)\n\n"
+        )
+        self.assertIn("(blank)\n  (no entities)\n", self.run_cli("entities", " \t"))
+        self.assertTrue(self.run_cli("classify", "").startswith("(blank)\n  "))
 
     def test_colour_is_for_terminals(self) -> None:
         self.assertNotIn("\x1b", self.run_cli("entities", "Ada"))

@@ -39,8 +39,12 @@ def words_of(text: str) -> Iterator[tuple[str, Any]]:
 
 
 def stats_of(texts: list[str]) -> list[Any]:
-    """Returns one InputStats per text."""
-    return [pb.InputStats(num_tokens=len(text.split()) + 2) for text in texts]
+    """Returns one InputStats per text; of more than 1000 words the rest was cut."""
+    counts = [len(text.split()) for text in texts]
+    return [
+        pb.InputStats(num_tokens=min(count, 1000) + 2, num_truncated_tokens=max(0, count - 1000))
+        for count in counts
+    ]
 
 
 TIMING = pb.Timing(tokenize_us=1, queue_us=2, inference_us=3, total_us=10)

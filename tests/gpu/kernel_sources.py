@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).resolve().parent / "record.json"
 INCLUDE = re.compile(r'^\s*#include "((?:kernels|tests)/[^"]+)"', re.MULTILINE)
-LAUNCHES = re.compile(r"\bLaunch<|\bcudaLaunchKernel\b")
+LAUNCHES = re.compile(r"\bLaunch<|\bcudaLaunchKernel")
 
 
 def includes(path, below):

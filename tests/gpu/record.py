@@ -155,9 +155,8 @@ def markdown(record):
 def readme_section(record, hashes):
     """What README.md says: which kernels a GPU has verified, and whole models' figures."""
     if record is None or record["emulated"]:
-        names = ", ".join(f"`{name}`" for name in hashes)
-        return ("No GPU has run any of this yet: there is no record, so there are no figures. "
-                f"Not verified on a GPU: {names}.\n")
+        return ("No GPU has run any of this yet: there is no record, so there are no figures, and no kernel is "
+                "verified on a GPU.\n")
     parts = [where(record), kernel_table(record, unverified(record, hashes))]
     if record["models"]:
         parts.append(models_table(record))

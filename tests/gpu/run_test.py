@@ -149,7 +149,7 @@ class SanitizerTest(unittest.TestCase):
         self.assertEqual(parse(99, broken), {"state": "failed", "why": "Invalid __global__ read of size 4 bytes"})
         races = "========= RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)\n"
         self.assertEqual(parse(99, races)["state"], "failed")
-        self.assertEqual(parse(0, "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n"),
+        self.assertEqual(parse(0, "========= RACECHECK SUMMARY: 3 hazards displayed (0 errors, 0 warnings)\n"),
                          {"state": "passed"})
         self.assertEqual(parse("timeout", "")["state"], "not run")
         self.assertEqual(parse(255, "Device not supported")["state"], "not run")

@@ -227,6 +227,38 @@ TEST_P(GemmChoiceTest, TuningKeepsTheFastestForTheBucket) {
   EXPECT_EQ(num_measured_, 7);
 }
 
+// No GPU has run it yet: only where it was timed, and found right.
+TEST_P(GemmChoiceTest, HopperGemmIsChosenByTuningAlone) {
+  const GemmKey key = {72, 64, 72, DType::kFloat16, Activation::kGeluErf, true, false};
+  const auto hopper_first = [](const GemmChoice& choice) {
+    return choice.kind == Kind::kHopper ? 1.0 + choice.tile : 10.0;
+  };
+  const Problem<simt::Half> problem(stream(), {72, 64, 72}, random_);
+  const GemmParams params = problem.Params(Activation::kGeluErf, true, false);
+  auto gemm = MakeTuned(hopper_first);
+  EXPECT_EQ(gemm->Choice(params).kind, Kind::kSmall);
+  ASSERT_OK(gemm->Tune(key, stream()));
+  EXPECT_EQ(ToString(gemm->Choice(params)), "hopper_gemm 128x256");
+  ASSERT_OK(Run(*gemm, params));
+  problem.ExpectRight(params);
+  // Epilogues that it lacks, fewer rows, another device.
+  const auto has_hopper = [&](const Shape& shape, Activation activation) {
+    const Problem<simt::Half> other(stream(), shape, random_);
+    const auto candidates = gemm->Candidates(other.Params(activation, true, false));
+    return std::any_of(candidates.begin(), candidates.end(),
+                       [](const GemmChoice& choice) { return choice.kind == Kind::kHopper; });
+  };
+  EXPECT_TRUE(has_hopper({65, 8, 8}, Activation::kNone));
+  EXPECT_FALSE(has_hopper({64, 8, 8}, Activation::kNone));
+  EXPECT_FALSE(has_hopper({65, 8, 8}, Activation::kGeluTanh));
+  EXPECT_FALSE(has_hopper({65, 12, 8}, Activation::kNone));
+  set_device(simt::ProfileA100());
+  gemm = MakeTuned(hopper_first);
+  EXPECT_FALSE(has_hopper({65, 8, 8}, Activation::kNone));
+  ASSERT_OK(gemm->Tune(key, stream()));
+  EXPECT_EQ(gemm->Choice(params).kind, Kind::kSmall);
+}
+
 TEST_P(GemmChoiceTest, CandidatesThatCannotRunAreLeftOut) {
   const auto gemm = MakeTuned([](const GemmChoice& choice) -> absl::StatusOr<double> {
     if (choice.kind == Kind::kLibrary) return 3.0;

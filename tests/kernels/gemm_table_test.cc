@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/gemm/hopper_tile.cuh"
 #include "kernels/gemm/small_gemm_plan.h"
 #include "kernels/status.h"
 
@@ -22,6 +23,8 @@ GemmTable SomeTable() {
       GemmChoice::Kind::kSmall, 6, 1, {}, 4.25f};
   table[{4096, 768, 3072, DType::kBFloat16, Activation::kNone, true, true}] = {
       GemmChoice::Kind::kLibrary, 0, 1, {1, 2, UINT64_MAX, 4, 5, 6, 7, 0x8000000000000000u}, 31.5f};
+  table[{12288, 4096, 1024, DType::kFloat16, Activation::kGeluErf, true, false}] = {
+      GemmChoice::Kind::kHopper, 1, 1, {}, 160.0f};
   table[{16, 3, 7, DType::kFloat32, Activation::kSigmoid, false, false}] = {};
   table[{16, 32, 64, DType::kFloat16, Activation::kNone, true, true, /*float8=*/true}] = {};
   return table;
@@ -121,15 +124,15 @@ TEST(GemmTableTest, EntriesOutOfRangeAreAMissEvenWithARightChecksum) {
       "16 8 8 1 0 2 0 0 0 9 8" + tail,
       "16 8 8 1 0 0 2 0 0 9 8" + tail,
       "16 8 8 1 0 0 0 2 0 9 8" + tail,
-      "16 8 8 1 0 0 0 0 3 9 8" + tail,   // nor kernel
+      "16 8 8 1 0 0 0 0 4 9 8" + tail,   // nor kernel
       "16 8 8 1 0 0 0 0 0 10 8" + tail,  // nor tile
       "16 8 8 1 0 0 0 0 0 9 0" + tail,
       "16 8 8 1 0 0 0 0 0 9 9" + tail,
-      "-16 8 8 1 0 0 0 0 9 8" + tail,
-      "16  8 8 1 0 0 0 0 9 8" + tail,
-      "16 8 8 1 0 0 0 0 9 8 7f800000 0 0 0 0 0 0 0 0\n",  // an infinite time
-      "16 8 8 1 0 0 0 0 9 8 0 0 0 0 0 0 0 0\n",
-      "16 8 8 1 0 0 0 0 9 8 0 0 0 0 0 0 0 0 0 0\n",
+      "-16 8 8 1 0 0 0 0 0 9 8" + tail,
+      "16  8 8 1 0 0 0 0 0 9 8" + tail,
+      "16 8 8 1 0 0 0 0 0 9 8 7f800000 0 0 0 0 0 0 0 0\n",  // an infinite time
+      "16 8 8 1 0 0 0 0 0 9 8 0 0 0 0 0 0 0 0\n",
+      "16 8 8 1 0 0 0 0 0 9 8 0 0 0 0 0 0 0 0 0 0\n",
       good + good,
       "\n"};
   for (const std::string& bad : bad_entries) {
@@ -173,11 +176,21 @@ TEST_F(GemmTableFileTest, AFolderThatCannotBeMadeIsAnError) {
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << Message(status);
 }
 
+TEST(GemmTableTest, HopperHasFewerTilesThanSmallGemm) {
+  const GemmKey key = {128, 64, 64};
+  for (const int tile : {kNumHopperTiles - 1, kNumHopperTiles}) {
+    const GemmTable table = {{key, {GemmChoice::Kind::kHopper, tile}}};
+    EXPECT_EQ(ParseGemmTable(FormatGemmTable(kOrigin, table), kOrigin).has_value(),
+              tile < kNumHopperTiles);
+  }
+}
+
 TEST(GemmChoiceTest, SaysWhatItIs) {
   EXPECT_EQ(ToString({GemmChoice::Kind::kSmall, 6, 1}), "small_gemm 64x64");
   EXPECT_EQ(ToString({GemmChoice::Kind::kSmall, 7, 8}), "small_gemm 64x128, 8 splits");
   EXPECT_EQ(ToString({GemmChoice::Kind::kLibrary}), "library");
   EXPECT_EQ(ToString({GemmChoice::Kind::kFloat}), "float_gemm");
+  EXPECT_EQ(ToString({GemmChoice::Kind::kHopper, 0}), "hopper_gemm 128x256");
 }
 
 }  // namespace

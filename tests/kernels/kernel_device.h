@@ -168,19 +168,20 @@ inline uint8_t PoisonOf(DType dtype) { return dtype == DType::kInt32 ? 0xfd : 0x
 inline bool ReadBack(simt::Stream& stream, void* host, const void* device, DType dtype,
                      size_t count) {
   const size_t element_bytes = SizeOf(dtype);
-  absl::Status status = stream.CopyToHost(host, device, count * element_bytes);
-  if (status.ok()) status = stream.Synchronize();
-  EXPECT_TRUE(status.ok()) << Message(status);
+  const absl::Status copied = stream.CopyToHost(host, device, count * element_bytes);
+  const absl::Status synchronized = stream.Synchronize();
+  const bool ok = copied.ok() && synchronized.ok();
+  EXPECT_TRUE(ok) << Message(copied) << ", " << Message(synchronized);
 #ifdef __CUDACC__
   const std::vector<uint8_t> poison(element_bytes, PoisonOf(dtype));
-  for (size_t i = 0; i < count && status.ok(); ++i) {
+  for (size_t i = 0; i < count && ok; ++i) {
     const bool unwritten = std::memcmp(static_cast<char*>(host) + i * element_bytes, poison.data(),
                                        element_bytes) == 0;
     EXPECT_FALSE(unwritten) << "element " << i << " of " << count << " was never written";
     if (unwritten) return false;
   }
 #endif
-  return status.ok();
+  return ok;
 }
 
 }  // namespace bertrand

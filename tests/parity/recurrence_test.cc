@@ -74,7 +74,7 @@ TEST_F(Recurrence, ALanguageModelFillsNoMasks) {
   const Model& model = Load("xlnet_lm");
   const auto request = FillMaskRequest::Create(model, {{.first = "a <mask>"}}, {});
   EXPECT_EQ(request.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(Message(request.status()), HasSubstr("it has: embed, embed-tokens"));
+  EXPECT_THAT(Message(request.status()), HasSubstr("it has: embed, embed_tokens"));
 }
 
 TEST_F(Recurrence, IdsHaveNoLimitAndFourTypes) {

@@ -1,5 +1,6 @@
 #include "tests/parity/suite_weights.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -135,8 +136,13 @@ std::vector<SuiteTensor> MakeTensors(const Json& weights) {
 
 }  // namespace
 
-void WriteSuiteWeights(const Json& weights, const TestFolder& folder) {
-  const std::vector<SuiteTensor> tensors = MakeTensors(weights);
+void WriteSuiteWeights(const Json& weights, const TestFolder& folder,
+                       const std::vector<std::string>& without) {
+  std::vector<SuiteTensor> tensors = MakeTensors(weights);
+  std::erase_if(tensors, [&](const SuiteTensor& tensor) {
+    return std::any_of(without.begin(), without.end(),
+                       [&](const std::string& start) { return tensor.name.starts_with(start); });
+  });
   const std::string& format = *weights.Find("format")->as_string();
   const bool is_torch = format != "safetensors";
   const auto shards = static_cast<size_t>(*weights.Find("shards")->as_int());

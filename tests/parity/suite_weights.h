@@ -5,13 +5,16 @@
 // does, whole or in shards.
 
 #include <string>
+#include <vector>
 
 #include "models/checkpoint/json.h"
 #include "tests/models/test_folder.h"
 
 namespace bertrand {
 
-// `weights` is the member of that name of NAME.json.
-void WriteSuiteWeights(const Json& weights, const TestFolder& folder);
+// `weights` is the member of that name of NAME.json. Tensors whose names begin with one of
+// `without` are left out.
+void WriteSuiteWeights(const Json& weights, const TestFolder& folder,
+                       const std::vector<std::string>& without = {});
 
 }  // namespace bertrand

@@ -54,6 +54,10 @@ Stream::~Stream() { cudaStreamDestroy(impl_->stream); }
 void* Stream::handle() const { return impl_->stream; }
 
 absl::StatusOr<std::unique_ptr<Device>> Device::Open(int index) {
+  int driver_version = 0;
+  SIMT_RETURN_IF_CUDA_ERROR(cudaDriverGetVersion(&driver_version));
+  // CUDA's own message speaks of an old one.
+  if (driver_version == 0) return FailedPrecondition("no CUDA driver (libcuda.so.1) is installed");
   cudaDeviceProp properties{};
   SIMT_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, index));
   SIMT_RETURN_IF_CUDA_ERROR(cudaSetDevice(index));

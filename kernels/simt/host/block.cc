@@ -99,6 +99,8 @@ const char* WaitingThreads() {
       std::snprintf(line, sizeof(line), "; lanes %08x of warp %d wait in %s at %s:%d",
                     warp.at_collective, w, warp.operation->name, warp.site.file, warp.site.line);
       text += line;
+      DescribeWait(w, line, sizeof(line));
+      text += line;
     }
     if (warp.at_barrier != 0) {
       std::snprintf(line, sizeof(line), "; lanes %08x of warp %d wait in SyncThreads at %s:%d",
@@ -160,9 +162,14 @@ void ReleaseBarrier() {
   }
   if (!context.thread->waited) Violate({}, "this thread returned without WaitForEarlierKernels");
   warp.exited |= Bit(context.lane);
+  if (warp.exited == kEveryLane) CheckWarpEnd();
   if (block.options.count_requests && warp.exited == kEveryLane) CountRequests(context.warp_index);
   --block.alive;
-  if (block.alive == 0) LeaveFibre(*context.thread, block.main);
+  if (block.alive == 0) {
+    CheckPhasesEnd();
+    CheckProductsEnd();
+    LeaveFibre(*context.thread, block.main);
+  }
   if (block.at_barrier == block.alive) ReleaseBarrier();
   Thread& from = *context.thread;
   Warp* next = warp.ready != 0 ? &warp : NextWarp(context.warp_index);
@@ -230,6 +237,12 @@ void Collective(const Operation& operation, int immediate, void* argument, const
   TakeTurns();
 }
 
+void Park() { Leave(); }
+
+void Wake(int warp_index, int lane) {
+  block.warps[warp_index].ready |= Bit(static_cast<uint32_t>(lane));
+}
+
 void BlockBarrier(const Site& site) {
   if (block.at_barrier == 0) {
     block.barrier_site = site;
@@ -273,6 +286,8 @@ void RunBlock() {
     block.warps[w] = {};
     block.warps[w].ready = kEveryLane;
   }
+  ResetPhases();
+  ResetProducts();
   for (int t = 0; t < context.num_threads; ++t) {
     Thread& thread = block.threads[t];
     PrepareFibre(thread, t, FibreMain);
@@ -301,9 +316,12 @@ std::mutex launches;  // one at a time
 constexpr size_t kSharedCapacityBytes = size_t{256} << 10;
 
 void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options) {
-  static void* const shared = AllocateInArena(kSharedCapacityBytes);
-  BERTRAND_CHECK(shared != nullptr && launch.shared_bytes <= kSharedCapacityBytes,
+  static char* const allocated =
+      static_cast<char*>(AllocateInArena(kSharedCapacityBytes + kAtomBytes));
+  BERTRAND_CHECK(allocated != nullptr && launch.shared_bytes <= kSharedCapacityBytes,
                  "no room for the emulator's shared memory");
+  // Swizzles go by addresses, so it begins where their period does.
+  char* const shared = allocated + (-reinterpret_cast<uintptr_t>(allocated)) % kAtomBytes;
   MarkUnallocated(shared, kSharedCapacityBytes);
   if (block.next_id > kIdsBeforeReset) {
     ForgetAccesses();
@@ -322,7 +340,7 @@ void PrepareLaunch(const EmulatedLaunch& launch, const EmulationOptions& options
   context.launch_first = block.next_id++;
   context.logging = options.count_requests || options.trace;
   context.num_threads = launch.threads;
-  context.shared_base = static_cast<char*>(shared);
+  context.shared_base = shared;
   context.shared_bytes = launch.shared_bytes;
   context.grid[0] = launch.grid.x;
   context.grid[1] = launch.grid.y;

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kernels/simt/host/async.h"
 #include "kernels/simt/host/context.h"
 #include "kernels/simt/host/emulator.h"
 
@@ -57,6 +58,10 @@ struct Warp {
   int immediate = 0;
   Site site;
   void* arguments[kLanes];
+  // Of async.h.
+  Clock clock;
+  WarpProducts products;
+  int registers = 0;
 };
 
 struct Block {
@@ -87,6 +92,10 @@ inline Block block;
 uint32_t NewGroup(int warp_index);
 // New ids for all warps: what follows a block barrier.
 void NewBlockSegment();
+// The running lane, the last of its warp to arrive at a collective, cannot perform it yet: others
+// run until somebody wakes it.
+void Park();
+void Wake(int warp_index, int lane);
 // Runs all threads of the block to their ends, or to the first violation.
 void RunBlock();
 

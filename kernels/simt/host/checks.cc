@@ -14,14 +14,15 @@ size_t NumCells(const Access& access) { return (access.bytes + 1) / 2; }
 // Ids of this block: which group, and which of its ids.
 uint32_t GroupOf(uint32_t id) { return (id - block.first_id) / kIdsPerGroup; }
 uint32_t PlaceOf(uint32_t id) { return (id - block.first_id) % kIdsPerGroup; }
-bool OfMyWarp(uint32_t id) { return block.group_warps[GroupOf(id)] == context.warp_index; }
+bool OfMyWarp(uint32_t id) { return WarpOf(id) == context.warp_index; }
 
 // Whether what `id` did comes before what the running thread does now.
 bool Ordered(uint32_t id, bool shared) {
   if (id < context.first_global) return true;
   if (id < block.first_id) return shared;  // another block's
   if (id < context.first_shared || id == context.mine) return true;
-  if (PlaceOf(id) == kSeveralWarps || !OfMyWarp(id)) return false;
+  if (PlaceOf(id) == kSeveralWarps) return false;
+  if (!OfMyWarp(id)) return id < context.warp->clock.before[WarpOf(id)];
   return GroupOf(id) != GroupOf(context.mine);
 }
 
@@ -40,6 +41,10 @@ Text NameOf(uint32_t id) {
   }
   const uint32_t place = PlaceOf(id);
   const int warp = block.group_warps[GroupOf(id)];
+  if (warp >= kMaxWarps) {
+    std::snprintf(name.text, sizeof(name.text), "a tile load to barrier %d", warp - kMaxWarps);
+    return name;
+  }
   if (place == kSeveralWarps) return {"several warps"};
   if (place == kSeveralLanes) {
     std::snprintf(name.text, sizeof(name.text), "several lanes of warp %d", warp);
@@ -97,14 +102,18 @@ void RefuseOutside(const Access& access, const char* what) {
     }
     if (states[i] == kInFlight) {
       Violate(access.site,
-              "%s of byte %td of a shared view, which is the destination of a CopyAsync by %s that "
-              "has not been waited for",
+              "%s of byte %td of a shared view, which is the destination of a copy by %s that has "
+              "not been waited for",
               what, offset + static_cast<ptrdiff_t>(i), NameOf(arena.writers[CellOf(access)]).text);
     }
   }
 }
 
 }  // namespace
+
+bool IsOrdered(uint32_t id) { return Ordered(id, true); }
+bool IsOfSeveralWarps(uint32_t id) { return PlaceOf(id) == kSeveralWarps; }
+int WarpOf(uint32_t id) { return block.group_warps[GroupOf(id)]; }
 
 void RefuseLoad(const Access& access) {
   RefuseOutside(access, "load");
@@ -138,6 +147,10 @@ void CheckReaders(const Access& access) {
   const size_t first = CellOf(access);
   for (size_t cell = first; cell < first + NumCells(access); ++cell) {
     const uint32_t id = arena.readers[cell];
+    if (id == kAsyncReaders) {
+      CheckTileReaders(access);
+      continue;
+    }
     if (!Ordered(id, access.shared)) ReportRace(access, cell, id, "read", "writes");
   }
 }
@@ -163,6 +176,10 @@ void AddReader(const Access& access) {
     uint32_t& reader = arena.readers[cell];
     const uint32_t id = reader;
     if (id == several_warps || id == context.mine) continue;
+    if (id == kAsyncReaders) {
+      AddTileReader(access.address);
+      continue;
+    }
     if (id < context.launch_first) {
       reader = context.mine;
     } else if (id < block.first_id) {

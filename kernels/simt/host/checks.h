@@ -38,6 +38,13 @@ void CheckReadOnly(const Access& access);
 void AddReader(const Access& access);
 void LogAccess(AccessKind kind, const Access& access);
 
+// Ids (context.h): whether what `id` did comes before what the running thread does now, in shared
+// memory; of which warp it is, or barrier (async.h). Requires: an id of this block's, but for the
+// first.
+bool IsOrdered(uint32_t id);
+bool IsOfSeveralWarps(uint32_t id);
+int WarpOf(uint32_t id);
+
 // Checks and records an atomic operation of `access.bytes` bytes.
 void OnAtomic(const Access& access);
 // One row of 16 bytes that the running thread's warp reads as a whole (ldmatrix).

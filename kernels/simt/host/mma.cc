@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "kernels/simt/host/async.h"
 #include "kernels/simt/host/block.h"
 #include "kernels/simt/host/collective.h"
 
@@ -88,15 +89,65 @@ SIMT_INLINE void Multiply(void* const* arguments) {
   }
 }
 
+// [row][k] of one format.
+template <typename Format>
+SIMT_INLINE void ToFloatRow(const uint16_t* row, float* floats) {
+  for (int k = 0; k < 16; k += 8) {
+    Words words;
+    for (int i = 0; i < 8; ++i) words[i] = row[k + i];
+    const Floats values = Format::ToFloats(words);
+    std::memcpy(floats + k, &values, sizeof(values));
+  }
+}
+
+// The same for a warp's part of a Wgmma: eight columns of b and four rows of a at a time.
+template <typename Format>
+SIMT_INLINE void MultiplyRows(const uint16_t (&a)[16][16], const uint16_t (*b)[16], int columns,
+                              float* c) {
+  float rows[16][16];
+  for (int row = 0; row < 16; ++row) ToFloatRow<Format>(a[row], rows[row]);
+  for (int column = 0; column < columns; column += 8) {
+    Floats across[16];
+    for (int i = 0; i < 8; ++i) {
+      float values[16];
+      ToFloatRow<Format>(b[column + i], values);
+      for (int k = 0; k < 16; ++k) across[k][i] = values[k];
+    }
+    for (int row = 0; row < 16; row += 4) {
+      Floats sums[4];
+      for (int i = 0; i < 4; ++i) {
+        std::memcpy(&sums[i], c + (row + i) * columns + column, sizeof(Floats));
+      }
+      for (int k = 0; k < 16; ++k) {
+        for (int i = 0; i < 4; ++i) sums[i] += rows[row + i][k] * across[k];
+      }
+      for (int i = 0; i < 4; ++i) {
+        std::memcpy(c + (row + i) * columns + column, &sums[i], sizeof(Floats));
+      }
+    }
+  }
+}
+
 template <typename Format>
 void MultiplyBaseline(void* const* arguments) {
   Multiply<Format>(arguments);
+}
+template <typename Format>
+void MultiplyRowsBaseline(const uint16_t (&a)[16][16], const uint16_t (*b)[16], int columns,
+                          float* c) {
+  MultiplyRows<Format>(a, b, columns, c);
 }
 
 #if defined(__x86_64__)
 template <typename Format>
 __attribute__((target("avx2,fma"))) void MultiplyAvx2(void* const* arguments) {
   Multiply<Format>(arguments);
+}
+template <typename Format>
+__attribute__((target("avx2,fma"))) void MultiplyRowsAvx2(const uint16_t (&a)[16][16],
+                                                          const uint16_t (*b)[16], int columns,
+                                                          float* c) {
+  MultiplyRows<Format>(a, b, columns, c);
 }
 
 bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -112,7 +163,22 @@ void PerformMma(void* const* arguments, int, const Site&) {
   MultiplyBaseline<Format>(arguments);
 }
 
+template <typename Format>
+void MultiplyTilesAs(const uint16_t (&a)[16][16], const uint16_t (*b)[16], int columns, float* c) {
+#if defined(__x86_64__)
+  static const bool avx2 = HasAvx2();
+  if (avx2) return MultiplyRowsAvx2<Format>(a, b, columns, c);
+#endif
+  MultiplyRowsBaseline<Format>(a, b, columns, c);
+}
+
 }  // namespace
+
+void MultiplyTiles(bool bfloat16, const uint16_t (&a)[16][16], const uint16_t (*b)[16], int columns,
+                   float* c) {
+  if (bfloat16) return MultiplyTilesAs<BFloat16Format>(a, b, columns, c);
+  MultiplyTilesAs<HalfFormat>(a, b, columns, c);
+}
 
 const Operation kMmaHalf = {"Mma<Half>", PerformMma<HalfFormat>};
 const Operation kMmaBFloat16 = {"Mma<BFloat16>", PerformMma<BFloat16Format>};

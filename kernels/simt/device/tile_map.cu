@@ -1,0 +1,45 @@
+#include <cuda_runtime.h>
+
+#include "kernels/simt/hopper.h"
+#include "kernels/simt/tile_checks.h"
+
+namespace bertrand::simt::inline SIMT_TARGET {
+namespace {
+
+using Encode = decltype(&cuTensorMapEncodeTiled);
+
+// The driver's function, without linking the driver.
+Encode FindEncode() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult result{};
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
+                                                             12000, cudaEnableDefault, &result);
+  if (error != cudaSuccess || result != cudaDriverEntryPointSuccess) return nullptr;
+  return reinterpret_cast<Encode>(function);
+}
+
+}  // namespace
+
+absl::StatusOr<TileMap> MakeTileMap(int major, int minor, const void* data, int rows, int columns,
+                                    int box_rows) {
+  BERTRAND_RETURN_IF_ERROR(CheckTileMap(major, minor, data, rows, columns, box_rows));
+  static const Encode encode = FindEncode();
+  if (encode == nullptr) return FailedPrecondition("the driver has no cuTensorMapEncodeTiled");
+  TileMap map;
+  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
+  const cuuint64_t stride_bytes[1] = {static_cast<cuuint64_t>(columns) * 2};
+  const cuuint32_t box[2] = {kTileColumns, static_cast<cuuint32_t>(box_rows)};
+  const cuuint32_t steps[2] = {1, 1};
+  // 16 bits are 16 bits: what is copied, and the zeros beyond, are the same for float16 and
+  // bfloat16.
+  const CUresult result =
+      encode(&map.map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, const_cast<void*>(data), sizes,
+             stride_bytes, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    return Internal("cuTensorMapEncodeTiled: error " + std::to_string(static_cast<int>(result)));
+  }
+  return map;
+}
+
+}  // namespace bertrand::simt::inline SIMT_TARGET

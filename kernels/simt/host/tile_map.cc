@@ -1,0 +1,12 @@
+#include "kernels/simt/hopper.h"
+#include "kernels/simt/tile_checks.h"
+
+namespace bertrand::simt::inline SIMT_TARGET {
+
+absl::StatusOr<TileMap> MakeTileMap(int major, int minor, const void* data, int rows, int columns,
+                                    int box_rows) {
+  BERTRAND_RETURN_IF_ERROR(CheckTileMap(major, minor, data, rows, columns, box_rows));
+  return TileMap{{static_cast<const char*>(data), rows, columns, box_rows}};
+}
+
+}  // namespace bertrand::simt::inline SIMT_TARGET

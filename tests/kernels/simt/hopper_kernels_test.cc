@@ -1,0 +1,141 @@
+#include "tests/kernels/simt/hopper_kernels.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/kernels/emulated_fixture.h"
+
+namespace bertrand::simt {
+namespace {
+
+using testing::AllOf;
+using testing::ContainsRegex;
+using testing::HasSubstr;
+
+class HopperKernelsTest : public EmulatedTest {
+ protected:
+  void SetUp() override {
+    EmulatedTest::SetUp();
+    const DeviceInfo& info = device().info();
+    if (info.major != 9 || info.minor != 0) GTEST_SKIP() << info.name << " is not of 9.0";
+  }
+
+  static constexpr int64_t kRows = 64, kColumns = 128, kK = 64;
+
+  // The status is that of launch and download, `y_` what the kernel wrote.
+  template <typename Kernel>
+  absl::Status RunKernel(int64_t k = kK) {
+    const DeviceTensor<Half> a(stream(), {kRows, k}, Random(static_cast<size_t>(kRows * k)));
+    const DeviceTensor<Half> b(stream(), {kColumns, k}, Random(static_cast<size_t>(kColumns * k)));
+    const DeviceTensor<float> y(stream(), {kRows, kColumns});
+    a_ = a.values();
+    b_ = b.values();
+    typename Kernel::Params params = {
+        MakeTileMap(9, 0, a.data(), kRows, static_cast<int>(k), kRows).value(),
+        MakeTileMap(9, 0, b.data(), kColumns, static_cast<int>(k), kColumns).value(), a.global(),
+        y.global()};
+    BERTRAND_RETURN_IF_ERROR(Launch<Kernel>(stream(), {.grid = {1}}, params));
+    y_.resize(y.size());
+    BERTRAND_RETURN_IF_ERROR(stream().CopyToHost(y_.data(), y.data(), y_.size() * sizeof(float)));
+    return stream().Synchronize();
+  }
+  double Error() const {
+    std::vector<double> exact(static_cast<size_t>(kRows * kColumns), 0);
+    const size_t k = a_.size() / kRows;
+    for (size_t i = 0; i < exact.size(); ++i) {
+      for (size_t j = 0; j < k; ++j) {
+        exact[i] += double{a_[i / kColumns * k + j]} * b_[i % kColumns * k + j];
+      }
+    }
+    return MaxError(y_, exact);
+  }
+
+#ifndef __CUDACC__
+  template <template <bool> class Kernel, typename... Texts>
+  void ExpectCaught(const Texts&... texts) {
+    ASSERT_OK(RunKernel<Kernel<false>>());
+    const absl::Status status = RunKernel<Kernel<true>>();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+    EXPECT_THAT(Message(status),
+                AllOf(HasSubstr("hopper: block (0, 0, 0) thread "), ContainsRegex(texts)...));
+  }
+#endif
+
+  std::vector<float> a_, b_, y_;
+};
+
+EMULATED_SUITE(HopperKernelsTest);
+
+// 64 additions of products below 1.
+constexpr double kRoundings = 64 * 64 * 0x1p-24;
+
+TEST_P(HopperKernelsTest, Multiplies) {
+  ASSERT_OK(RunKernel<TwoPhases<false>>());
+  EXPECT_LE(Error(), kRoundings);
+  // Columns beyond the matrix are zero, and their bytes count.
+  ASSERT_OK(RunKernel<TwoPhases<false>>(24));
+  EXPECT_LE(Error(), kRoundings);
+  ASSERT_OK(RunKernel<NoFenceAsync<false>>());
+  EXPECT_LE(Error(), kRoundings);
+}
+
+#ifndef __CUDACC__
+TEST_P(HopperKernelsTest, Stages) {
+  ExpectCaught<TwoPhases>("race in shared memory|has not been waited for");
+  ExpectCaught<EmptyBeforeWait>(
+      "which a Wgmma of warp . reads that has not been waited for|"
+      "a Wgmma of warp . read byte .* nothing orders");
+  ExpectCaught<EmptyByOneWarp>("a Wgmma of warp . read.* nothing orders|not been waited for");
+  ExpectCaught<ReadBeforePhase>("not been waited for|tile load to barrier 0 wrote|uninitialised");
+  ExpectCaught<WrongParity>(
+      "not been waited for|tile load to barrier 0 wrote|uninitialised|deadlock");
+  ExpectCaught<LoadOfTileWithoutWait>("not been waited for|tile load to barrier 0 wrote");
+  ExpectCaught<StoreUnderProduct>("which a Wgmma of warp . reads that has not been waited for");
+}
+
+TEST_P(HopperKernelsTest, Barriers) {
+  ExpectCaught<FewerBytes>("a tile load of 16384 bytes, of which the phase of barrier 0 expects 0");
+  ExpectCaught<MoreBytes>("deadlock: .* wait in WaitForPhase .*phase 0: 0 arrivals and 16 bytes");
+  ExpectCaught<MissingArrival>(
+      "deadlock: .*barrier 0, phase 0: 1 arrivals and 0 bytes are missing");
+  ExpectCaught<NoInit>("a barrier that InitBarrier has not made");
+  ExpectCaught<NoBarrierAfterInit>("nothing orders InitBarrier|InitBarrier has not made");
+  ExpectCaught<LoadWithoutWait>("the block ends with 2 tile loads to barrier 0");
+  ExpectCaught<MisalignedTile>("misaligned tile load: to byte 128 of shared memory");
+}
+
+TEST_P(HopperKernelsTest, Products) {
+  ExpectCaught<NoWgmmaFence>("Wgmma without WgmmaFence");
+  ExpectCaught<WriteBeforeWgmmaWait>("accumulators were written between Wgmma and WgmmaWait");
+  ExpectCaught<ReturnBeforeWgmmaWait>("returns with 4 products in flight");
+  ExpectCaught<DivergentWarpgroup>("divergent warpgroup");
+  ExpectCaught<NoFenceAsync>("which warp . has written by an ordinary store without FenceAsync");
+  ExpectCaught<TooManyRegisters>("deadlock: .* wait in ClaimRegisters .* registers are in use");
+}
+
+TEST_P(HopperKernelsTest, TheResultShows) {
+  ASSERT_OK(RunKernel<ReadBeforeWgmmaWait<false>>());
+  EXPECT_LE(Error(), kRoundings);
+  ASSERT_OK(RunKernel<ReadBeforeWgmmaWait<true>>());
+  EXPECT_TRUE(std::isinf(Error()));
+  ASSERT_OK(RunKernel<WrongAccumulators<false>>());
+  EXPECT_LE(Error(), kRoundings);
+  ASSERT_OK(RunKernel<WrongAccumulators<true>>());
+  EXPECT_GE(Error(), 0.1);
+}
+#endif
+
+TEST_P(HopperKernelsTest, TileMapsAreChecked) {
+  const DeviceTensor<Half> a(stream(), {8, 16}, Random(128));
+  const auto message = [&](int minor, int offset, int columns, int box_rows) {
+    return Message(MakeTileMap(9, minor, a.data() + offset, 8, columns, box_rows).status());
+  };
+  EXPECT_EQ(message(0, 0, 16, 256), "");
+  EXPECT_THAT(message(1, 0, 16, 64), HasSubstr("this one has 9.1"));
+  for (const std::string& text : {message(0, 1, 16, 64), message(0, 0, 12, 64),
+                                  message(0, 0, 16, 257), message(0, 0, 0, 64)}) {
+    EXPECT_THAT(text, HasSubstr("multiples of 16 bytes"));
+  }
+}
+
+}  // namespace
+}  // namespace bertrand::simt
