@@ -13,18 +13,22 @@
 // by default-made views are named "optional". Unless said otherwise all tensors of one call have
 // the same floating type, which is that of the activations (Backend::activation_dtype()).
 //
-// Packed sequences: T tokens of n sequences end to end, no padding; cu_seqlens int32 [n+1], with
-// cu_seqlens[0] = 0 and cu_seqlens[n] = T.
+// Packed sequences: T tokens of n sequences end to end; cu_seqlens int32 [n+1] rises from
+// cu_seqlens[0] = 0 to cu_seqlens[n] <= T. Rows beyond are nobody's (they fill a batch up to a size
+// that is replayed): what reads sequences leaves them as they are.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/tensor.h"
 #include "kernels/thread_pool.h"
@@ -259,6 +263,10 @@ class Backend {
   // ResourceExhausted when the device has no room.
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t size_bytes) const = 0;
 
+  // Memory of the host from which copies to the device are fastest. (Of a device whose memory is
+  // the host's: any.)
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> AllocateHost(size_t size_bytes) const = 0;
+
   // weight [out, in] and bias [out] (may be empty) as float32 host memory, row-major; not kept.
   virtual absl::StatusOr<std::unique_ptr<PackedLinear>> PackLinear(std::span<const float> weight,
                                                                    std::span<const float> bias,
@@ -269,7 +277,7 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(int64_t max_tokens) const = 0;
 
   // Float32 host values -> device memory of activation_dtype() (or int32 as it is). At load only:
-  // synchronous.
+  // synchronous. InvalidArgument for a value that float16 has no number for (above 65504).
   virtual absl::Status Upload(std::span<const float> host, const TensorView& device) const = 0;
 
   // Asynchronous copies; host memory must stay until Synchronize.
@@ -278,12 +286,41 @@ class Backend {
   // Converts activation_dtype() to float32 on the way.
   virtual absl::Status CopyToHost(Stream& stream, const TensorView& device,
                                   std::span<float> host) const = 0;
+  // The values, in order, to one part after the other, which together have as many.
+  virtual absl::Status CopyToHost(Stream& stream, const TensorView& device,
+                                  std::span<const std::span<float>> parts) const = 0;
   // int32 as they are.
   virtual absl::Status CopyToHost(Stream& stream, const TensorView& device,
                                   std::span<int32_t> host) const = 0;
+  // flag int32 [1] becomes 1 where a value of x is infinite or NaN, else stays as it is. In
+  // backends of float32 alone, whose range transformers has too, it does nothing.
+  virtual absl::Status CheckFinite(Stream&, const TensorView& /*x*/,
+                                   const TensorView& /*flag*/) const {
+    return absl::OkStatus();
+  }
   // y = 0.
   virtual absl::Status Clear(Stream& stream, const TensorView& y) const = 0;
   virtual absl::Status Synchronize(Stream& stream) const = 0;
+
+  // Does `work`: operations on `stream` alone, the same ones with the same operands, at the same
+  // addresses and of the same sizes, whenever the key is the same for this stream. No copies from
+  // or to the host and no Synchronize are among them. A device may remember them, and do them
+  // without calling `work`: starting them one by one takes longer than small ones take. Where it
+  // may, replays() is true, and it pays to give batches of similar sizes the same key.
+  virtual bool replays() const { return false; }
+  virtual absl::Status Replay(Stream& /*stream*/, uint64_t /*key*/,
+                              const std::function<absl::Status()>& work) const {
+    return work();
+  }
+
+  // At load, after a forward of each model, and before work is recorded: settles how linear layers
+  // of the shapes seen so far are computed, for batches of up to max_tokens tokens. What no earlier
+  // run has left on disk is measured, for about `time` in all and the small batches first. Returns
+  // lines for a log. Not beside other work.
+  virtual absl::StatusOr<std::vector<std::string>> Tune(int64_t /*max_tokens*/,
+                                                        std::chrono::milliseconds /*time*/) const {
+    return std::vector<std::string>();
+  }
 
   absl::Status Embedding(Stream& stream, const EmbeddingParams& params) const;
   absl::Status Linear(Stream& stream, const LinearParams& params) const;
@@ -316,11 +353,13 @@ class Backend {
 
 // "cpu": Highway kernels over `pool`, which must outlive the backend (docs/cpu.md). "reference":
 // plain loops with float64 accumulation, for tests. "cuda", "cuda:N": the GPU's kernels, from
-// libbertrand_cuda.so. "emulated": the same on the CPU, checked at every access (docs/emulator.md);
-// far too slow to serve. `dtype`: of the activations; "cpu" and "reference" have float32 alone, the
-// others float16 and bfloat16 too. InvalidArgument names an unknown device or type and the known
-// ones; FailedPrecondition or Internal say what CUDA lacks.
+// libbertrand_cuda.so. "emulated", "emulated:N": the same on the CPU, checked at every access
+// (docs/emulator.md); far too slow to serve. `dtype`: of the activations; "cpu" and "reference"
+// have float32 alone, the others float16 and bfloat16 too. `cache_folder`: where what Tune measures
+// is kept; empty: nowhere. InvalidArgument names an unknown device or type and the known ones;
+// FailedPrecondition or Internal say what CUDA lacks.
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool,
-                                                       DType dtype = DType::kFloat32);
+                                                       DType dtype = DType::kFloat32,
+                                                       const std::string& cache_folder = "");
 
 }  // namespace bertrand

@@ -107,6 +107,22 @@ absl::Status HostBackend::CopyToHost(Stream&, const TensorView& device,
 }
 
 absl::Status HostBackend::CopyToHost(Stream&, const TensorView& device,
+                                     std::span<const std::span<float>> parts) const {
+  size_t size = 0;
+  for (const std::span<float>& part : parts) size += part.size();
+  if (device.dtype() != DType::kFloat32 || static_cast<int64_t>(size) != device.num_elements()) {
+    return InvalidArgument("CopyToHost: source is " + device.ToString() +
+                           ", expected float32 with " + std::to_string(size) + " elements");
+  }
+  const float* from = device.as<float>();
+  for (const std::span<float>& part : parts) {
+    std::copy(from, from + part.size(), part.begin());
+    from += part.size();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HostBackend::CopyToHost(Stream&, const TensorView& device,
                                      std::span<int32_t> host) const {
   if (device.dtype() != DType::kInt32 ||
       static_cast<int64_t>(host.size()) != device.num_elements()) {

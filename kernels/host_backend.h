@@ -26,11 +26,16 @@ class HostBackend : public Backend {
   bool host_memory() const override { return true; }
 
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t size_bytes) const override;
+  absl::StatusOr<std::unique_ptr<Buffer>> AllocateHost(size_t size_bytes) const override {
+    return HostBackend::Allocate(size_bytes);
+  }
   absl::Status Upload(std::span<const float> host, const TensorView& device) const override;
   absl::Status CopyToDevice(Stream& stream, const void* host, void* device,
                             size_t size_bytes) const override;
   absl::Status CopyToHost(Stream& stream, const TensorView& device,
                           std::span<float> host) const override;
+  absl::Status CopyToHost(Stream& stream, const TensorView& device,
+                          std::span<const std::span<float>> parts) const override;
   absl::Status CopyToHost(Stream& stream, const TensorView& device,
                           std::span<int32_t> host) const override;
   absl::Status Clear(Stream& stream, const TensorView& y) const override;

@@ -33,7 +33,9 @@ absl::StatusOr<std::unique_ptr<HeadRunner>> HeadRunner::Create(const TaskHeads& 
   runner->rows_size_ = max_tokens;
   const auto size = static_cast<size_t>(runner->rows_size_);
   BERTRAND_ASSIGN_OR_RETURN(runner->rows_, backend.Allocate(size * sizeof(int32_t)));
-  if (!backend.host_memory()) runner->host_rows_.resize(size);
+  if (!backend.host_memory()) {
+    BERTRAND_ASSIGN_OR_RETURN(runner->host_rows_, backend.AllocateHost(size * sizeof(int32_t)));
+  }
   if (heads.has(LogitsHead::kAnswerSpan)) {
     BERTRAND_RETURN_IF_ERROR(runner->AllocateAnswers(max_tokens));
   }
@@ -45,6 +47,7 @@ HeadRunner::HeadRunner(const TaskHeads& heads, const Backend& backend, int64_t m
     : heads_(heads), backend_(backend), workspace_(std::move(workspace)) {
   refs_.reserve(static_cast<size_t>(max_tokens));
   segments_.reserve(static_cast<size_t>(workspace_.rows()));
+  parts_.reserve(static_cast<size_t>(workspace_.rows()));
   if (!heads.has_beam()) return;
   const auto width = static_cast<size_t>(workspace_.input(0).dim(1));
   beam_logits_.resize(static_cast<size_t>(max_tokens));
@@ -132,9 +135,10 @@ absl::StatusOr<TensorView> HeadRunner::UploadRows(Stream& stream, std::span<cons
     rows_used_ = 0;
   }
   int32_t* const device = static_cast<int32_t*>(rows_->data()) + rows_used_;
-  int32_t* const host = host_rows_.empty() ? device : host_rows_.data() + rows_used_;
+  int32_t* const host =
+      host_rows_ == nullptr ? device : static_cast<int32_t*>(host_rows_->data()) + rows_used_;
   for (size_t i = 0; i < refs.size(); ++i) host[i] = refs[i].row;
-  if (!host_rows_.empty()) {
+  if (host_rows_ != nullptr) {
     BERTRAND_RETURN_IF_ERROR(
         backend_.CopyToDevice(stream, host, device, refs.size() * sizeof(int32_t)));
   }
@@ -189,13 +193,12 @@ absl::Status HeadRunner::RunLogits(Stream& stream, LogitsHead head,
   return ForChunks(stream, hidden, workspace_.rows(), [&](const TensorView& x) -> absl::Status {
     BERTRAND_ASSIGN_OR_RETURN(const TensorView y, heads_.Logits(stream, head, x, workspace_));
     const auto width = static_cast<size_t>(y.dim(1));
+    parts_.clear();
     for (const Segment& segment : segments_) {
-      const std::span<float> to = batch[segment.sequence].logits->logits.subspan(
-          static_cast<size_t>(segment.place) * width, static_cast<size_t>(segment.size) * width);
-      BERTRAND_RETURN_IF_ERROR(
-          backend_.CopyToHost(stream, Rows(y, segment.begin, segment.size), to));
+      parts_.push_back(batch[segment.sequence].logits->logits.subspan(
+          static_cast<size_t>(segment.place) * width, static_cast<size_t>(segment.size) * width));
     }
-    return absl::OkStatus();
+    return backend_.CopyToHost(stream, y, parts_);
   });
 }
 

@@ -100,16 +100,17 @@ class HeadRunner {
 
   std::vector<RowRef> refs_;
   std::vector<Segment> segments_;
+  std::vector<std::span<float>> parts_;  // where a chunk's logits go
   // Rows of all chunks since the last Synchronize, so that none is overwritten while it is copied.
   std::unique_ptr<Buffer> rows_;
-  std::vector<int32_t> host_rows_;  // empty where the device's memory is the host's
+  std::unique_ptr<Buffer> host_rows_;  // null where the device's memory is the host's
   int64_t rows_used_ = 0, rows_size_ = 0;
   // Of the beam head, on the host: logits of a sequence's tokens, and the mean state of the start.
   std::vector<float> beam_logits_, beam_state_, beam_rows_;
   std::vector<int32_t> beam_order_;
   // Of the answers' head: what BestSpans is told, and what it finds.
   std::unique_ptr<Buffer> answer_block_, answer_spans_;
-  std::vector<int32_t> host_answer_block_;  // empty where the device's memory is the host's
+  std::unique_ptr<Buffer> host_answer_block_;  // null where the device's memory is the host's
 };
 
 template <typename RunChunk>

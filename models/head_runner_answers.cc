@@ -20,7 +20,9 @@ absl::Status HeadRunner::AllocateAnswers(int64_t max_tokens) {
   const auto size = static_cast<size_t>(5 * max_tokens + 2);
   BERTRAND_ASSIGN_OR_RETURN(answer_block_, backend_.Allocate(size * sizeof(int32_t)));
   BERTRAND_ASSIGN_OR_RETURN(answer_spans_, backend_.Allocate(kSpanRowsMax * sizeof(ScoredSpan)));
-  if (!backend_.host_memory()) host_answer_block_.resize(size);
+  if (!backend_.host_memory()) {
+    BERTRAND_ASSIGN_OR_RETURN(host_answer_block_, backend_.AllocateHost(size * sizeof(int32_t)));
+  }
   return absl::OkStatus();
 }
 
@@ -60,7 +62,8 @@ HeadRunner::AnswerChunk HeadRunner::PackAnswers(std::span<const SequenceWork> ba
   chunk.end = *next;
 
   auto* const device = static_cast<int32_t*>(answer_block_->data());
-  int32_t* const host = host_answer_block_.empty() ? device : host_answer_block_.data();
+  int32_t* const host =
+      host_answer_block_ == nullptr ? device : static_cast<int32_t*>(host_answer_block_->data());
   const int64_t n = chunk.num_sequences, tokens = chunk.num_tokens;
   int32_t* const masked = host;
   int32_t* const cu_seqlens = masked + tokens;
@@ -118,9 +121,9 @@ absl::Status HeadRunner::RunAnswers(Stream& stream, std::span<const SequenceWork
     if (chunk.num_sequences == 0) break;
     chunk.params.logits = Rows(logits, row, chunk.num_tokens);
     row += chunk.num_tokens;
-    if (!host_answer_block_.empty()) {
+    if (host_answer_block_ != nullptr) {
       BERTRAND_RETURN_IF_ERROR(
-          backend_.CopyToDevice(stream, host_answer_block_.data(), answer_block_->data(),
+          backend_.CopyToDevice(stream, host_answer_block_->data(), answer_block_->data(),
                                 static_cast<size_t>(chunk.block_size) * sizeof(int32_t)));
     }
     BERTRAND_RETURN_IF_ERROR(backend_.BestSpans(stream, chunk.params));

@@ -396,12 +396,19 @@ absl::StatusOr<std::unique_ptr<SequenceMemory>> Model::NewMemory(int64_t) const 
 
 int64_t Model::MemoryBytes(int64_t) const { return 0; }
 
+absl::StatusOr<DType> StoredType(const std::string& folder) {
+  if (!PathExists(folder)) return NotFound(folder + ": no such folder");
+  BERTRAND_ASSIGN_OR_RETURN(const SentenceModules modules, ReadSentenceModules(folder));
+  BERTRAND_ASSIGN_OR_RETURN(const WeightFiles files, WeightFiles::Open(modules.transformer_folder));
+  return files.MainType();
+}
+
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& folder,
                                                    const Backend& backend,
                                                    const LoadOptions& options) {
-  if (options.dtype != "auto" && options.dtype != "float32") {
-    return Unimplemented("dtype \"" + options.dtype +
-                         "\" is not served by this version; auto and float32 are");
+  const std::string dtype = bertrand::Name(backend.activation_dtype());
+  if (options.dtype != "auto" && options.dtype != dtype) {
+    return InvalidArgument("dtype \"" + options.dtype + "\" on a device that computes in " + dtype);
   }
   if (!PathExists(folder)) return NotFound(folder + ": no such folder");
   return LoadedModel::Load(folder, backend);

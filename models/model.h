@@ -225,12 +225,17 @@ class ModelRunner {
   // host. Allocates nothing beyond what NewRunner made. Requires: ids and type_ids in range, at
   // most max_tokens tokens and max_sequences sequences, none empty; a sequence with a memory has at
   // most max_tokens together with the memory's max_tokens. Sequences of one batch may want
-  // different outputs. A vector depends on its sequence alone, whatever else is in the batch.
+  // different outputs. A vector depends on its sequence alone, whatever else is in the batch. An
+  // output whose hidden states are not finite is NaN. DataLoss: the device is lost, for good.
   virtual absl::Status Forward(std::span<const SequenceWork> batch) = 0;
 };
 
+// The type that most of a checkpoint's values are stored in: float32, float16 or bfloat16. Whoever
+// makes a backend for it wants to know. Errors as Model::Load's.
+absl::StatusOr<DType> StoredType(const std::string& folder);
+
 struct LoadOptions {
-  // "auto" or "float32" in this version; others are Unimplemented.
+  // "auto", or the type that the backend is expected to compute in.
   std::string dtype = "auto";
 };
 

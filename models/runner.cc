@@ -1,6 +1,7 @@
 #include "models/runner.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
@@ -54,9 +55,13 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(
   }
   // No sequence is empty.
   max_sequences = std::min(max_sequences, max_tokens);
+  // Batches are filled up where they are replayed.
+  const int64_t rows_max = backend.replays() ? FilledTokens(max_tokens) : max_tokens;
+  const int64_t lengths_max =
+      backend.replays() ? std::max(max_sequences, ReplaySequencesMax(rows_max)) : max_sequences;
   BERTRAND_ASSIGN_OR_RETURN(
       EncoderWorkspace encoder_workspace,
-      EncoderWorkspace::Create(backend, encoder.config(), max_tokens, max_sequences));
+      EncoderWorkspace::Create(backend, encoder.config(), rows_max, max_sequences));
   BERTRAND_ASSIGN_OR_RETURN(EmbedWorkspace embed_workspace,
                             EmbedWorkspace::Create(backend, head, max_sequences));
   std::unique_ptr<PackedRunner> runner(new PackedRunner(encoder, head, backend, max_tokens,
@@ -66,19 +71,26 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(
     BERTRAND_ASSIGN_OR_RETURN(runner->head_runner_,
                               HeadRunner::Create(*heads, backend, max_tokens));
   }
-  BERTRAND_ASSIGN_OR_RETURN(runner->stream_, backend.CreateStream(max_tokens));
+  BERTRAND_ASSIGN_OR_RETURN(runner->stream_, backend.CreateStream(rows_max));
+  BERTRAND_RETURN_IF_ERROR(runner->encoder_workspace_.Clear(backend, *runner->stream_));
+  BERTRAND_ASSIGN_OR_RETURN(runner->device_flag_, backend.Allocate(sizeof(int32_t)));
   const int64_t memory_rows = encoder.config().is_relative() ? 2 * max_tokens : 0;
-  const int64_t block_size = 3 * Aligned(max_tokens) + Aligned(max_sequences + 1) +
+  const int64_t block_size = 3 * Aligned(rows_max) + Aligned(lengths_max + 1) +
                              Aligned(memory_rows) + 4 * Aligned(max_sequences);
   BERTRAND_ASSIGN_OR_RETURN(runner->block_,
                             backend.Allocate(static_cast<size_t>(block_size) * sizeof(int32_t)));
-  if (!backend.host_memory()) runner->host_block_.resize(static_cast<size_t>(block_size));
+  if (!backend.host_memory()) {
+    BERTRAND_ASSIGN_OR_RETURN(runner->host_block_,
+                              backend.AllocateHost(runner->block_->size_bytes()));
+  }
   runner->row_sequence_.reserve(static_cast<size_t>(max_sequences));
+  runner->parts_.reserve(static_cast<size_t>(max_sequences));
   runner->groups_.reserve(kGroupsMax);
   if (encoder.config().is_relative()) {
     runner->memories_.reserve(static_cast<size_t>(max_sequences));
     runner->segments_.reserve(static_cast<size_t>(max_sequences));
   }
+  runner->run_layers_ = [runner = runner.get()] { return runner->RunLayers(); };
   return std::unique_ptr<ModelRunner>(std::move(runner));
 }
 
@@ -95,31 +107,76 @@ PackedRunner::PackedRunner(const Encoder& encoder, const EmbedHead& head, const 
 
 absl::Status PackedRunner::Forward(std::span<const SequenceWork> batch) {
   if (batch.empty()) return absl::OkStatus();
-  int64_t num_tokens = 0;
-  BERTRAND_RETURN_IF_ERROR(Check(batch, &num_tokens));
+  num_tokens_ = 0;
+  BERTRAND_RETURN_IF_ERROR(Check(batch, &num_tokens_));
   block_used_ = 0;
-  PackTokens(batch, num_tokens);
+  shape_ = ChooseShape(batch);
+  PackTokens(batch);
   PackMemories(batch);
   PackGroups(batch);
   if (!backend_.host_memory()) {
     BERTRAND_RETURN_IF_ERROR(
-        backend_.CopyToDevice(*stream_, host_block_.data(), block_->data(),
+        backend_.CopyToDevice(*stream_, host_block_->data(), block_->data(),
                               static_cast<size_t>(block_used_) * sizeof(int32_t)));
   }
   absl::Status status = RunEncoder(batch);
   for (size_t i = 0; status.ok() && i < groups_.size(); ++i) status = RunGroup(groups_[i], batch);
   if (status.ok() && head_runner_ != nullptr) {
     status = head_runner_->Run(*stream_, batch, packed_.cu_seqlens_host,
-                               encoder_workspace_.hidden(packed_.num_tokens()));
+                               encoder_workspace_.hidden(num_tokens_));
   }
+  if (status.ok()) status = StartCheck();
   // In any case: copies to the outputs may be under way.
   const absl::Status synchronized = backend_.Synchronize(*stream_);
   AdvanceMemories();
-  return status.ok() ? synchronized : status;
+  if (status.ok()) status = synchronized;
+  if (status.ok() && flag_[0] != 0) status = SpoilNonFinite(batch);
+  // A backend's internal error is its device's, and final.
+  if (status.code() == absl::StatusCode::kInternal) {
+    return absl::DataLossError(backend_.name() + " is lost: " + Message(status));
+  }
+  return status;
 }
 
 void PackedRunner::AdvanceMemories() {
   for (const BatchMemory& memory : memories_) memory.memory->Advance(memory.num_rows());
+}
+
+absl::Status PackedRunner::StartCheck() {
+  flag_[0] = 0;
+  if (backend_.activation_dtype() == DType::kFloat32) return absl::OkStatus();
+  const TensorView flag(device_flag_->data(), DType::kInt32, {1});
+  BERTRAND_RETURN_IF_ERROR(backend_.Clear(*stream_, flag));
+  BERTRAND_RETURN_IF_ERROR(
+      backend_.CheckFinite(*stream_, encoder_workspace_.hidden(num_tokens_), flag));
+  return backend_.CopyToHost(*stream_, flag, std::span(flag_));
+}
+
+absl::Status PackedRunner::SpoilNonFinite(std::span<const SequenceWork> batch) {
+  const auto spoil = [](std::span<float> values) {
+    std::fill(values.begin(), values.end(), std::numeric_limits<float>::quiet_NaN());
+  };
+  const TensorView hidden = encoder_workspace_.hidden(num_tokens_);
+  // The one allocation of a runner, for what hardly ever happens.
+  std::vector<float> states(static_cast<size_t>(hidden.num_elements()));
+  BERTRAND_RETURN_IF_ERROR(backend_.CopyToHost(*stream_, hidden, std::span(states)));
+  BERTRAND_RETURN_IF_ERROR(backend_.Synchronize(*stream_));
+  const auto row = [&](int32_t index) { return states.begin() + index * hidden.dim(1); };
+  for (size_t index = 0; index < batch.size(); ++index) {
+    const SequenceWork& work = batch[index];
+    const auto is_finite = [](float value) { return std::isfinite(value); };
+    if (std::all_of(row(packed_.cu_seqlens_host[index]), row(packed_.cu_seqlens_host[index + 1]),
+                    is_finite)) {
+      continue;
+    }
+    if (work.embed != nullptr) spoil(work.embed->vector);
+    if (work.tokens != nullptr) spoil(work.tokens->vectors);
+    if (work.logits != nullptr) spoil(work.logits->logits);
+    if (work.mask != nullptr) spoil(work.mask->scores);
+    if (work.sparse != nullptr) spoil(work.sparse->weights);
+    if (work.beam != nullptr) spoil(work.beam->start_scores);
+  }
+  return absl::OkStatus();
 }
 
 // The requirements of Forward. They were seen to where requests come in; memory is at stake, and
@@ -215,16 +272,37 @@ absl::Status PackedRunner::CheckOutputs(const SequenceWork& work, size_t index) 
 PackedRunner::Part PackedRunner::NextPart(int64_t size) {
   int32_t* const device = static_cast<int32_t*>(block_->data()) + block_used_;
   Part part;
-  part.host = host_block_.empty() ? device : host_block_.data() + block_used_;
+  part.host =
+      host_block_ == nullptr ? device : static_cast<int32_t*>(host_block_->data()) + block_used_;
   part.device = TensorView(device, DType::kInt32, {size});
   block_used_ += Aligned(size);
   return part;
 }
 
-void PackedRunner::PackTokens(std::span<const SequenceWork> batch, int64_t num_tokens) {
-  const Part ids = NextPart(num_tokens), positions = NextPart(num_tokens),
-             types = NextPart(num_tokens);
-  const auto num_sequences = static_cast<int64_t>(batch.size());
+// A batch is replayed when all that the encoder does for it follows from the shape, and nothing is
+// looked at on the way.
+std::optional<ReplayShape> PackedRunner::ChooseShape(std::span<const SequenceWork> batch) const {
+  if (!backend_.replays()) return {};
+  const auto num_layers = static_cast<int32_t>(encoder_.config().num_layers);
+  size_t longest = 0;
+  for (const SequenceWork& work : batch) {
+    longest = std::max(longest, work.ids.size());
+    if (work.memory != nullptr) return {};
+    if (work.tokens == nullptr) continue;
+    for (const int32_t layer : work.tokens->layers) {
+      if (layer != num_layers) return {};
+    }
+  }
+  if (!encoder_.HasFixedWork(static_cast<int64_t>(longest))) return {};
+  return ReplayShapeOf(num_tokens_, static_cast<int64_t>(batch.size()));
+}
+
+// Where a batch is filled up, the further rows are tokens of id 0 that belong to no sequence, and
+// the further sequences are empty.
+void PackedRunner::PackTokens(std::span<const SequenceWork> batch) {
+  const int64_t rows = shape_ ? shape_->tokens : num_tokens_;
+  const int64_t num_sequences = shape_ ? shape_->sequences : static_cast<int64_t>(batch.size());
+  const Part ids = NextPart(rows), positions = NextPart(rows), types = NextPart(rows);
   const Part cu_seqlens = NextPart(num_sequences + 1);
   int32_t at = 0;
   for (size_t index = 0; index < batch.size(); ++index) {
@@ -235,7 +313,10 @@ void PackedRunner::PackTokens(std::span<const SequenceWork> batch, int64_t num_t
     NumberTokens(encoder_.config(), work.ids, positions.host + at);
     at += static_cast<int32_t>(work.ids.size());
   }
-  cu_seqlens.host[num_sequences] = at;
+  for (const Part* part : {&ids, &positions, &types}) {
+    std::fill(part->host + at, part->host + rows, 0);
+  }
+  std::fill(cu_seqlens.host + batch.size(), cu_seqlens.host + num_sequences + 1, at);
   packed_.ids = ids.device;
   packed_.position_ids = positions.device;
   packed_.type_ids = types.device;
@@ -331,7 +412,19 @@ int64_t PackedRunner::LastLayer(std::span<const SequenceWork> batch) const {
   return last;
 }
 
+absl::Status PackedRunner::RunLayers() {
+  BERTRAND_RETURN_IF_ERROR(encoder_.Embed(*stream_, packed_, encoder_workspace_));
+  for (int64_t index = 0; index < encoder_.config().num_layers; ++index) {
+    BERTRAND_RETURN_IF_ERROR(encoder_.Layer(*stream_, index, packed_, encoder_workspace_));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PackedRunner::RunEncoder(std::span<const SequenceWork> batch) {
+  if (shape_) {
+    BERTRAND_RETURN_IF_ERROR(backend_.Replay(*stream_, shape_->key(), run_layers_));
+    return CopyLayer(batch, encoder_.config().num_layers);
+  }
   BERTRAND_RETURN_IF_ERROR(encoder_.Embed(*stream_, packed_, encoder_workspace_));
   BERTRAND_RETURN_IF_ERROR(CopyLayer(batch, 0));
   const int64_t last = LastLayer(batch);
@@ -346,7 +439,7 @@ absl::Status PackedRunner::RunEncoder(std::span<const SequenceWork> batch) {
 // each row has its place between the other layers' and is copied by itself: a rare request, and it
 // needs no memory.
 absl::Status PackedRunner::CopyLayer(std::span<const SequenceWork> batch, int64_t layer) {
-  const TensorView hidden = encoder_workspace_.hidden(packed_.num_tokens());
+  const TensorView hidden = encoder_workspace_.hidden(num_tokens_);
   const int64_t width = hidden.dim(1);
   const size_t row_bytes = static_cast<size_t>(width) * SizeOf(hidden.dtype());
   for (size_t index = 0; index < batch.size(); ++index) {
@@ -382,16 +475,13 @@ absl::Status PackedRunner::RunGroup(const Group& group, std::span<const Sequence
   rows.segments = std::span(segments_).subspan(group.first_segment, group.num_segments);
   BERTRAND_ASSIGN_OR_RETURN(
       const TensorView vectors,
-      head_.Run(*stream_, rows, encoder_workspace_.hidden(packed_.num_tokens()), embed_workspace_));
-  const size_t row_bytes = static_cast<size_t>(vectors.dim(1)) * SizeOf(vectors.dtype());
-  for (int64_t row = 0; row < group.num_rows; ++row) {
-    const auto index =
-        static_cast<size_t>(row_sequence_[static_cast<size_t>(group.first_row + row)]);
-    const TensorView from(static_cast<char*>(vectors.data()) + static_cast<size_t>(row) * row_bytes,
-                          vectors.dtype(), {vectors.dim(1)});
-    BERTRAND_RETURN_IF_ERROR(backend_.CopyToHost(*stream_, from, batch[index].embed->vector));
+      head_.Run(*stream_, rows, encoder_workspace_.hidden(num_tokens_), embed_workspace_));
+  parts_.clear();
+  for (int64_t row = group.first_row; row < group.first_row + group.num_rows; ++row) {
+    const auto index = static_cast<size_t>(row_sequence_[static_cast<size_t>(row)]);
+    parts_.push_back(batch[index].embed->vector);
   }
-  return absl::OkStatus();
+  return backend_.CopyToHost(*stream_, vectors, parts_);
 }
 
 }  // namespace bertrand

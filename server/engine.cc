@@ -66,6 +66,17 @@ absl::Status ReadLengths(int64_t batch_tokens_max, Job* job) {
   return absl::OkStatus();
 }
 
+// Memories are on the first device.
+bool HasMemory(const Batch& batch) {
+  for (const JobSlice& slice : batch.slices) {
+    for (const SequenceWork& work :
+         slice.job->request->sequences().subspan(slice.first, slice.count)) {
+      if (work.memory != nullptr) return true;
+    }
+  }
+  return false;
+}
+
 absl::Status CheckAnswerBytes(const Job& job) {
   const int64_t bytes = job.request->answer_bytes();
   if (bytes <= job.answer_bytes_max) return absl::OkStatus();
@@ -113,13 +124,22 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   }
   auto engine = std::unique_ptr<Engine>(new Engine(std::move(models), options, surroundings));
   const BatchLimits& limits = engine->options_.batch;
-  for (int lane = 0; lane < options.num_lanes; ++lane) {
-    BERTRAND_ASSIGN_OR_RETURN(
-        auto worker, Worker::Create(engine->models_, limits.max_tokens, limits.max_sequences));
-    engine->workers_.push_back(std::move(worker));
-    MutexLock lock(engine->mutex_);
-    engine->free_lanes_.push_back(static_cast<size_t>(lane));
+  const size_t num_devices = engine->models_.front()->num_devices();
+  for (const auto& served : engine->models_) {
+    BERTRAND_CHECK(served->num_devices() == num_devices, served->name);
   }
+  for (size_t device = 0; device < num_devices; ++device) {
+    for (int lane = 0; lane < options.num_lanes; ++lane) {
+      BERTRAND_ASSIGN_OR_RETURN(
+          auto worker,
+          Worker::Create(engine->models_, device, limits.max_tokens, limits.max_sequences));
+      engine->workers_.push_back(std::move(worker));
+      MutexLock lock(engine->mutex_);
+      engine->free_lanes_.push_back(engine->workers_.size() - 1);
+    }
+  }
+  MutexLock lock(engine->mutex_);
+  engine->device_tokens_.assign(num_devices, 0);
   return engine;
 }
 
@@ -304,27 +324,30 @@ void Engine::QueueStage(const std::shared_ptr<Job>& job) {
 
 void Engine::Pump() {
   for (;;) {
-    RequestQueue::Taken taken;
-    size_t lane = 0;
+    std::vector<EndedJob> all_dropped;
+    Batch batch;
+    std::optional<size_t> lane;
     {
       MutexLock lock(mutex_);
       if (free_lanes_.empty()) return;
-      taken = queue_.Take(clock().Now());
-      if (!taken.batch.slices.empty()) {
-        lane = free_lanes_.back();
-        free_lanes_.pop_back();
+      if (held_.slices.empty()) {
+        RequestQueue::Taken taken = queue_.Take(clock().Now());
+        held_ = std::move(taken.batch);
+        all_dropped = std::move(taken.dropped);
+        wake_at_ = taken.wake_at;
+        if (wake_at_ != TimePoint::max()) timer_wakes_.NotifyAll();
+      }
+      if (!held_.slices.empty()) lane = TakeLane(held_);
+      if (lane.has_value()) {
+        batch = std::exchange(held_, {});
         ++num_tasks_;
       }
-      wake_at_ = taken.wake_at;
-      if (wake_at_ != TimePoint::max()) timer_wakes_.NotifyAll();
     }
-    for (EndedJob& dropped : taken.dropped) End(dropped.job, std::move(dropped.status));
-    if (taken.batch.slices.empty()) return;
-    for (const JobSlice& slice : taken.batch.slices) {
-      slice.job->reservation.ReleaseTokens(slice.tokens);
-    }
+    for (EndedJob& dropped : all_dropped) End(dropped.job, std::move(dropped.status));
+    if (!lane.has_value()) return;
+    for (const JobSlice& slice : batch.slices) slice.job->reservation.ReleaseTokens(slice.tokens);
     around_.pool->Submit(TaskPriority::kBatch,
-                         [this, lane, batch = std::move(taken.batch)]() mutable {
+                         [this, lane = *lane, batch = std::move(batch)]() mutable {
                            RunBatch(lane, batch);
                            batch.slices.clear();
                            TaskEnds();
@@ -332,9 +355,39 @@ void Engine::Pump() {
   }
 }
 
+std::optional<size_t> Engine::TakeLane(const Batch& batch) {
+  const auto lanes_each = static_cast<size_t>(options_.num_lanes);
+  const bool has_memory = HasMemory(batch);
+  std::optional<size_t> best;  // index into free_lanes_; the one that was freed last, of equal ones
+  for (size_t i = 0; i < free_lanes_.size(); ++i) {
+    const size_t device = free_lanes_[i] / lanes_each;
+    if (has_memory && device != 0) continue;
+    if (!best.has_value() ||
+        device_tokens_[device] <= device_tokens_[free_lanes_[*best] / lanes_each]) {
+      best = i;
+    }
+  }
+  if (!best.has_value()) return {};
+  const size_t lane = free_lanes_[*best];
+  free_lanes_.erase(free_lanes_.begin() + static_cast<std::ptrdiff_t>(*best));
+  device_tokens_[lane / lanes_each] += batch.num_tokens;
+  return lane;
+}
+
+absl::Status Engine::LoseDevice(const absl::Status& reason) {
+  bool first = false;
+  {
+    MutexLock lock(mutex_);
+    first = !std::exchange(device_lost_, true);
+  }
+  if (first && around_.device_lost) around_.device_lost(reason);
+  return Unavailable(Message(reason));
+}
+
 void Engine::RunBatch(size_t lane, const Batch& batch) {
   const TimePoint begin = clock().Now();
-  const absl::Status status = workers_[lane]->Run(batch);
+  absl::Status status = workers_[lane]->Run(batch);
+  if (status.code() == absl::StatusCode::kDataLoss) status = LoseDevice(status);
   const int64_t batch_us = MicrosecondsBetween(begin, clock().Now());
   metrics().ObserveBatch(batch.num_sequences, batch.num_tokens, batch_us);
   std::vector<EndedJob> ended = queue_.Finish(batch, status, batch_us);
@@ -342,6 +395,7 @@ void Engine::RunBatch(size_t lane, const Batch& batch) {
   {
     MutexLock lock(mutex_);
     free_lanes_.push_back(lane);
+    device_tokens_[lane / static_cast<size_t>(options_.num_lanes)] -= batch.num_tokens;
   }
   Pump();  // before the post-processing, so that the device does not wait for it
   for (EndedJob& job : ended) {
@@ -359,7 +413,7 @@ void Engine::UpdateRetryHint(const Batch& batch, int64_t batch_us) {
   const double us_per_token = static_cast<double>(batch_us) / static_cast<double>(batch.num_tokens);
   us_per_token_ = us_per_token_ == 0 ? us_per_token : 0.9 * us_per_token_ + 0.1 * us_per_token;
   const double wait_ms =
-      static_cast<double>(waiting) * us_per_token_ / 1000 / static_cast<double>(options_.num_lanes);
+      static_cast<double>(waiting) * us_per_token_ / 1000 / static_cast<double>(workers_.size());
   around_.admission->set_retry_after_ms(
       std::clamp(static_cast<int64_t>(wait_ms), kRetryAfterMsMin, kRetryAfterMsMax));
 }

@@ -35,7 +35,7 @@
 namespace bertrand {
 
 struct EngineOptions {
-  int num_lanes = 1;  // batches in flight
+  int num_lanes = 1;  // batches in flight, of each device
   BatchLimits batch;  // max_tokens is raised to the longest input that a model takes
 };
 
@@ -46,9 +46,13 @@ class Engine {
     Admission* admission = nullptr;
     Metrics* metrics = nullptr;
     const Clock* clock = nullptr;
+    // Called once, on a compute thread, when a device is lost: what runs on it fails, and the
+    // process had better end. May be empty.
+    std::function<void(const absl::Status&)> device_lost;
   };
 
-  // Allocates all workspaces. `models` is not empty; the first one is the default.
+  // Allocates all workspaces. `models` is not empty, and all are on as many devices; the first one
+  // is the default.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       std::vector<std::unique_ptr<ServedModel>> models, const EngineOptions& options,
       const Surroundings& surroundings);
@@ -90,7 +94,12 @@ class Engine {
   Admission::Waiter WaiterFor(const std::shared_ptr<Job>& job,
                               void (Engine::*step)(const std::shared_ptr<Job>&));
   void Pump();
+  // The free lane for a batch on the device with the least work; none where the batch has to wait
+  // for its device.
+  std::optional<size_t> TakeLane(const Batch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunBatch(size_t lane, const Batch& batch);
+  // What a batch's jobs are told, when its device is lost.
+  absl::Status LoseDevice(const absl::Status& reason);
   void UpdateRetryHint(const Batch& batch, int64_t batch_us);
   void End(const std::shared_ptr<Job>& job, absl::Status status);
   // Out of the queue, where it is there: ended now, or when its running batches are over.
@@ -107,7 +116,12 @@ class Engine {
 
   Mutex mutex_;
   CondVar idle_, timer_wakes_;
+  // Lane i is on device i / num_lanes.
   std::vector<size_t> free_lanes_ ABSL_GUARDED_BY(mutex_);
+  std::vector<int64_t> device_tokens_ ABSL_GUARDED_BY(mutex_);  // in the lanes of each device
+  // Cut, and waiting for a lane of the first device; without slices: none.
+  Batch held_ ABSL_GUARDED_BY(mutex_);
+  bool device_lost_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t num_tasks_ ABSL_GUARDED_BY(mutex_) = 0;  // submitted to the pool and not over
   int64_t num_jobs_ ABSL_GUARDED_BY(mutex_) = 0;   // started and not ended
   double us_per_token_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -34,6 +34,10 @@ struct ServedModel {
   std::string revision;  // of a hub id
   int index = 0;         // into Engine::models()
   std::unique_ptr<Model> model;
+  // The same on further devices. Memories of documents are on the first.
+  std::vector<std::unique_ptr<Model>> replicas;
+  size_t num_devices() const { return 1 + replicas.size(); }
+  const Model& on(size_t device) const { return device == 0 ? *model : *replicas[device - 1]; }
   // What one input may have, and what text is cut to: the model's limits, or the batch's where the
   // model has none.
   int64_t input_tokens_max = 0, text_tokens_max = 0;

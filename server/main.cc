@@ -2,8 +2,8 @@
 //
 // Threads and the order of shutdown are in docs/architecture.md.
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
-#include <absl/strings/str_join.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
@@ -21,6 +21,7 @@
 #include "kernels/thread_pool.h"
 #include "models/model.h"
 #include "server/cores.h"
+#include "server/devices.h"
 #include "server/engine.h"
 #include "server/example.h"
 #include "server/grpc/grpc_server.h"
@@ -39,7 +40,12 @@ using std::chrono::milliseconds;
 
 // Each lane has a workspace for a full batch, some 100 MB for a BERT-base: a lane a core is too
 // much on a large machine, and its batches use idle cores all the same.
-constexpr int kLanesMax = 16;
+constexpr int kLanesMax = 16, kMostLanes = 1024;
+// While a GPU runs one batch, the next is packed, copied and waiting.
+constexpr int kGpuLanes = 2;
+
+// Without a device every call fails at once.
+constexpr std::chrono::microseconds kLostDeviceTimeout{std::chrono::seconds(2)};
 
 void SetUpLog(const Options& options) {
   // The default logger writes to standard output, where only the ready line belongs.
@@ -102,15 +108,25 @@ class Signals {
     thread_.detach();  // it lives as long as the process
   }
 
+  // As a first signal, with a reason that is an error.
+  void Stop(const absl::Status& reason) {
+    MutexLock lock(mutex_);
+    if (reason_.ok()) reason_ = reason;
+    asked_ = true;
+    changed_.NotifyAll();
+  }
+
   // From here on there is something to drain.
   void StartServing() {
     MutexLock lock(mutex_);
     serving_ = true;
   }
 
-  void WaitForFirst() {
+  // OK, or the reason of Stop.
+  absl::Status WaitForFirst() {
     MutexLock lock(mutex_);
     while (!asked_) changed_.Wait(mutex_);
+    return reason_;
   }
 
  private:
@@ -124,12 +140,12 @@ class Signals {
   CondVar changed_;
   bool serving_ ABSL_GUARDED_BY(mutex_) = false;
   bool asked_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status reason_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 
 absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argument,
-                                                       const Backend& backend,
-                                                       const Options& options) {
+                                                       Devices& devices) {
   BERTRAND_ASSIGN_OR_RETURN(ResolvedSource source,
                             ResolveSource(argument.source, [](const std::string& line) {
                               spdlog::info("{}", ForLog(line));
@@ -139,8 +155,13 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argu
   served->name = argument.name;
   served->source = argument.source;
   served->revision = source.revision;
-  BERTRAND_ASSIGN_OR_RETURN(served->model,
-                            Model::Load(source.folder, backend, {.dtype = options.dtype}));
+  // What is wrong with the files, Load says better.
+  const DType stored = StoredType(source.folder).value_or(DType::kFloat32);
+  for (size_t device = 0; device < devices.size(); ++device) {
+    BERTRAND_ASSIGN_OR_RETURN(const Backend* const backend, devices.For(device, stored));
+    BERTRAND_ASSIGN_OR_RETURN(auto model, Model::Load(source.folder, *backend, {}));
+    (device == 0 ? served->model : served->replicas.emplace_back()) = std::move(model);
+  }
   const ModelDescription& description = served->model->description();
   const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
   const std::string limit = description.max_tokens > 0
@@ -157,18 +178,25 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argu
   return served;
 }
 
-absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const Options& options, const Backend& backend,
+// Batches in flight on each device.
+int NumLanes(const Options& options, const std::string& device, int cores) {
+  if (options.max_batches > 0) {
+    return static_cast<int>(std::min<int64_t>(options.max_batches, kMostLanes));
+  }
+  return IsGpu(device) ? kGpuLanes : std::min(cores, kLanesMax);
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const Options& options, Devices& devices,
+                                                   int num_lanes,
                                                    const Engine::Surroundings& surroundings) {
   std::vector<std::unique_ptr<ServedModel>> models;
   for (const ModelArgument& argument : options.models) {
-    auto model = LoadModel(argument, backend, options);
+    auto model = LoadModel(argument, devices);
     if (!model.ok()) return Annotate(model.status(), "--model " + argument.name);
     models.push_back(*std::move(model));
   }
   EngineOptions engine;
-  engine.num_lanes = options.max_batches > 0
-                         ? static_cast<int>(std::min<int64_t>(options.max_batches, 1024))
-                         : std::min(surroundings.pool->num_threads(), kLanesMax);
+  engine.num_lanes = num_lanes;
   engine.batch.max_tokens = options.max_batch_tokens;
   engine.batch.quantum_tokens = std::max<int64_t>(options.max_batch_tokens / 4, 1);
   engine.batch.max_delay = options.max_queue_delay;
@@ -203,9 +231,13 @@ Metrics::Gauges ReadGauges(const Engine& engine, const Admission& admission, con
 
 // tests/gpu/record.json says which kernels a GPU has tested, and with which sources.
 void WarnOfUnverifiedKernels() {
-  if (kUnverifiedKernels.empty()) return;
-  spdlog::warn("kernels of this build that are not verified on a GPU: {}",
-               absl::StrJoin(kUnverifiedKernels, ", "));
+  // Not absl::StrJoin: abseil's string_view may be its own type.
+  std::string names;
+  for (const std::string_view kernel : kUnverifiedKernels) {
+    names.append(names.empty() ? "" : ", ").append(kernel);
+  }
+  if (names.empty()) return;
+  spdlog::warn("kernels of this build that are not verified on a GPU: {}", names);
 }
 
 // The command-line client, which is built beside this program; its name where it is not there.
@@ -241,15 +273,35 @@ absl::Status Serve(const Options& options, int cores, Engine* engine, Metrics* m
   std::fflush(stdout);
   PrintExample(*engine, (*grpc)->address());
 
-  signals->WaitForFirst();
-  spdlog::info("draining: what was accepted is answered, new calls are refused");
+  const absl::Status reason = signals->WaitForFirst();
   health->set_state(Health::State::kDraining);
   (*grpc)->SetServing(false);
-  const TimePoint deadline = std::chrono::steady_clock::now() + options.drain_timeout;
-  if (!(*grpc)->Shutdown(deadline)) {
+  if (reason.ok()) {
+    spdlog::info("draining: what was accepted is answered, new calls are refused");
+  } else {
+    spdlog::error("ending, calls fail: {}", ForLog(Message(reason)));
+  }
+  const auto patience =
+      reason.ok() ? options.drain_timeout : std::min(options.drain_timeout, kLostDeviceTimeout);
+  if (!(*grpc)->Shutdown(std::chrono::steady_clock::now() + patience)) {
     spdlog::warn("--drain-timeout passed with calls still open; they were cut off");
   }
-  return absl::OkStatus();
+  return reason;
+}
+
+absl::Status WarmUp(const Options& options, const Devices& devices, Engine& engine) {
+  BERTRAND_RETURN_IF_ERROR(engine.WarmUp());
+  const auto begin = std::chrono::steady_clock::now();
+  BERTRAND_ASSIGN_OR_RETURN(
+      const std::vector<std::string> lines,
+      devices.Tune(options.max_batch_tokens, duration_cast<milliseconds>(options.tuning_time)));
+  if (lines.empty()) return absl::OkStatus();
+  for (const std::string& line : lines) spdlog::debug("{}", ForLog(line));
+  const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
+  spdlog::info("tuned for {} shapes in {} ms, kept in {}; --log-level debug lists them",
+               lines.size(), elapsed.count(), ForLog(options.tuning_cache));
+  // Again, to record what was chosen.
+  return engine.WarmUp();
 }
 
 absl::Status Run(const Options& options, const sigset_t& signal_set) {
@@ -257,22 +309,33 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
   auto* signals = new Signals(signal_set);
   RaiseOpenFilesLimit();
   const int cores = options.threads > 0 ? static_cast<int>(options.threads) : AvailableCores();
-  ThreadPool pool(cores);
-  const std::string device = options.device == "auto" ? "cpu" : options.device;
-  auto backend = CreateBackend(device, pool);
-  if (!backend.ok()) return Annotate(backend.status(), "--device " + options.device);
-  if (device.rfind("cuda", 0) == 0) WarnOfUnverifiedKernels();
+  auto names = ParseDevices(options.device);
+  if (!names.ok()) return Annotate(names.status(), "--device");
+  const int num_lanes = NumLanes(options, names->front(), cores);
+  // A lane of a GPU waits for it, on a thread.
+  const int waiting = IsGpu(names->front()) ? num_lanes * static_cast<int>(names->size()) : 0;
+  ThreadPool pool(cores + waiting);
+  Devices devices(*std::move(names), options.dtype,
+                  options.tuning_cache.empty() ? "" : options.tuning_cache + "/gemm", &pool);
+  // What cannot work fails before a model is fetched for it.
+  BERTRAND_RETURN_IF_ERROR(devices.For(0, DType::kFloat32).status());
+  if (absl::StartsWith(devices.name(0), "cuda")) WarnOfUnverifiedKernels();
 
   SteadyClock clock;
   Admission admission({.requests_max = options.max_queue_requests,
                        .bytes_max = options.max_queue_bytes,
                        .tokens_max = options.max_queue_tokens});
   Metrics metrics(AllMethodNames());
-  BERTRAND_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Engine> engine,
-      MakeEngine(options, **backend,
-                 {.pool = &pool, .admission = &admission, .metrics = &metrics, .clock = &clock}));
-  BERTRAND_RETURN_IF_ERROR(engine->WarmUp());
+  BERTRAND_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                            MakeEngine(options, devices, num_lanes,
+                                       {.pool = &pool,
+                                        .admission = &admission,
+                                        .metrics = &metrics,
+                                        .clock = &clock,
+                                        .device_lost = [signals](const absl::Status& reason) {
+                                          signals->Stop(reason);
+                                        }}));
+  BERTRAND_RETURN_IF_ERROR(WarmUp(options, devices, *engine));
   if (options.check) {
     spdlog::info("--check: {} model(s) load", engine->models().size());
     return absl::OkStatus();

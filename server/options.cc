@@ -67,6 +67,16 @@ class HelpFormatter : public CLI::Formatter {
   }
 };
 
+// As the hub's files are: XDG_CACHE_HOME, else ~/.cache.
+std::string DefaultTuningCache() {
+  for (const auto& [variable, folder] :
+       {std::pair("XDG_CACHE_HOME", "/bertrand"), std::pair("HOME", "/.cache/bertrand")}) {
+    const char* value = std::getenv(variable);
+    if (value != nullptr && value[0] == '/') return absl::StrCat(value, folder);
+  }
+  return "";
+}
+
 // The application with what CLI11 needs for its values to live.
 struct CommandLine {
   explicit CommandLine(Options* options);
@@ -130,10 +140,23 @@ CommandLine::CommandLine(Options* options) {
   Add("--http-address", &options->http_address,
       "Where HTTP listens (/health, /metrics); port 0: any free one")
       ->type_name("HOST:PORT");
-  Add("--device", &options->device, "auto, cpu, reference, cuda, cuda:N, emulated")
+  Add("--device", &options->device,
+      "auto (the CPU), cpu, reference, cuda, cuda:N, several as cuda:0,1 with every model on each, "
+      "emulated (the GPU's kernels on the CPU, for tests)")
       ->type_name("DEVICE");
-  Add("--dtype", &options->dtype, "Type of weights and activations: auto, float32")
-      ->type_name("TYPE");
+  AddChoice("--dtype", &options->dtype,
+            "Type of weights and activations. auto is float32 on a CPU; on a GPU, emulated or not, "
+            "it is bfloat16 for checkpoints in bfloat16 and float16 for all others, of which those "
+            "with values beyond 65504 need bfloat16. One of",
+            {"auto", "float32", "float16", "bfloat16", "float8"});
+  options->tuning_cache = DefaultTuningCache();
+  Add("--tuning-cache", &options->tuning_cache,
+      "Folder for what --tuning-time finds; empty: nothing is kept")
+      ->type_name("FOLDER");
+  AddDuration(
+      "--tuning-time", &options->tuning_time,
+      "How long a GPU may measure at the start which algorithms are fastest for the models; "
+      "what it has no time for is left to the next start");
   AddCount("--threads", &options->threads,
            "Compute threads; 0: the cores of the affinity and the cgroup's quota", 0);
   AddChoice("--truncation", &options->truncation,
@@ -153,10 +176,11 @@ void CommandLine::AddLimits(Options* options) {
   AddCount("--max-batch-tokens", &options->max_batch_tokens,
            "Tokens of one batch, raised to a model's longest input; also the longest input of "
            "models without a limit");
-  AddCount("--max-batches", &options->max_batches,
-           "Batches in flight, each with a workspace of its own for each model; 0: as many as "
-           "threads, at most 16",
-           0);
+  AddCount(
+      "--max-batches", &options->max_batches,
+      "Batches in flight on each device, each with a workspace of its own for each model; 0: 2 "
+      "on a GPU, else as many as threads, at most 16",
+      0);
   AddCount("--max-queue-tokens", &options->max_queue_tokens, "Tokens that may wait for a batch");
   AddCount("--max-queue-bytes", &options->max_queue_bytes,
            "Memory that all requests may need, from arrival to answer");

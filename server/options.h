@@ -25,10 +25,12 @@ struct Options {
   std::string http_address = "127.0.0.1:8080";
   std::string device = "auto";
   std::string dtype = "auto";
+  std::string tuning_cache;  // a folder; empty: nothing is kept
+  std::chrono::microseconds tuning_time{std::chrono::seconds(30)};
   std::string truncation = "longest-first";
   int64_t threads = 0;  // 0: the cores there are
   int64_t max_batch_tokens = 4096;
-  int64_t max_batches = 0;  // 0: as many as threads, at most 16
+  int64_t max_batches = 0;  // of a device; 0: on a GPU 2, else as many as threads, at most 16
   int64_t max_queue_tokens = int64_t{1} << 20;
   int64_t max_queue_bytes = int64_t{256} << 20;
   int64_t max_queue_requests = 4096;

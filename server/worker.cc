@@ -14,11 +14,11 @@ constexpr int64_t kWarmUpTokens = 32;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(
-    std::span<const std::unique_ptr<ServedModel>> models, int64_t max_batch_tokens,
+    std::span<const std::unique_ptr<ServedModel>> models, size_t device, int64_t max_batch_tokens,
     int64_t max_batch_sequences) {
   auto worker = std::unique_ptr<Worker>(new Worker);
   for (const auto& served : models) {
-    auto runner = served->model->NewRunner(max_batch_tokens, max_batch_sequences);
+    auto runner = served->on(device).NewRunner(max_batch_tokens, max_batch_sequences);
     if (!runner.ok()) return Annotate(runner.status(), "model " + served->name);
     worker->runners_.push_back(*std::move(runner));
   }

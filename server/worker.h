@@ -1,6 +1,6 @@
 #pragma once
 
-// One lane: a batch in flight, with a runner (and so a workspace) for each model.
+// One lane: a batch in flight on one device, with a runner (and so a workspace) for each model.
 //
 // Owned by the engine, used by one thread at a time. Spans handed to the runner point into the jobs
 // of the batch, which the batch keeps alive.
@@ -22,7 +22,7 @@ class Worker {
  public:
   // Allocates the workspaces. Errors name the model.
   static absl::StatusOr<std::unique_ptr<Worker>> Create(
-      std::span<const std::unique_ptr<ServedModel>> models, int64_t max_batch_tokens,
+      std::span<const std::unique_ptr<ServedModel>> models, size_t device, int64_t max_batch_tokens,
       int64_t max_batch_sequences);
 
   // A small forward with each model: what is made or touched only once is not left to the first

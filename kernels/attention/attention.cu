@@ -38,11 +38,17 @@ bool PaysWithTallTiles(const AttentionParams& p, const simt::DeviceInfo& device)
 
 template <typename T, int kHeadSize>
 absl::Status StartTensor(const AttentionParams& p, simt::Stream& stream) {
-  if (PaysWithTallTiles(p, stream.device().info())) {
-    using Kernel = TensorAttentionKernel<T, kHeadSize, 8>;
+  if (p.tile == AttentionTile::kTall ||
+      (p.tile == AttentionTile::kAuto && PaysWithTallTiles(p, stream.device().info()))) {
+    // Two groups of rows a warp halve what warps read of shared memory, which at one group takes
+    // longer than the products: 1,152 passes of 128 bytes for 64 keys of 128 rows, 64 values a
+    // head, against about 820 clocks of mma.sync on an H100 (predicted). Heads of 128 have no
+    // registers for two.
+    constexpr int kGroups = kHeadSize <= 64 ? 2 : 1;
+    using Kernel = TensorAttentionKernel<T, kHeadSize, 8 / kGroups, kGroups>;
     return simt::Launch<Kernel>(stream, AttentionShape<Kernel>(p), Operands<T>(p));
   }
-  using Kernel = TensorAttentionKernel<T, kHeadSize, 4>;
+  using Kernel = TensorAttentionKernel<T, kHeadSize, 4, 1>;
   return simt::Launch<Kernel>(stream, AttentionShape<Kernel>(p), Operands<T>(p));
 }
 
@@ -56,14 +62,14 @@ absl::Status StartFloat(const AttentionParams& p, simt::Stream& stream) {
 // none spilled; shared memory; blocks that an SM of A100 / L4 / H100 holds.
 //
 //   tensor   32, 4 warps   114 / 128 / 114   16 KiB   4 / 4 / 4    (5 blocks' 96 registers spill)
-//   tensor   32, 8 warps   112 / 127 / 118   16 KiB   2 / 2 / 2
+//   tensor   32, 4 x 2     168 / 168 / 168   16 KiB   3 / 3 / 3    (4 warps of two groups)
 //   tensor   64, 4 warps   128 / 128 / 128   32 KiB   4 / 3 / 4
-//   tensor   64, 8 warps   128 / 128 / 128   32 KiB   2 / 2 / 2
+//   tensor   64, 4 x 2     234 / 252 / 255   32 KiB   2 / 2 / 2
 //   tensor  128, 4 warps   216 / 218 / 215   64 KiB   2 / 1 / 2
 //   tensor  128, 8 warps   212 / 214 / 211   64 KiB   1 / 1 / 1
 //   float    32            168 / 168 / 168   47 KiB   3 / 2 / 3
 //   float    64            163 / 163 / 168   71 KiB   2 / 1 / 3
-//   float   128            168 / 168 / 168   76 KiB   2 / 1 / 2
+//   float   128            196 / 198 / 196   76 KiB   2 / 1 / 2    (3 blocks spill on sm_120)
 //   float   256            196 / 197 / 195   68 KiB   2 / 1 / 2
 template <typename T>
 absl::Status StartForHeadSize(const AttentionParams& p, simt::Stream& stream) {

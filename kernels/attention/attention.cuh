@@ -21,20 +21,23 @@ struct AttentionOperands {
   float scale;  // times log2(e): scores are exponents of 2
 };
 
-// One block: 16 query rows a warp of one head, on tensor cores. Heads are the fastest index of the
-// grid, so that neighbouring blocks read neighbouring columns.
+// One block: 16 kGroups query rows a warp of one head, on tensor cores. Heads are the fastest index
+// of the grid, so that neighbouring blocks read neighbouring columns.
 //
 //   copies    Q, K 0, V 0 | K 1, V 1      | K 2, V 2      | ...      two stages of K and V
 //   products              | Q K 0^T, P V 0 | Q K 1^T, P V 1 | ...     one barrier a tile
 //
 // Q goes through the second stage into registers, where it stays.
-template <typename T, int kHeadSize, int kWarps>
+template <typename T, int kHeadSize, int kWarps, int kGroups>
 struct TensorAttentionKernel {
   static constexpr const char* kName = "attention";
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kRows = 16 * kWarps, kKeys = 64;
+  static constexpr int kWarpRows = 16 * kGroups, kRows = kWarpRows * kWarps, kKeys = 64;
   static constexpr int kTile = kKeys * kHeadSize;
-  static constexpr int kMinBlocks = kHeadSize == 128 ? 8 / kWarps : 16 / kWarps;
+  // Two groups: as many blocks as do not spill; one: 16 warps, or 8 where sums are wide.
+  static constexpr int kMinBlocks = kGroups == 2       ? (kHeadSize == 32 ? 3 : 2)
+                                    : kHeadSize == 128 ? 8 / kWarps
+                                                       : 16 / kWarps;
   static_assert(kRows <= 2 * kKeys, "Q must fit in a stage");
 
   using Params = AttentionOperands<T>;
@@ -46,13 +49,16 @@ struct TensorAttentionKernel {
 
   // One tile of keys and values for the warp's rows.
   template <bool kPartial>
-  SIMT_FN static void AddTile(OnlineSoftmax<kHeadSize>& softmax,
-                              const MmaA (&queries)[kHeadSize / 16], Shared<T> tiles, int stage,
-                              float scale, int valid_keys) {
-    MmaC scores[kKeys / 8] = {};
+  SIMT_FN static void AddTile(OnlineSoftmax<kHeadSize> (&softmax)[kGroups],
+                              const MmaA (&queries)[kGroups][kHeadSize / 16], Shared<T> tiles,
+                              int stage, float scale, int valid_keys) {
+    MmaC scores[kGroups][kKeys / 8] = {};
     AddScores<kKeys, kHeadSize, kPartial>(scores, queries, tiles, stage, valid_keys);
-    if (kPartial) MaskScores<kKeys>(scores, valid_keys);
-    UpdateSoftmax<kKeys>(softmax, scores, scale);
+    SIMT_UNROLL
+    for (int group = 0; group < kGroups; ++group) {
+      if (kPartial) MaskScores<kKeys>(scores[group], valid_keys);
+      UpdateSoftmax<kKeys>(softmax[group], scores[group], scale);
+    }
     AddValues<kKeys, kHeadSize, kPartial>(softmax, scores, tiles, stage + kTile, valid_keys);
   }
 
@@ -83,11 +89,15 @@ struct TensorAttentionKernel {
     CopyStage(tiles, keys, width, rows.length, chunks);
     CopyAsyncWait<0>();
     SyncThreads();
-    const int warp_row = WarpIndex() * 16;
-    MmaA queries[kHeadSize / 16];
-    LoadLeft<kHeadSize>(queries, tiles + (2 * kTile + warp_row * kHeadSize));
+    const int warp_row = WarpIndex() * kWarpRows;
+    MmaA queries[kGroups][kHeadSize / 16];
+    SIMT_UNROLL
+    for (int group = 0; group < kGroups; ++group) {
+      LoadLeft<kHeadSize>(queries[group],
+                          tiles + (2 * kTile + (warp_row + 16 * group) * kHeadSize));
+    }
 
-    OnlineSoftmax<kHeadSize> softmax;
+    OnlineSoftmax<kHeadSize> softmax[kGroups];
     const bool active = warp_row < rows.rows;
     for (int stage = 0, valid_keys = rows.length; valid_keys > 0; valid_keys -= kKeys) {
       CopyAsyncWait<0>();
@@ -108,8 +118,12 @@ struct TensorAttentionKernel {
 
     SyncThreads();  // nobody reads tiles any more
     if (!active) return;
-    StoreRows<kHeadSize>(softmax, tiles + warp_row * kHeadSize, p.out,
-                         Load(place) + warp_row * width, width, Load(place + 1) - warp_row, chunks);
+    SIMT_UNROLL
+    for (int group = 0; group < kGroups; ++group) {
+      const int row = warp_row + 16 * group;
+      StoreRows<kHeadSize>(softmax[group], tiles + row * kHeadSize, p.out,
+                           Load(place) + row * width, width, Load(place + 1) - row, chunks);
+    }
   }
 };
 
@@ -125,7 +139,7 @@ struct FloatAttentionKernel {
   static constexpr int kKeys = kHeadSize <= 64 ? 64 : 4096 / kHeadSize;
   static constexpr int kStride = kFloatStride<kHeadSize>;
   static constexpr int kWeights = kKeys * kWeightStride<kLaneRows>;  // of a warp
-  static constexpr int kMinBlocks = kHeadSize == 256 ? 2 : 3;
+  static constexpr int kMinBlocks = kHeadSize >= 128 ? 2 : 3;
 
   struct Params {
     AttentionOperands<T> operands;

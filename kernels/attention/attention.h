@@ -26,16 +26,23 @@
 
 #include <absl/status/status.h>
 
+#include <cstdint>
+
 #include "kernels/simt/runtime.h"
 #include "kernels/tensor.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
+
+// Query rows of a block on tensor cores: 64 or 128. kAuto: the launcher's choice; the others are
+// for measuring.
+enum class AttentionTile : uint8_t { kAuto, kLow, kTall };
 
 struct AttentionParams {
   TensorView qkv;
   TensorView cu_seqlens;
   float scale = 1;
   TensorView out;
+  AttentionTile tile = AttentionTile::kAuto;
   TensorView out_scale;
 };
 

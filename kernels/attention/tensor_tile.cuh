@@ -8,8 +8,10 @@
 // is 64 bytes), so that eight rows at one column, which LoadMatrix reads together, and one row's
 // neighbouring chunks, which CopyAsync writes together, both lie in 32 different banks.
 //
-// A warp has 16 query rows. Lane 4 g + t holds of the scores' and the sums' accumulators the rows g
-// and g + 8, columns 2 t and 2 t + 1 of every 8 (MmaC in kernels/simt/simt.h).
+// A warp has groups of 16 query rows, one or two: what it reads of a tile serves all of its groups.
+// Two need registers for twice the sums, and half the reads. Of a group lane 4 g + t holds of the
+// scores' and the sums' accumulators the rows g and g + 8, columns 2 t and 2 t + 1 of every 8 (MmaC
+// in kernels/simt/simt.h).
 
 #include "kernels/attention/attention_output.cuh"
 #include "kernels/simt/simt.h"
@@ -80,11 +82,12 @@ SIMT_FN void LoadLeft(MmaA (&left)[kColumns / 16], Shared<T> rows) {
   for (int k = 0; k < kColumns / 16; ++k) LoadMatrix(left[k].r, rows + (offset ^ (k * 16)));
 }
 
-// scores += queries keys^T. With kPartial, groups of 16 keys from `valid_keys` on are left as they
+// scores += queries keys^T. With kPartial, 16 keys at a time from `valid_keys` on are left as they
 // are.
-template <int kKeys, int kColumns, bool kPartial, typename T>
-SIMT_FN void AddScores(MmaC (&scores)[kKeys / 8], const MmaA (&queries)[kColumns / 16],
-                       Shared<T> tiles, int keys, int valid_keys) {
+template <int kKeys, int kColumns, bool kPartial, int kGroups, typename T>
+SIMT_FN void AddScores(MmaC (&scores)[kGroups][kKeys / 8],
+                       const MmaA (&queries)[kGroups][kColumns / 16], Shared<T> tiles, int keys,
+                       int valid_keys) {
   const int offset = keys + TransposedOffset<kColumns>();
   SIMT_UNROLL
   for (int n = 0; n < kKeys / 16; ++n) {
@@ -93,8 +96,11 @@ SIMT_FN void AddScores(MmaC (&scores)[kKeys / 8], const MmaA (&queries)[kColumns
     for (int k = 0; k < kColumns / 16; ++k) {
       uint32_t r[4];
       LoadMatrix(r, tiles + ((offset ^ (k * 16)) + n * 16 * kColumns));
-      Mma<T>(scores[2 * n], queries[k], {{r[0], r[1]}});
-      Mma<T>(scores[2 * n + 1], queries[k], {{r[2], r[3]}});
+      SIMT_UNROLL
+      for (int group = 0; group < kGroups; ++group) {
+        Mma<T>(scores[group][2 * n], queries[group][k], {{r[0], r[1]}});
+        Mma<T>(scores[group][2 * n + 1], queries[group][k], {{r[2], r[3]}});
+      }
     }
   }
 }
@@ -154,22 +160,30 @@ SIMT_FN void UpdateSoftmax(OnlineSoftmax<kColumns>& softmax, MmaC (&scores)[kKey
 }
 
 // softmax.values += weights values: the accumulators of the weights are, rounded, left operands.
-template <int kKeys, int kColumns, bool kPartial, typename T>
-SIMT_FN void AddValues(OnlineSoftmax<kColumns>& softmax, const MmaC (&weights)[kKeys / 8],
-                       Shared<T> tiles, int values, int valid_keys) {
+template <int kKeys, int kColumns, bool kPartial, int kGroups, typename T>
+SIMT_FN void AddValues(OnlineSoftmax<kColumns> (&softmax)[kGroups],
+                       const MmaC (&weights)[kGroups][kKeys / 8], Shared<T> tiles, int values,
+                       int valid_keys) {
   const int offset = values + DirectOffset<kColumns>();
   SIMT_UNROLL
   for (int k = 0; k < kKeys / 16; ++k) {
     if (kPartial && k * 16 >= valid_keys) continue;
-    const MmaC &low = weights[2 * k], &high = weights[2 * k + 1];
-    const MmaA left = {{Pack<T>(low.v[0], low.v[1]), Pack<T>(low.v[2], low.v[3]),
-                        Pack<T>(high.v[0], high.v[1]), Pack<T>(high.v[2], high.v[3])}};
+    MmaA left[kGroups];
+    SIMT_UNROLL
+    for (int group = 0; group < kGroups; ++group) {
+      const MmaC &low = weights[group][2 * k], &high = weights[group][2 * k + 1];
+      left[group] = {{Pack<T>(low.v[0], low.v[1]), Pack<T>(low.v[2], low.v[3]),
+                      Pack<T>(high.v[0], high.v[1]), Pack<T>(high.v[2], high.v[3])}};
+    }
     SIMT_UNROLL
     for (int n = 0; n < kColumns / 16; ++n) {
       uint32_t r[4];
       LoadMatrixTransposed(r, tiles + ((offset ^ (n * 16)) + k * 16 * kColumns));
-      Mma<T>(softmax.values[2 * n], left, {{r[0], r[1]}});
-      Mma<T>(softmax.values[2 * n + 1], left, {{r[2], r[3]}});
+      SIMT_UNROLL
+      for (int group = 0; group < kGroups; ++group) {
+        Mma<T>(softmax[group].values[2 * n], left[group], {{r[0], r[1]}});
+        Mma<T>(softmax[group].values[2 * n + 1], left[group], {{r[2], r[3]}});
+      }
     }
   }
 }

@@ -33,4 +33,31 @@ SIMT_FN float Activate(Formula formula, float x) {
   return x;
 }
 
+template <Formula kFormula, int kCount>
+SIMT_FN void ActivateEach(simt::Vector<float, kCount>& values) {
+  SIMT_UNROLL
+  for (int i = 0; i < kCount; ++i) values[i] = Activate(kFormula, values[i]);
+}
+
+// Activate of neighbours: one branch for all of them, so that their chains of arithmetic overlap.
+template <int kCount>
+SIMT_FN void ActivateAll(Formula formula, simt::Vector<float, kCount>& values) {
+  switch (formula) {
+    case Formula::kNone:
+      return;
+    case Formula::kGeluErf:
+      return ActivateEach<Formula::kGeluErf>(values);
+    case Formula::kGeluTanh:
+      return ActivateEach<Formula::kGeluTanh>(values);
+    case Formula::kRelu:
+      return ActivateEach<Formula::kRelu>(values);
+    case Formula::kSilu:
+      return ActivateEach<Formula::kSilu>(values);
+    case Formula::kTanh:
+      return ActivateEach<Formula::kTanh>(values);
+    case Formula::kSigmoid:
+      return ActivateEach<Formula::kSigmoid>(values);
+  }
+}
+
 }  // namespace bertrand::gpu::inline SIMT_TARGET

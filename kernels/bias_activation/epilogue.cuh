@@ -26,18 +26,20 @@ SIMT_FN void Finish(const Epilogue<T, Out>& epilogue, int row, int column,
                     simt::Vector<float, kCount> values) {
   const int64_t at = int64_t{row} * epilogue.n + column;
   if (epilogue.n % kCount == 0) {
+    // On its way while the activation is computed.
+    simt::Vector<T, kCount> residual{};
+    if (epilogue.residual) residual = simt::LoadVector<kCount>(epilogue.residual + at);
     if (epilogue.bias) {
       const auto bias =
           ToFloat(simt::LoadVector<kCount, simt::Cache::kReadOnly>(epilogue.bias + column));
       SIMT_UNROLL
       for (int i = 0; i < kCount; ++i) values[i] += bias[i];
     }
-    SIMT_UNROLL
-    for (int i = 0; i < kCount; ++i) values[i] = Activate(epilogue.formula, values[i]);
+    ActivateAll(epilogue.formula, values);
     if (epilogue.residual) {
-      const auto residual = ToFloat(simt::LoadVector<kCount>(epilogue.residual + at));
+      const auto addend = ToFloat(residual);
       SIMT_UNROLL
-      for (int i = 0; i < kCount; ++i) values[i] += residual[i];
+      for (int i = 0; i < kCount; ++i) values[i] += addend[i];
     }
     if constexpr (std::is_same_v<Out, simt::Float8>) {
       const float factor = 1.0f / simt::Load(epilogue.y_scale);

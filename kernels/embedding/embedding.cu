@@ -25,9 +25,9 @@ absl::Status Start(const EmbeddingParams& p, const NarrowOutput& narrow, simt::S
   return simt::Launch<Kernel>(stream, Blocks(tokens, Kernel::kThreads / 32), params);
 }
 
-// The launch table. Registers on sm_80 and sm_90a, none spilt: f16 and bf16 32, 45, 56, 64 up to
-// 256, 512, 768, 1024 columns; f32 128 and 168 for the last two (12 warps a multiprocessor, 4 KB
-// each in flight); the wide kernel 48.
+// The launch table. Registers on sm_80 and sm_90a, none spilt: f16 and bf16 40, 56, 78, 101 up to
+// 256, 512, 768, 1024 columns; f32 140 and 183 for the last two (8 warps a multiprocessor, all of
+// their rows in flight); the wide kernel 48.
 template <typename T>
 absl::Status StartForWidth(const EmbeddingParams& p, const NarrowOutput& narrow,
                            simt::Stream& stream) {

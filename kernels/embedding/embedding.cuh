@@ -90,26 +90,50 @@ struct EmbeddingKernel {
   static constexpr int kSteps = kMaxWidth / (32 * kVector);
   using Params = EmbeddingKernelParams<T>;
 
+  // What a lane reads of a row, as it is stored; 0 beyond the row.
+  using Raw = Vector<T, kVector>[kSteps];
+
   SIMT_FN static int Column(int step) { return (step * 32 + LaneIndex()) * kVector; }
+
+  SIMT_FN static void LoadRow(const Params& p, Global<const T> row, Raw& raw) {
+    SIMT_UNROLL
+    for (int step = 0; step < kSteps; ++step) {
+      raw[step] = {};
+      if (Column(step) < p.width) {
+        raw[step] = LoadVector<kVector, Cache::kReadOnly>(row + Column(step));
+      }
+    }
+  }
 
   SIMT_FN static void Run(const Params& p) {
     const int token = BlockIndex() * (kThreads / 32) + WarpIndex();
     if (token >= p.tokens) return;
     const auto rows = EmbeddingRows<T>::Of(p, token);
-    Vector<float, kVector> row[kSteps];
+    Vector<float, kVector> row[kSteps] = {};
+    // Every load is on its way before the first is waited for.
+    Raw word, position = {}, type = {}, gamma = {}, beta = {};
+    LoadRow(p, rows.word, word);
+    if (rows.position) LoadRow(p, rows.position, position);
+    if (rows.type) LoadRow(p, rows.type, type);
+    if (p.gamma) {
+      LoadRow(p, p.gamma, gamma);
+      LoadRow(p, p.beta, beta);
+    }
     SIMT_UNROLL
     for (int step = 0; step < kSteps; ++step) {
-      row[step] = {};
-      if (Column(step) < p.width) row[step] = rows.template Sum<kVector>(Column(step));
+      row[step] = ToFloat(word[step]);
+      AddTo(row[step], ToFloat(position[step]));
+      AddTo(row[step], ToFloat(type[step]));
     }
-    if (p.gamma) Normalize(p, row);
+    if (p.gamma) Normalize(p, gamma, beta, row);
     SIMT_UNROLL
     for (int step = 0; step < kSteps; ++step) {
       if (Column(step) < p.width) StoreEmbedding(p, token, Column(step), row[step]);
     }
   }
 
-  SIMT_FN static void Normalize(const Params& p, Vector<float, kVector> (&row)[kSteps]) {
+  SIMT_FN static void Normalize(const Params& p, const Raw& gammas, const Raw& betas,
+                                Vector<float, kVector> (&row)[kSteps]) {
     const float width = static_cast<float>(p.width);
     float sum = 0, squares = 0;
     SIMT_UNROLL
@@ -122,7 +146,11 @@ struct EmbeddingKernel {
     const float inverse = Rsqrt(Divide(WarpSum(squares), width) + p.eps);
     SIMT_UNROLL
     for (int step = 0; step < kSteps; ++step) {
-      if (Column(step) < p.width) ScaleAndShift(p, Column(step), mean, inverse, row[step]);
+      const auto gamma = ToFloat(gammas[step]), beta = ToFloat(betas[step]);
+      SIMT_UNROLL
+      for (int i = 0; i < kVector; ++i) {
+        row[step][i] = Fma((row[step][i] - mean) * inverse, gamma[i], beta[i]);
+      }
     }
   }
 };

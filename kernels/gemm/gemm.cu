@@ -289,10 +289,25 @@ absl::Status Gemm::Tune(const GemmKey& key, simt::Stream& stream) {
   return absl::OkStatus();
 }
 
+std::optional<GemmChoice> Gemm::Tuned(const GemmKey& key) const {
+  GemmKey bucket = key;
+  bucket.m = GemmBucket(key.m);
+  const MutexLock lock(mutex_);
+  const auto found = table_.find(bucket);
+  return found == table_.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool Gemm::Remembers(const GemmKey& key) const {
+  GemmKey bucket = key;
+  bucket.m = GemmBucket(key.m);
+  return Remembered(bucket).has_value();
+}
+
 absl::Status Gemm::Save() {
   if (path_.empty() || !changed_) return absl::OkStatus();
-  // What was in the file and not asked for this time stays: other models' shapes.
-  GemmTable table = file_;
+  // What is in the file and was not asked for this time stays: other models' shapes, and those of
+  // another type, which another Gemm may have written since.
+  GemmTable table = LoadGemmTable(path_, origin_).value_or(file_);
   {
     const MutexLock lock(mutex_);
     for (const auto& [key, choice] : table_) table[key] = choice;

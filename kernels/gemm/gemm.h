@@ -71,6 +71,10 @@ class Gemm {
   // Allocates operands for it and synchronises. Does nothing in the emulator, where there is no
   // time.
   absl::Status Tune(const GemmKey& key, simt::Stream& stream);
+  // What Tune has settled for a key.
+  std::optional<GemmChoice> Tuned(const GemmKey& key) const;
+  // Whether Tune would find the key in the file.
+  bool Remembers(const GemmKey& key) const;
   // Writes what Tune has found since. Unavailable when the file cannot be written.
   absl::Status Save();
 

@@ -133,22 +133,32 @@ int64_t GemmBucket(int64_t m) {
   return (m + step - 1) / step * step;
 }
 
+std::string ToString(const GemmKey& key) {
+  constexpr const char* kActivations[] = {"",       ", gelu", ", tanh gelu", ", relu",
+                                          ", silu", ", tanh", ", sigmoid"};
+  return std::to_string(key.m) + " x " + std::to_string(key.n) + " x " + std::to_string(key.k) +
+         " " + Name(key.dtype) + (key.bias ? ", bias" : "") +
+         kActivations[static_cast<size_t>(key.activation)] + (key.residual ? ", residual" : "");
+}
+
 std::string ToString(const GemmChoice& choice) {
+  const std::string time =
+      choice.time_us > 0 ? ", " + std::to_string(choice.time_us) + " us" : std::string();
   switch (choice.kind) {
     case GemmChoice::Kind::kFloat:
-      return "float_gemm";
+      return "float_gemm" + time;
     case GemmChoice::Kind::kLibrary:
-      return "library";
+      return "library" + time;
     case GemmChoice::Kind::kHopper:
       return "hopper_gemm " + std::to_string(kHopperTileRows) + "x" +
-             std::to_string(kHopperTileColumns[choice.tile]);
+             std::to_string(kHopperTileColumns[choice.tile]) + time;
     case GemmChoice::Kind::kSmall:
       break;
   }
   const GemmTile& tile = kGemmTiles[choice.tile];
   std::string text = "small_gemm " + std::to_string(tile.m) + "x" + std::to_string(tile.n);
   if (choice.splits > 1) text += ", " + std::to_string(choice.splits) + " splits";
-  return text;
+  return text + time;
 }
 
 std::string FormatGemmTable(const GemmTableOrigin& origin, const GemmTable& table) {

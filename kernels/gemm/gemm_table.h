@@ -49,7 +49,9 @@ struct GemmChoice {
   bool operator==(const GemmChoice&) const = default;
 };
 
-// "small_gemm 64x64, 2 splits", for logs.
+// For logs: "512 x 3072 x 768 float16, bias, gelu" (m, n, k), and "small_gemm 64x64, 2 splits, 9.1
+// us".
+std::string ToString(const GemmKey& key);
 std::string ToString(const GemmChoice& choice);
 
 using GemmTable = std::map<GemmKey, GemmChoice>;

@@ -25,9 +25,11 @@ struct BertrandCudaBackend {
   char text[1024];  // and its message
 };
 
-// Makes a backend called `name` on device `index`; dtype: bertrand::DType.
+// Makes a backend called `name` on device `index`; dtype: bertrand::DType; cache_folder as
+// CreateBackend's.
 __attribute__((visibility("default"))) void bertrand_cuda_backend(int index, const char* name,
                                                                   int dtype,
+                                                                  const char* cache_folder,
                                                                   BertrandCudaBackend* result);
 
 }  // extern "C"

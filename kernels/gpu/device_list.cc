@@ -51,7 +51,8 @@ absl::StatusOr<std::vector<CudaDevice>> ListCudaDevices() {
   }
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const std::string& name, DType dtype) {
+absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const std::string& name, DType dtype,
+                                                           const std::string& cache_folder) {
   int index = 0;
   if (name != "cuda") {
     const size_t begin = sizeof("cuda:") - 1;
@@ -64,7 +65,7 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const std::string& na
   BERTRAND_ASSIGN_OR_RETURN(const auto create,
                             Find<decltype(bertrand_cuda_backend)>("bertrand_cuda_backend"));
   BertrandCudaBackend result{};
-  create(index, name.c_str(), static_cast<int>(dtype), &result);
+  create(index, name.c_str(), static_cast<int>(dtype), cache_folder.c_str(), &result);
   if (result.backend != nullptr) {
     return std::unique_ptr<Backend>(static_cast<Backend*>(result.backend));
   }

@@ -28,6 +28,7 @@ absl::StatusOr<std::vector<CudaDevice>> ListCudaDevices();
 
 // The backend of "cuda" (device 0) or "cuda:N". InvalidArgument for another name;
 // FailedPrecondition when the CUDA half cannot be loaded; else what the driver says.
-absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const std::string& name, DType dtype);
+absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const std::string& name, DType dtype,
+                                                           const std::string& cache_folder);
 
 }  // namespace bertrand

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <set>
 #include <utility>
 
 #include "kernels/attention/attention.h"
@@ -6,6 +8,7 @@
 #include "kernels/gemm/gemv.h"
 #include "kernels/gpu/copy.h"
 #include "kernels/gpu/gpu_backend.h"
+#include "kernels/gpu/gpu_stream.h"
 #include "kernels/host_backend.h"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/mutex.h"
@@ -18,8 +21,6 @@
 namespace bertrand::gpu::inline SIMT_TARGET {
 namespace {
 
-// Values that are converted between float32 and the activations' type at a time.
-constexpr int64_t kStagingValues = int64_t{1} << 20;
 // Partial results of long softmaxes, more rows of which are taken in turns; GEMMs may want more.
 constexpr size_t kWorkspaceBytes = size_t{16} << 20;
 
@@ -50,62 +51,6 @@ class GpuLinear final : public PackedLinear {
   TensorView weight_, bias_;
 };
 
-class GpuStream final : public Stream {
- public:
-  static absl::StatusOr<std::unique_ptr<GpuStream>> Create(const simt::Device& device,
-                                                           int64_t max_tokens,
-                                                           size_t workspace_bytes) {
-    auto stream = std::make_unique<GpuStream>();
-    stream->max_tokens_ = max_tokens;
-    stream->num_rings_ = static_cast<size_t>(max_tokens) + kMoreRings;
-    const size_t rings_bytes = stream->num_rings_ * sizeof(MemoryRing);
-    BERTRAND_ASSIGN_OR_RETURN(stream->stream_, device.CreateStream());
-    BERTRAND_ASSIGN_OR_RETURN(stream->staging_, device.Allocate(kStagingValues * sizeof(float)));
-    BERTRAND_ASSIGN_OR_RETURN(stream->workspace_, device.Allocate(workspace_bytes));
-    BERTRAND_ASSIGN_OR_RETURN(stream->rings_, device.Allocate(rings_bytes));
-    BERTRAND_ASSIGN_OR_RETURN(stream->host_rings_, device.AllocatePinned(rings_bytes));
-    return stream;
-  }
-  simt::Stream& stream() { return *stream_; }
-  int64_t max_tokens() const { return max_tokens_; }
-  // The first `count` values of the staging area. Work on a stream is in order, so each use may
-  // write over the one before.
-  TensorView Staging(int64_t count) const { return {staging_.data(), DType::kFloat32, {count}}; }
-  void* workspace() const { return workspace_.data(); }
-
-  absl::Status Synchronize() {
-    rings_used_ = 0;
-    return stream_->Synchronize();
-  }
-
-  // Pinned memory for the rings of one operation, which copies may read until Synchronize.
-  absl::StatusOr<std::span<MemoryRing>> TakeRings(size_t count) {
-    if (count > num_rings_) {
-      return InvalidArgument("RelativeAttention: " + std::to_string(count) +
-                             " sequences on a stream with room for " + std::to_string(num_rings_));
-    }
-    if (count > num_rings_ - rings_used_) BERTRAND_RETURN_IF_ERROR(Synchronize());
-    MemoryRing* const rings = static_cast<MemoryRing*>(host_rings_.data()) + rings_used_;
-    rings_used_ += count;
-    return std::span<MemoryRing>(rings, count);
-  }
-  // To the device, in order with the work before and after.
-  absl::StatusOr<const MemoryRing*> CopyRings(std::span<const MemoryRing> rings) {
-    BERTRAND_RETURN_IF_ERROR(
-        stream_->CopyToDevice(rings_.data(), rings.data(), rings.size_bytes()));
-    return static_cast<const MemoryRing*>(rings_.data());
-  }
-
- private:
-  // Beyond a ring for each token: those of several layers, before the stream has to wait.
-  static constexpr size_t kMoreRings = 4096;
-
-  std::unique_ptr<simt::Stream> stream_;
-  int64_t max_tokens_ = 0;
-  simt::Memory staging_, workspace_, rings_, host_rings_;
-  size_t num_rings_ = 0, rings_used_ = 0;
-};
-
 GpuStream& Own(Stream& stream) { return static_cast<GpuStream&>(stream); }
 simt::Stream& Native(Stream& stream) { return Own(stream).stream(); }
 
@@ -125,18 +70,14 @@ TensorView Rows(const TensorView& x, int64_t first, int64_t count) {
   return {Elements(x, first * x.dim(1), 0).data(), x.dtype(), {count, x.dim(1)}};
 }
 
-// Float32 values into device memory of any floating type, by chunks of the stream's staging area.
-absl::Status WriteFloats(GpuStream& stream, std::span<const float> host, const TensorView& device) {
-  if (device.dtype() == DType::kFloat32) {
-    return stream.stream().CopyToDevice(device.data(), host.data(), host.size_bytes());
-  }
-  const auto size = static_cast<int64_t>(host.size());
-  for (int64_t first = 0; first < size; first += kStagingValues) {
-    const TensorView staging = stream.Staging(std::min(kStagingValues, size - first));
-    BERTRAND_RETURN_IF_ERROR(
-        stream.stream().CopyToDevice(staging.data(), host.data() + first, staging.size_bytes()));
-    BERTRAND_RETURN_IF_ERROR(
-        Convert(staging, Elements(device, first, staging.num_elements()), stream.stream()));
+// Float16 has no number for some of float32's, which would become infinite.
+absl::Status CheckRange(std::span<const float> host) {
+  constexpr float kLargest = 65504;
+  for (const float value : host) {
+    if (std::abs(value) <= kLargest) continue;
+    return InvalidArgument("a value of " + std::to_string(value) +
+                           " does not fit float16, expected at most 65504: --dtype bfloat16 has "
+                           "float32's range");
   }
   return absl::OkStatus();
 }
@@ -161,6 +102,11 @@ class GpuBackend final : public Backend {
     return std::unique_ptr<Buffer>(std::make_unique<GpuBuffer>(std::move(memory)));
   }
 
+  absl::StatusOr<std::unique_ptr<Buffer>> AllocateHost(size_t size_bytes) const override {
+    BERTRAND_ASSIGN_OR_RETURN(simt::Memory memory, device_->AllocatePinned(size_bytes));
+    return std::unique_ptr<Buffer>(std::make_unique<GpuBuffer>(std::move(memory)));
+  }
+
   absl::StatusOr<std::unique_ptr<PackedLinear>> PackLinear(std::span<const float> weight,
                                                            std::span<const float> bias,
                                                            int64_t out_features,
@@ -178,14 +124,29 @@ class GpuBackend final : public Backend {
     return Native(stream).CopyToDevice(device, host, size_bytes);
   }
   absl::Status CopyToHost(Stream& stream, const TensorView& device,
-                          std::span<float> host) const override;
+                          std::span<float> host) const override {
+    return CopyToHost(stream, device, std::span(&host, 1));
+  }
+  absl::Status CopyToHost(Stream& stream, const TensorView& device,
+                          std::span<const std::span<float>> parts) const override;
   absl::Status CopyToHost(Stream& stream, const TensorView& device,
                           std::span<int32_t> host) const override;
+  absl::Status CheckFinite(Stream& stream, const TensorView& x,
+                           const TensorView& flag) const override {
+    return gpu::CheckFinite(x, flag, Native(stream));
+  }
   absl::Status Clear(Stream& stream, const TensorView& y) const override {
     if (y.num_elements() == 0) return absl::OkStatus();
     return Native(stream).Fill(y.data(), 0, y.size_bytes());
   }
   absl::Status Synchronize(Stream& stream) const override { return Own(stream).Synchronize(); }
+  bool replays() const override { return options_.graphs; }
+  absl::StatusOr<std::vector<std::string>> Tune(int64_t max_tokens,
+                                                std::chrono::milliseconds time) const override;
+  absl::Status Replay(Stream& stream, uint64_t key,
+                      const std::function<absl::Status()>& work) const override {
+    return options_.graphs ? Own(stream).Replay(key, work) : work();
+  }
 
  private:
   absl::StatusOr<std::unique_ptr<GpuStream>> NewStream(int64_t max_tokens) const {
@@ -198,6 +159,7 @@ class GpuBackend final : public Backend {
     return gpu::Embedding(params, Native(stream));
   }
   absl::Status DoLinear(Stream& stream, const LinearParams& params) const override;
+  void RememberShape(const GemmParams& params) const;
   absl::Status DoAttention(Stream& stream, const bertrand::AttentionParams& p) const override {
     BERTRAND_RETURN_IF_ERROR(CheckTokens("Attention", p.qkv, Own(stream)));
     return gpu::Attention({p.qkv, p.cu_seqlens, p.scale, p.out}, Native(stream));
@@ -237,6 +199,8 @@ class GpuBackend final : public Backend {
   const std::unique_ptr<simt::Device> device_;
   const GpuBackendOptions options_;
   std::unique_ptr<Gemm> gemm_;
+  mutable Mutex shapes_mutex_;
+  mutable std::set<GemmKey> shapes_ ABSL_GUARDED_BY(shapes_mutex_);  // of linear layers; m is 0
   mutable Mutex load_mutex_;
   std::unique_ptr<GpuStream> load_stream_ ABSL_GUARDED_BY(load_mutex_);
 };
@@ -269,37 +233,27 @@ absl::Status GpuBackend::Upload(std::span<const float> host, const TensorView& d
                            device.ToString());
   }
   if (host.empty()) return absl::OkStatus();
+  if (device.dtype() == DType::kFloat16) BERTRAND_RETURN_IF_ERROR(CheckRange(host));
   const MutexLock lock(load_mutex_);
   if (device.dtype() == DType::kInt32) {
     BERTRAND_RETURN_IF_ERROR(
         load_stream_->stream().CopyToDevice(device.data(), host.data(), host.size_bytes()));
   } else {
-    BERTRAND_RETURN_IF_ERROR(WriteFloats(*load_stream_, host, device));
+    BERTRAND_RETURN_IF_ERROR(load_stream_->WriteFloats(host, device));
   }
-  return load_stream_->stream().Synchronize();
+  return load_stream_->Synchronize();
 }
 
 absl::Status GpuBackend::CopyToHost(Stream& stream, const TensorView& device,
-                                    std::span<float> host) const {
-  const bool converts = device.dtype() != DType::kFloat32;
-  if ((converts && device.dtype() != options_.dtype) ||
-      static_cast<int64_t>(host.size()) != device.num_elements()) {
+                                    std::span<const std::span<float>> parts) const {
+  size_t size = 0;
+  for (const std::span<float>& part : parts) size += part.size();
+  if ((device.dtype() != DType::kFloat32 && device.dtype() != options_.dtype) ||
+      static_cast<int64_t>(size) != device.num_elements()) {
     return InvalidArgument("CopyToHost: source is " + device.ToString() + ", expected " +
-                           Name(options_.dtype) + " with " + std::to_string(host.size()) +
-                           " elements");
+                           Name(options_.dtype) + " with " + std::to_string(size) + " elements");
   }
-  if (host.empty()) return absl::OkStatus();
-  simt::Stream& native = Native(stream);
-  if (!converts) return native.CopyToHost(host.data(), device.data(), host.size_bytes());
-  const int64_t size = device.num_elements();
-  for (int64_t first = 0; first < size; first += kStagingValues) {
-    const TensorView staging = Own(stream).Staging(std::min(kStagingValues, size - first));
-    BERTRAND_RETURN_IF_ERROR(
-        Convert(Elements(device, first, staging.num_elements()), staging, native));
-    BERTRAND_RETURN_IF_ERROR(
-        native.CopyToHost(host.data() + first, staging.data(), staging.size_bytes()));
-  }
-  return absl::OkStatus();
+  return Own(stream).CopyToHost(device, parts);
 }
 
 absl::Status GpuBackend::CopyToHost(Stream& stream, const TensorView& device,
@@ -309,8 +263,7 @@ absl::Status GpuBackend::CopyToHost(Stream& stream, const TensorView& device,
     return InvalidArgument("CopyToHost: source is " + device.ToString() + ", expected int32 with " +
                            std::to_string(host.size()) + " elements");
   }
-  if (host.empty()) return absl::OkStatus();
-  return Native(stream).CopyToHost(host.data(), device.data(), host.size_bytes());
+  return Own(stream).CopyToHost(device, host);
 }
 
 absl::Status GpuBackend::DoLinear(Stream& stream, const LinearParams& p) const {
@@ -319,8 +272,49 @@ absl::Status GpuBackend::DoLinear(Stream& stream, const LinearParams& p) const {
     return Gemv({p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y},
                 Native(stream));
   }
-  return gemm_->Run({p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y},
-                    Own(stream).workspace(), Native(stream));
+  const GemmParams params = {p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y};
+  RememberShape(params);
+  return gemm_->Run(params, Own(stream).workspace(), Native(stream));
+}
+
+void GpuBackend::RememberShape(const GemmParams& params) const {
+  GemmKey key = Gemm::Key(params);
+  key.m = 0;
+  const MutexLock lock(shapes_mutex_);
+  shapes_.insert(key);
+}
+
+absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
+                                                          std::chrono::milliseconds time) const {
+  const auto end = std::chrono::steady_clock::now() + time;
+  std::set<GemmKey> shapes;
+  {
+    const MutexLock lock(shapes_mutex_);
+    shapes = shapes_;
+  }
+  const MutexLock lock(load_mutex_);
+  std::vector<std::string> lines;
+  bool complete = true;
+  for (int64_t m = 1; m <= GemmBucket(max_tokens); ++m) {
+    m = GemmBucket(m);
+    for (GemmKey key : shapes) {
+      key.m = m;
+      // What is on disk costs nothing: only measuring ends with the time.
+      if (!gemm_->Tuned(key) && !gemm_->Remembers(key) && std::chrono::steady_clock::now() >= end) {
+        complete = false;
+        continue;
+      }
+      BERTRAND_RETURN_IF_ERROR(gemm_->Tune(key, load_stream_->stream()));
+      if (const auto choice = gemm_->Tuned(key)) {
+        lines.push_back("gemm " + ToString(key) + ": " + ToString(*choice));
+      }
+    }
+  }
+  if (!complete) lines.push_back("gemm: some shapes stay untuned, the time is over");
+  if (const absl::Status saved = gemm_->Save(); !saved.ok()) {
+    lines.push_back("gemm: choices are not kept: " + Message(saved));
+  }
+  return lines;
 }
 
 absl::Status GpuBackend::DoRelativeAttention(Stream& stream,

@@ -22,6 +22,7 @@ struct GpuBackendOptions {
   std::string name;  // Backend::name()
   DType dtype = DType::kFloat32;
   GemmOptions gemm;
+  bool graphs = true;  // false: every operation is started by itself, for tests
 };
 
 // InvalidArgument for another type than those above.

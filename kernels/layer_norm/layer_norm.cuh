@@ -47,10 +47,24 @@ struct LayerNormKernel {
     }
   }
 
-  static SIMT_FN void Add(Values& values, simt::Global<const T> from) {
-    const Values addends = simt::ToFloat(simt::LoadVector<kPerVector>(from));
+  // What a lane reads of a row, as it is stored; 0 beyond the row.
+  using Raw = simt::Vector<T, kPerVector>;
+  static SIMT_FN void LoadRaw(const Params& p, simt::Global<const T> row, Raw (&raw)[kVectors]) {
     SIMT_UNROLL
-    for (int i = 0; i < kPerVector; ++i) values[i] += addends[i];
+    for (int v = 0; v < kVectors; ++v) {
+      const int column = Column(v);
+      raw[v] = {};
+      if (column < p.hidden) raw[v] = simt::LoadVector<kPerVector>(row + column);
+    }
+  }
+
+  static SIMT_FN void Add(Values (&values)[kVectors], const Raw (&raw)[kVectors]) {
+    SIMT_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const Values addends = simt::ToFloat(raw[v]);
+      SIMT_UNROLL
+      for (int i = 0; i < kPerVector; ++i) values[v][i] += addends[i];
+    }
   }
 
   static SIMT_FN void StoreRow(const Params& p, int row, const Values (&values)[kVectors]) {
@@ -70,21 +84,8 @@ struct LayerNormKernel {
     }
   }
 
-  // Fills `values` with the row's sums; columns beyond the row are 0.
-  static SIMT_FN void LoadRow(const Params& p, int row, Values (&values)[kVectors]) {
-    const int64_t offset = int64_t{row} * p.hidden;
-    SIMT_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const int column = Column(v);
-      values[v] = {};
-      if (column >= p.hidden) continue;
-      values[v] = simt::ToFloat(simt::LoadVector<kPerVector>(p.x + offset + column));
-      if (p.bias) Add(values[v], p.bias + column);
-      if (p.residual) Add(values[v], p.residual + offset + column);
-    }
-  }
-
-  static SIMT_FN void Normalize(const Params& p, Values (&values)[kVectors]) {
+  static SIMT_FN void Normalize(const Params& p, const Raw (&gammas)[kVectors],
+                                const Raw (&betas)[kVectors], Values (&values)[kVectors]) {
     float sum = 0;
     SIMT_UNROLL
     for (int v = 0; v < kVectors; ++v) {
@@ -107,10 +108,7 @@ struct LayerNormKernel {
     const float scale = simt::Rsqrt(variance + p.eps);
     SIMT_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const int column = Column(v);
-      if (column >= p.hidden) break;
-      const Values gamma = simt::ToFloat(simt::LoadVector<kPerVector>(p.gamma + column));
-      const Values beta = simt::ToFloat(simt::LoadVector<kPerVector>(p.beta + column));
+      const Values gamma = simt::ToFloat(gammas[v]), beta = simt::ToFloat(betas[v]);
       SIMT_UNROLL
       for (int i = 0; i < kPerVector; ++i) {
         values[v][i] = simt::Fma(values[v][i] * scale, gamma[i], beta[i]);
@@ -118,14 +116,27 @@ struct LayerNormKernel {
     }
   }
 
+  // Every load is on its way before the first is waited for: a row that waited for each of its
+  // vectors would take as many times as long to arrive, which is all that few rows cost.
+  static SIMT_FN void ComputeRow(const Params& p, int row, Values (&values)[kVectors]) {
+    const int64_t offset = int64_t{row} * p.hidden;
+    Raw x[kVectors], residual[kVectors] = {}, bias[kVectors] = {}, gamma[kVectors], beta[kVectors];
+    LoadRaw(p, p.x + offset, x);
+    if (p.residual) LoadRaw(p, p.residual + offset, residual);
+    LoadRaw(p, p.gamma, gamma);
+    LoadRaw(p, p.beta, beta);
+    if (p.bias) LoadRaw(p, p.bias, bias);
+    Add(values, x);
+    Add(values, bias);
+    Add(values, residual);
+    Normalize(p, gamma, beta, values);
+  }
+
   static SIMT_FN void Run(const Params& p) {
     const int row = simt::BlockIndex() * kRowsPerBlock + simt::ThreadIndex() / kThreadsPerRow;
     if (row >= p.rows) return;  // a whole warp, or nobody
     Values values[kVectors] = {};
-    if (!p.num_rows || row < simt::Load(p.num_rows)) {
-      LoadRow(p, row, values);
-      Normalize(p, values);
-    }
+    if (!p.num_rows || row < simt::Load(p.num_rows)) ComputeRow(p, row, values);
     StoreRow(p, row, values);
   }
 };

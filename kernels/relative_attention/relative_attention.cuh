@@ -221,7 +221,7 @@ struct TensorRelativeAttentionKernel {
 
   // Tile `first` / kKeys for the warp's rows.
   template <bool kPartial>
-  SIMT_FN static void AddTile(OnlineSoftmax<kHeadSize>& softmax, const Fragments& content,
+  SIMT_FN static void AddTile(OnlineSoftmax<kHeadSize> (&softmax)[1], const Fragments (&content)[1],
                               const Fragments& position, const int (&row_types)[2],
                               const float (&segment_part)[2], float scale, int first,
                               int valid_keys) {
@@ -229,12 +229,12 @@ struct TensorRelativeAttentionKernel {
     const Shared<float> band = SharedArray<&Layout::band>() + WarpIndex() * (16 * kBandStride);
     const int stage = first / kKeys % 2;
     ComputeBand<kPartial>(band, position, first, valid_keys);
-    MmaC scores[kKeys / 8] = {};
-    BeginScores<kPartial>(scores, band, SharedArray<&Layout::types>() + stage * kKeys, row_types,
+    MmaC scores[1][kKeys / 8] = {};
+    BeginScores<kPartial>(scores[0], band, SharedArray<&Layout::types>() + stage * kKeys, row_types,
                           segment_part, valid_keys);
     AddScores<kKeys, kHeadSize, kPartial>(scores, content, tiles, stage * 2 * kTile, valid_keys);
-    if (kPartial) MaskScores<kKeys>(scores, valid_keys);
-    UpdateSoftmax<kKeys>(softmax, scores, scale);
+    if (kPartial) MaskScores<kKeys>(scores[0], valid_keys);
+    UpdateSoftmax<kKeys>(softmax[0], scores[0], scale);
     AddValues<kKeys, kHeadSize, kPartial>(softmax, scores, tiles, stage * 2 * kTile + kTile,
                                           valid_keys);
   }
@@ -263,12 +263,12 @@ struct TensorRelativeAttentionKernel {
 
     const int warp_row = WarpIndex() * 16;
     const bool active = warp_row < rows.rows;
-    Fragments content, position;
-    LoadLeft<kHeadSize>(content, tiles + (2 * kTile + warp_row * kHeadSize));
+    Fragments content[1], position;
+    LoadLeft<kHeadSize>(content[0], tiles + (2 * kTile + warp_row * kHeadSize));
     float segment_part[2];
-    SegmentPart(segment_part, content, p, column);
-    AddBias(position, content, p.position_bias + column, p.head_size);
-    AddBias(content, content, p.content_bias + column, p.head_size);
+    SegmentPart(segment_part, content[0], p, column);
+    AddBias(position, content[0], p.position_bias + column, p.head_size);
+    AddBias(content[0], content[0], p.content_bias + column, p.head_size);
     int row_types[2];
     SIMT_UNROLL
     for (int half = 0; half < 2; ++half) {
@@ -276,7 +276,7 @@ struct TensorRelativeAttentionKernel {
       row_types[half] = Load(p.type_ids + (rows.begin + rows.first + row));
     }
 
-    OnlineSoftmax<kHeadSize> softmax;
+    OnlineSoftmax<kHeadSize> softmax[1];
     for (int first = 0; first < keys.total; first += kKeys) {
       CopyAsyncWait<0>();
       SyncThreads();  // the stage is there, and nobody reads the other one any more
@@ -293,7 +293,7 @@ struct TensorRelativeAttentionKernel {
 
     SyncThreads();  // nobody reads tiles any more
     if (!active) return;
-    StoreRows<kHeadSize>(softmax, tiles + warp_row * kHeadSize, p.out,
+    StoreRows<kHeadSize>(softmax[0], tiles + warp_row * kHeadSize, p.out,
                          Load(place) + warp_row * p.width, p.width, Load(place + 1) - warp_row,
                          p.head_size / 8);
   }

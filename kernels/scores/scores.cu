@@ -13,7 +13,7 @@ int64_t NumSegments(int64_t columns) {
   return columns <= kShortSoftmax ? 0 : (columns + kSoftmaxSegment - 1) / kSoftmaxSegment;
 }
 
-// Registers on sm_80 and sm_90a, none spilt: softmax 22 to 38, top_k 44, sparse_pool 38.
+// Registers on sm_80 and sm_90a, none spilt: softmax 22 to 38, top_k 44, sparse_pool 40.
 template <typename T, int kVector>
 absl::Status StartSoftmax(const SoftmaxParams& p, void* workspace, simt::Stream& stream) {
   const int64_t rows = p.x.dim(0), segments = NumSegments(p.x.dim(1));

@@ -174,7 +174,7 @@ template <typename T, int kVector>
 struct SparsePoolKernel {
   static constexpr const char* kName = "sparse_pool";
   static constexpr int kThreads = 256;
-  static constexpr int kWarps = kThreads / 32, kColumns = 32 * kVector;
+  static constexpr int kWarps = kThreads / 32, kColumns = 32 * kVector, kRowsAtOnce = 8;
   using Params = SparsePoolKernelParams<T>;
   struct Layout {
     float partial[kWarps * kColumns];
@@ -186,18 +186,39 @@ struct SparsePoolKernel {
   }
   SIMT_FN static float Larger(float a, float b) { return b > a || b != b ? b : a; }
 
+  // A warp's next rows; 0, which changes nothing, beyond the last. All loads are on their way
+  // before the first is waited for: 4 bytes at a time would leave memory idle.
+  SIMT_FN static void LoadRows(const Params& p, int row, int column,
+                               Vector<T, kVector> (&x)[kRowsAtOnce]) {
+    SIMT_UNROLL
+    for (int r = 0; r < kRowsAtOnce; ++r) {
+      x[r] = {};
+      if (row + r * kWarps >= p.rows) continue;
+      const auto from = p.x + (static_cast<int64_t>(row + r * kWarps) * p.width + column);
+      if constexpr (kVector == 1) {
+        x[r][0] = Load(from);
+      } else {
+        x[r] = LoadVector<kVector>(from);
+      }
+    }
+  }
+
   SIMT_FN static void Run(const Params& p) {
     const int first = BlockIndex() * kColumns, column = first + LaneIndex() * kVector;
     float result[kVector];
     SIMT_UNROLL
     for (int i = 0; i < kVector; ++i) result[i] = 0;
     if (column < p.width) {
-      SIMT_UNROLL_BY(8)
-      for (int row = WarpIndex(); row < p.rows; row += kWarps) {
-        const auto x = LoadFloats<kVector>(p.x + (static_cast<int64_t>(row) * p.width + column));
+      for (int row = WarpIndex(); row < p.rows; row += kWarps * kRowsAtOnce) {
+        Vector<T, kVector> x[kRowsAtOnce];
+        LoadRows(p, row, column, x);
         SIMT_UNROLL
-        for (int i = 0; i < kVector; ++i) {
-          result[i] = p.sum ? result[i] + LogRelu(x[i], p.log_twice) : Larger(result[i], x[i]);
+        for (int r = 0; r < kRowsAtOnce; ++r) {
+          SIMT_UNROLL
+          for (int i = 0; i < kVector; ++i) {
+            const float value = ToFloat(x[r][i]);
+            result[i] = p.sum ? result[i] + LogRelu(value, p.log_twice) : Larger(result[i], value);
+          }
         }
       }
     }

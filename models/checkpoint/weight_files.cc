@@ -173,4 +173,15 @@ std::span<const int64_t> WeightFiles::Shape(std::string_view name) const {
   return entry == nullptr ? std::span<const int64_t>() : std::span(entry->tensor->shape);
 }
 
+DType WeightFiles::MainType() const {
+  int64_t num_half = 0, num_bfloat = 0, num_others = 0;
+  for (const Entry& entry : entries_) {
+    const std::string& dtype = entry.tensor->dtype;
+    int64_t& count = dtype == "F16" ? num_half : dtype == "BF16" ? num_bfloat : num_others;
+    count += entry.tensor->num_elements();
+  }
+  if (num_half > std::max(num_bfloat, num_others)) return DType::kFloat16;
+  return num_bfloat > std::max(num_half, num_others) ? DType::kBFloat16 : DType::kFloat32;
+}
+
 }  // namespace bertrand

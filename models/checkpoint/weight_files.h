@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/tensor.h"
 #include "models/checkpoint/tensor_file.h"
 
 namespace bertrand {
@@ -44,6 +45,8 @@ class WeightFiles {
   std::vector<std::string> Names() const;
   // The shape of a tensor; empty when there is none.
   std::span<const int64_t> Shape(std::string_view name) const;
+  // The type of most elements: float16, bfloat16, or float32 for all else.
+  DType MainType() const;
 
  private:
   struct Entry {

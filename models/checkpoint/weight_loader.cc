@@ -78,7 +78,8 @@ absl::StatusOr<DeviceTensor> WeightLoader::Upload(const std::string& tensor_name
     BERTRAND_RETURN_IF_ERROR(files_.Read(tensor_name, row * columns, piece));
     const TensorView to(static_cast<char*>(data) + static_cast<size_t>(row) * row_bytes, dtype,
                         {size, columns});
-    BERTRAND_RETURN_IF_ERROR(backend_.Upload(piece, to));
+    const absl::Status status = backend_.Upload(piece, to);
+    if (!status.ok()) return Annotate(status, "tensor \"" + tensor_name + "\"");
   }
   num_parameters_ += static_cast<uint64_t>(rows * columns);
   weight_bytes_ += tensor.buffer->size_bytes();
@@ -115,7 +116,8 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Linear(
     }
   }
   if (pass_ == Pass::kCheck) return std::unique_ptr<PackedLinear>();
-  return Pack(weight, bias, static_cast<int64_t>(num_parts) * out_features_each, in_features);
+  return Pack(WeightName(names[0]), weight, bias,
+              static_cast<int64_t>(num_parts) * out_features_each, in_features);
 }
 
 absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::LinearOf(const std::string& weight,
@@ -132,17 +134,19 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::LinearOf(const std::
   BERTRAND_ASSIGN_OR_RETURN(const std::span<float> values, Scratch(weight_size + bias_size));
   BERTRAND_RETURN_IF_ERROR(files_.Read(weight, 0, values.first(weight_size)));
   if (bias_size > 0) BERTRAND_RETURN_IF_ERROR(files_.Read(bias, 0, values.subspan(weight_size)));
-  return Pack(values.first(weight_size), values.subspan(weight_size), out_features, in_features);
+  return Pack(weight, values.first(weight_size), values.subspan(weight_size), out_features,
+              in_features);
 }
 
-absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Pack(std::span<const float> weight,
+absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Pack(const std::string& tensor_name,
+                                                                 std::span<const float> weight,
                                                                  std::span<const float> bias,
                                                                  int64_t out_features,
                                                                  int64_t in_features) {
   num_parameters_ += weight.size() + bias.size();
-  BERTRAND_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> linear,
-                            backend_.PackLinear(weight, bias, out_features, in_features));
-  weight_bytes_ += linear->size_bytes();
+  auto linear = backend_.PackLinear(weight, bias, out_features, in_features);
+  if (!linear.ok()) return Annotate(linear.status(), "tensor \"" + tensor_name + "\"");
+  weight_bytes_ += (*linear)->size_bytes();
   return linear;
 }
 
@@ -160,7 +164,7 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::IntoHeads(
     BERTRAND_RETURN_IF_ERROR(ReadTransposed(prefix_ + names[part], hidden, width,
                                             weight.subspan(part * part_size, part_size)));
   }
-  return Pack(weight, {}, static_cast<int64_t>(names.size()) * width, hidden);
+  return Pack(prefix_ + names[0], weight, {}, static_cast<int64_t>(names.size()) * width, hidden);
 }
 
 absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::OutOfHeads(std::string_view name,
@@ -175,7 +179,7 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::OutOfHeads(std::stri
   BERTRAND_ASSIGN_OR_RETURN(const std::span<float> weight,
                             Scratch(static_cast<size_t>(hidden * width)));
   BERTRAND_RETURN_IF_ERROR(files_.Read(tensor_name, 0, weight));
-  return Pack(weight, {}, hidden, width);
+  return Pack(tensor_name, weight, {}, hidden, width);
 }
 
 absl::StatusOr<DeviceTensor> WeightLoader::OfHeads(std::string_view name, int64_t count,

@@ -104,7 +104,9 @@ class WeightLoader {
                                       bool is_vector);
   absl::Status ReadTransposed(const std::string& tensor_name, int64_t rows, int64_t columns,
                               std::span<float> out) const;
-  absl::StatusOr<std::unique_ptr<PackedLinear>> Pack(std::span<const float> weight,
+  // `tensor_name` is for errors.
+  absl::StatusOr<std::unique_ptr<PackedLinear>> Pack(const std::string& tensor_name,
+                                                     std::span<const float> weight,
                                                      std::span<const float> bias,
                                                      int64_t out_features, int64_t in_features);
   absl::StatusOr<std::span<float>> Scratch(size_t size);

@@ -31,6 +31,9 @@ DistanceReach StoredReach(const EncoderConfig& config);
 // Whether a table of what is stored is right for all that `reach` has.
 bool IsStored(const EncoderConfig& config, const DistanceReach& reach);
 
+// Values of sinusoids that go to the device in one copy, in whole rows.
+inline constexpr size_t kSinusoidsEach = 65536;
+
 // Rows of sinusoids, before they are multiplied.
 class Sinusoids {
  public:

@@ -47,8 +47,14 @@ absl::StatusOr<EncoderWorkspace> EncoderWorkspace::Create(const Backend& backend
   BERTRAND_ASSIGN_OR_RETURN(workspace.distances_,
                             backend.Allocate(workspace.sinusoids_->size_bytes()));
   workspace.sinusoids_center_ = farthest;
-  workspace.sinusoid_.resize(static_cast<size_t>(config.hidden_size));
+  workspace.sinusoid_rows_.reserve(
+      std::max(kSinusoidsEach, static_cast<size_t>(config.hidden_size)));
   return workspace;
+}
+
+absl::Status EncoderWorkspace::Clear(const Backend& backend, Stream& stream) const {
+  const auto rows = static_cast<int64_t>(context_->size_bytes() / SizeOf(dtype_)) / hidden_size_;
+  return backend.Clear(stream, View(*context_, {rows, hidden_size_}));
 }
 
 absl::StatusOr<std::unique_ptr<Encoder>> Encoder::Load(const EncoderConfig& config,

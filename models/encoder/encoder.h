@@ -55,6 +55,9 @@ class EncoderWorkspace {
                                                  const EncoderConfig& config, int64_t max_tokens,
                                                  int64_t max_sequences);
 
+  // Gives rows that no sequence has, which attention leaves as they are, numbers to begin with.
+  absl::Status Clear(const Backend& backend, Stream& stream) const;
+
   // [num_tokens, hidden_size]: the hidden states.
   TensorView hidden(int64_t num_tokens) const { return View(*hidden_, {num_tokens, hidden_size_}); }
 
@@ -79,9 +82,9 @@ class EncoderWorkspace {
   // For longer sequences than those have, sinusoids [2 max_tokens - 1, hidden] about the distance
   // 0 in the middle, as far as there was need of them; and their products, by turns for each block.
   std::unique_ptr<Buffer> sinusoids_, distances_;
-  DistanceReach filled_{-1, -1};
+  DistanceReach filled_{0, -1};
   int64_t sinusoids_center_ = 0;
-  std::vector<float> sinusoid_;  // [hidden]
+  std::vector<float> sinusoid_rows_;  // some, on their way to the device
 };
 
 class Encoder {
@@ -98,6 +101,12 @@ class Encoder {
   uint64_t num_parameters() const { return num_parameters_; }
   uint64_t weight_bytes() const { return weight_bytes_; }
   bool has_pooler() const { return pooler_ != nullptr; }
+
+  // Whether Embed and Layer do the same for all batches of the same sizes, at the same addresses,
+  // without memories and with no sequence longer than `longest`.
+  bool HasFixedWork(int64_t longest) const {
+    return !config_.is_relative() || IsStored(config_, {longest - 1, longest - 1});
+  }
 
   // hidden = LayerNorm(word + position + token type), projected where there is a projection.
   absl::Status Embed(Stream& stream, const EncoderBatch& batch, EncoderWorkspace& workspace) const;
@@ -135,6 +144,10 @@ class Encoder {
   absl::Status LoadRelative(const EncoderNames& names, int64_t group, int64_t index,
                             WeightLoader& loader, BlockWeights* block) const;
   absl::Status StoreDistances();
+  // Sinusoids of keys `first` to `last` tokens ahead, to rows of `to` that begin at `row`; `memory`
+  // is for as many as are copied at once.
+  absl::Status UploadSinusoids(int64_t first, int64_t last, const Buffer& to, int64_t row,
+                               std::vector<float>& memory) const;
   // `place` counts the blocks that run, whoever's weights they have.
   absl::Status RunBlock(Stream& stream, const BlockWeights& block, int64_t place,
                         const EncoderBatch& batch, EncoderWorkspace& workspace) const;

@@ -56,12 +56,8 @@ absl::Status Encoder::StoreDistances() {
   const DType dtype = backend_.activation_dtype();
   const size_t size_bytes = static_cast<size_t>(rows * hidden) * SizeOf(dtype);
   BERTRAND_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> sinusoids, backend_.Allocate(size_bytes));
-  std::vector<float> row(static_cast<size_t>(hidden));
-  for (int64_t i = 0; i < rows; ++i) {
-    sinusoids_.Row(i - reach.behind, row);
-    const TensorView to = Rows(*sinusoids, dtype, hidden, i, 1);
-    BERTRAND_RETURN_IF_ERROR(backend_.Upload(row, to));
-  }
+  std::vector<float> memory;
+  BERTRAND_RETURN_IF_ERROR(UploadSinusoids(-reach.behind, reach.ahead, *sinusoids, 0, memory));
   BERTRAND_ASSIGN_OR_RETURN(const std::unique_ptr<Stream> stream, backend_.CreateStream(rows));
   for (BlockWeights& block : blocks_) {
     BERTRAND_ASSIGN_OR_RETURN(block.distances.buffer, backend_.Allocate(size_bytes));
@@ -74,6 +70,24 @@ absl::Status Encoder::StoreDistances() {
     weight_bytes_ += size_bytes;
   }
   return backend_.Synchronize(*stream);
+}
+
+absl::Status Encoder::UploadSinusoids(int64_t first, int64_t last, const Buffer& to, int64_t row,
+                                      std::vector<float>& memory) const {
+  const int64_t hidden = config_.hidden_size,
+                rows_each = std::max<int64_t>(1, int64_t{kSinusoidsEach} / hidden);
+  memory.resize(static_cast<size_t>(rows_each * hidden));
+  for (; first <= last; first += rows_each, row += rows_each) {
+    const int64_t count = std::min(rows_each, last + 1 - first);
+    const std::span<float> rows = std::span(memory).first(static_cast<size_t>(count * hidden));
+    for (int64_t i = 0; i < count; ++i) {
+      sinusoids_.Row(first + i,
+                     rows.subspan(static_cast<size_t>(i * hidden), static_cast<size_t>(hidden)));
+    }
+    BERTRAND_RETURN_IF_ERROR(
+        backend_.Upload(rows, Rows(to, backend_.activation_dtype(), hidden, row, count)));
+  }
+  return absl::OkStatus();
 }
 
 // How far the batch's keys lie, and the sinusoids of what no table has.
@@ -96,14 +110,14 @@ absl::Status Encoder::PrepareDistances(const EncoderBatch& batch,
   const int64_t center = workspace.sinusoids_center_;
   BERTRAND_CHECK(workspace.sinusoids_ != nullptr && reach.behind <= center,
                  "a longer sequence than the workspace is for");
+  // Only what earlier batches had no need of: after a few there is nothing more to do.
   DistanceReach& filled = workspace.filled_;
-  for (int64_t ahead = -reach.behind; ahead <= reach.ahead; ++ahead) {
-    if (ahead >= -filled.behind && ahead <= filled.ahead) continue;
-    sinusoids_.Row(ahead, workspace.sinusoid_);
-    const TensorView to =
-        Rows(*workspace.sinusoids_, workspace.dtype_, config_.hidden_size, center + ahead, 1);
-    BERTRAND_RETURN_IF_ERROR(backend_.Upload(workspace.sinusoid_, to));
-  }
+  const auto fill = [&](int64_t first, int64_t last) {
+    return UploadSinusoids(first, last, *workspace.sinusoids_, center + first,
+                           workspace.sinusoid_rows_);
+  };
+  BERTRAND_RETURN_IF_ERROR(fill(-reach.behind, -filled.behind - 1));
+  BERTRAND_RETURN_IF_ERROR(fill(filled.ahead + 1, reach.ahead));
   filled = {std::max(filled.behind, reach.behind), std::max(filled.ahead, reach.ahead)};
   return absl::OkStatus();
 }

@@ -269,7 +269,9 @@ absl::Status CheckFinite(std::span<const float> values, const std::string& input
   float sum = 0;
   for (const float value : values) sum += value * 0.0f;
   if (sum == 0.0f) return absl::OkStatus();
-  return Internal(input_name + ": the model's output is not finite (NaN)");
+  return Internal(input_name +
+                  ": the model's output is not finite (NaN); a model that float16 is too narrow "
+                  "for needs --dtype bfloat16");
 }
 
 int64_t TokenLimit(const Model& model, const EncodeOptions& encode) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <limits>
 
 #include "kernels/status.h"
 #include "models/tokenizer/byte_level.h"
@@ -38,6 +37,7 @@ absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Create(Vocabulary vocabulary, const Me
   model->BuildSymbols();
   model->BuildOrigins(merges);
   BERTRAND_RETURN_IF_ERROR(model->BuildMatcher());
+  model->BuildShortMerger(merges);
   return model;
 }
 
@@ -163,66 +163,26 @@ absl::Status Bpe::BuildMatcher() {
   return absl::OkStatus();
 }
 
-int32_t Bpe::LongestMatch(std::string_view text) const {
-  uint32_t state = 1, found = 0;
-  for (const char byte : text) {
-    state = proper_.Step(state, static_cast<unsigned char>(byte));
-    if (state == DoubleArray::kNone) break;
-    if (proper_.cell(state).first != 0) found = proper_.cell(state).first;
+void Bpe::BuildShortMerger(const MergeList& merges) {
+  const auto is_absent = [](int32_t id) { return id < 0; };
+  if (!backtracks_ || !options_.byte_level) return;
+  if (std::any_of(byte_ids_.begin(), byte_ids_.end(), is_absent)) return;
+  std::vector<int32_t> ids(byte_ids_.begin(), byte_ids_.end());
+  std::vector<uint32_t> numbers(origins_.size());
+  for (size_t byte = 0; byte < ids.size(); ++byte) {
+    numbers[static_cast<size_t>(ids[byte])] = static_cast<uint32_t>(byte);
   }
-  return static_cast<int32_t>(found) - 1;
-}
-
-bool Bpe::IsCompatible(int32_t left, int32_t right) const {
-  // Merges from this rank on have been undone.
-  uint32_t limit = std::numeric_limits<uint32_t>::max();
-  for (;;) {
-    const Merge* merge = FindMerge(left, right);
-    if (merge != nullptr && merge->rank + 1 < limit) return false;
-    const Origin& left_origin = origins_[static_cast<size_t>(left)];
-    const Origin& right_origin = origins_[static_cast<size_t>(right)];
-    if (left_origin.rank > right_origin.rank) {
-      limit = left_origin.rank;
-      left = left_origin.right;
-    } else {
-      if (right_origin.rank == 0) return true;
-      // Of equal merges the left one comes first: one that meets the boundary would have, too.
-      limit = right_origin.rank + 1;
-      right = right_origin.left;
-    }
+  const auto number_of = [&](const std::string& token) {
+    return numbers[static_cast<size_t>(*vocabulary_.Find(token))];
+  };
+  std::vector<ShortMerger::Merge> numbered;
+  for (const auto& [left, right] : merges) {
+    const int32_t id = *vocabulary_.Find(left + right);
+    numbers[static_cast<size_t>(id)] = static_cast<uint32_t>(ids.size());
+    numbered.push_back({number_of(left), number_of(right)});
+    ids.push_back(id);
   }
-}
-
-bool Bpe::Backtrack(std::string_view word, ModelScratch* scratch) const {
-  std::vector<int32_t>& path = scratch->path;
-  std::vector<uint64_t>& dead_ends = scratch->dead_ends;
-  path.clear();
-  dead_ends.assign(word.size() / 64 + 1, 0);
-  size_t at = 0;
-  int32_t token = LongestMatch(word);
-  while (token >= 0) {
-    const int32_t last = path.empty() ? -1 : path.back();
-    size_t end = 0;
-    while (token >= 0) {
-      end = at + origins_[static_cast<size_t>(token)].length;
-      const bool is_dead = (dead_ends[end / 64] >> (end % 64) & 1) != 0;
-      if (!is_dead && (last < 0 || IsCompatible(last, token))) break;
-      token = shorter_[static_cast<size_t>(token)];
-    }
-    if (token >= 0) {
-      path.push_back(token);
-      at = end;
-      if (at == word.size()) return true;
-      token = LongestMatch(word.substr(at));
-    } else {
-      if (last < 0) return false;
-      dead_ends[at / 64] |= uint64_t{1} << (at % 64);
-      path.pop_back();
-      at -= origins_[static_cast<size_t>(last)].length;
-      token = last;
-    }
-  }
-  return false;  // a symbol that is not in the vocabulary
+  short_merger_.Build(numbered, std::move(ids));
 }
 
 bool Bpe::AddFallback(std::string_view symbol, ModelScratch* scratch) const {
@@ -316,6 +276,20 @@ void Bpe::MergeAll(ModelScratch* scratch) const {
   }
 }
 
+void Bpe::AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) const {
+  run->Reserve(MergeJob::kMaxBytes);
+  for (uint64_t starts = job.starts; starts != 0; starts &= starts - 1) {
+    const auto begin = static_cast<size_t>(std::countr_zero(starts));
+    SourceRange range;
+    if (source != nullptr) {
+      const uint64_t rest = starts & (starts - 1);
+      const size_t end = rest == 0 ? job.word.size() : static_cast<size_t>(std::countr_zero(rest));
+      range = {source[begin].start, source[end - 1].end};
+    }
+    run->AddReserved(short_merger_.TokenAt(job, begin), range);
+  }
+}
+
 void Bpe::AddPath(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
                   TokenRun* run) const {
   run->Reserve(scratch.path.size());
@@ -384,7 +358,14 @@ bool Bpe::AddParts(std::string_view word, const SourceRange* source, ModelScratc
       return true;
     }
   }
-  if (backtracks_ && Backtrack(word, scratch)) {
+  if (CanMerge(word)) {
+    MergeJob job;
+    job.word = word;
+    short_merger_.Run({&job, 1});
+    AddJob(job, source, run);
+    return true;
+  }
+  if (backtracks_ && (MergeWindows(word, scratch) || Backtrack(word, scratch, &scratch->path))) {
     AddPath(word, source, *scratch, run);
     return true;
   }

@@ -3,7 +3,7 @@
 // The BPE model: a word's symbols (bytes, or code points) are merged pair by pair, always the pair
 // whose merge comes first in the list, of equal ones the leftmost.
 //
-// Two ways lead to the same tokens:
+// Three ways lead to the same tokens:
 //
 // Merging as it is defined, with a heap of candidates: n log n. It follows `tokenizers` (word.rs)
 // through every oddity: unknown symbols, byte fallback, merges that are listed twice, and stale
@@ -27,6 +27,9 @@
 // that it is made of. The list is checked for that while loading; for any other, and for words with
 // symbols that are not in the vocabulary, words are merged.
 //
+// Merging short words in vector registers (short_merger.h), for byte-level lists as training makes
+// them: bounded, and the fastest.
+//
 // Before all that a word is looked up whole: most words are one proper token.
 //
 // Immutable after Create and thread-safe.
@@ -36,12 +39,14 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "models/checkpoint/json.h"
 #include "models/tokenizer/double_array.h"
+#include "models/tokenizer/short_merger.h"
 #include "models/tokenizer/token_model.h"
 #include "models/tokenizer/word_table.h"
 
@@ -68,6 +73,13 @@ class Bpe final : public TokenModel {
   const WordTable& words() const { return words_; }
   bool AddParts(std::string_view word, const SourceRange* source, ModelScratch* scratch,
                 TokenRun* run) const;
+  // What AddParts does to short words, for several: those that CanMerge are merged by
+  // short_merger(), and AddJob adds what became of them.
+  bool CanMerge(std::string_view word) const {
+    return short_merger_.is_built() && word.size() <= MergeJob::kMaxBytes;
+  }
+  const ShortMerger& short_merger() const { return short_merger_; }
+  void AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) const;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
   bool has_subword_prefix() const override { return !options_.continuing_subword_prefix.empty(); }
   std::string_view unk_token() const override {
@@ -76,7 +88,12 @@ class Bpe final : public TokenModel {
 
   // Whether words are matched rather than merged; for tests, which can also turn it off.
   bool backtracks() const { return backtracks_; }
-  void DisableBacktracking() { backtracks_ = false; }
+  bool merges_short_words() const { return short_merger_.is_built(); }
+  void DisableShortWords() { short_merger_ = {}; }
+  void DisableBacktracking() {
+    DisableShortWords();
+    backtracks_ = false;
+  }
 
  private:
   struct Merge {
@@ -97,6 +114,7 @@ class Bpe final : public TokenModel {
   void BuildSymbols();
   void BuildOrigins(const MergeList& merges);
   absl::Status BuildMatcher();
+  void BuildShortMerger(const MergeList& merges);
   std::optional<std::string> BytesOf(int64_t id) const;
   const Merge* FindMerge(int32_t left, int32_t right) const {
     const uint64_t pair = PairOf(left, right), mixed = Mixed(pair);
@@ -124,7 +142,18 @@ class Bpe final : public TokenModel {
                TokenRun* run) const;
   void AddMerged(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
                  TokenRun* run) const;
-  bool Backtrack(std::string_view word, ModelScratch* scratch) const;
+  bool Backtrack(std::string_view word, ModelScratch* scratch, std::vector<int32_t>* tokens) const;
+  // Where a long word's tokens have been found up to. The token that follows is known by its
+  // length from the piece before, which shows that it is compatible with the one before it: what
+  // is found next must begin with it, too.
+  struct Place {
+    size_t at = 0;
+    size_t first = 0;  // 0: any token may follow
+  };
+  class WindowWalk;
+  bool MergeWindows(std::string_view word, ModelScratch* scratch) const;
+  bool MatchPiece(std::string_view word, Place* place, ModelScratch* scratch) const;
+  void TakeTokens(const MergeJob& job, size_t from, size_t to, ModelScratch* scratch) const;
 
   Vocabulary vocabulary_;
   BpeOptions options_;
@@ -141,6 +170,7 @@ class Bpe final : public TokenModel {
   std::vector<int32_t> shorter_;  // by id: the longest proper token that is a proper prefix of it
   DoubleArray proper_;            // `first`: 1 + the id of the proper token that ends here, or 0
   WordTable words_;
+  ShortMerger short_merger_;
   bool backtracks_ = false;
 };
 

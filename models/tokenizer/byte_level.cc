@@ -65,17 +65,6 @@ Class ClassAt(std::string_view text, size_t at, size_t* next) {
   return ClassOf(RecordOf(NextCodePoint(text, next)).flags);
 }
 
-// The bytes of 's 't 'm 'd 're 've 'll at text[at], or 0.
-size_t ContractionLength(std::string_view text, size_t at, size_t end) {
-  if (text[at] != '\'' || at + 1 >= end) return 0;
-  const char first = text[at + 1];
-  if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
-  if (at + 2 >= end) return 0;
-  const char second = text[at + 2];
-  return ((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l') ? 3
-                                                                                              : 0;
-}
-
 size_t EndOfRun(std::string_view text, size_t at, size_t end, Class wanted) {
   size_t next;
   while (at < end && ClassAt(text, at, &next) == wanted) at = next;
@@ -85,7 +74,7 @@ size_t EndOfRun(std::string_view text, size_t at, size_t end, Class wanted) {
 }  // namespace
 
 size_t NextByteLevelWord(std::string_view text, size_t at, size_t end) {
-  if (const size_t length = ContractionLength(text, at, end)) return at + length;
+  if (const size_t length = ContractionLength(text.substr(0, end), at)) return at + length;
   size_t next;
   Class first = ClassAt(text, at, &next);
   if (text[at] == ' ' && next < end) {

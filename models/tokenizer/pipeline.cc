@@ -16,8 +16,7 @@ struct Encoding::Scratch {
   NormalizedText text, spare;
   PreTokenized pre_tokenized;
   ModelScratch model;
-  std::vector<SourceRange> sources;  // of one word's bytes
-  std::string first_word;
+  ByteLevelSplitter::Memory bytes;
 };
 
 namespace {
@@ -60,18 +59,6 @@ char32_t FirstCodePoint(std::string_view text) {
   return NextCodePoint(text, &at);
 }
 
-// text[begin, end): for each byte the code point that it is of.
-void SourcesOf(std::string_view text, size_t begin, size_t end, std::vector<SourceRange>* sources) {
-  sources->clear();
-  while (begin < end) {
-    size_t next = begin;
-    NextCodePoint(text, &next);
-    const SourceRange range{static_cast<uint32_t>(begin), static_cast<uint32_t>(next)};
-    sources->insert(sources->end(), next - begin, range);
-    begin = next;
-  }
-}
-
 // Moves *byte of `text` by `count` code points.
 uint32_t Forward(std::string_view text, uint32_t byte, uint32_t count) {
   size_t at = byte;
@@ -110,8 +97,10 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
   }
   const std::optional<PreTokenizerTraits::ByteLevel>& byte_level =
       made.pre_tokenizer_traits.byte_level;
-  pipeline->reads_bytes_ = is_short && made.bpe != nullptr && made.normalizer == nullptr &&
-                           byte_level.has_value() && byte_level->alone && byte_level->use_regex;
+  if (is_short && made.bpe != nullptr && made.normalizer == nullptr && byte_level.has_value() &&
+      byte_level->alone && byte_level->use_regex) {
+    pipeline->bytes_way_.emplace(*made.bpe);
+  }
   if (made.post_processor.trim_offsets) {
     // The model's texts: an added token may have taken the id of one. Added ones are marked.
     for (int64_t id = 0; id < pipeline->vocab_size(); ++id) {
@@ -192,70 +181,23 @@ void Pipeline::TokenizeStepByStep(std::string_view text, size_t begin, size_t en
   });
 }
 
-// ByteLevel alone before a byte-level model: words are cut from the source text as it is. What a
-// word's bytes come from is the code points that they are of.
+// ByteLevel alone before a byte-level model.
 void Pipeline::TokenizeBytes(std::string_view text, size_t begin, size_t end,
                              Encoding::Scratch* scratch, TokenRun* run) const {
-  const PreTokenizerTraits::ByteLevel& options = *parts_.pre_tokenizer_traits.byte_level;
-  const Bpe& model = *parts_.bpe;
-  std::vector<SourceRange>& sources = scratch->sources;
-  const bool want_sources = run->want_sources();
-  size_t at = begin;
-  if (options.add_prefix_space && text[begin] != ' ') {
-    // The first word with a space before it, which is of the first code point.
-    if (HasFlag(FirstCodePoint(text.substr(begin)), kSpace)) {
-      return TokenizeStepByStep(text, begin, end, scratch, run);
-    }
-    at = EndOfSpacedWord(text, begin, end);
-    scratch->first_word.assign(1, ' ').append(text, begin, at - begin);
-    if (want_sources) {
-      SourcesOf(text, begin, at, &sources);
-      sources.insert(sources.begin(), SourceRange(sources.front()));
-    }
-    scratch->word.missing_unk |= !model.AddWord(
-        scratch->first_word, want_sources ? sources.data() : nullptr, &scratch->model, run);
-    run->EndWord();
+  const bool is_spaced =
+      parts_.pre_tokenizer_traits.byte_level->add_prefix_space && text[begin] != ' ';
+  if (is_spaced && HasFlag(FirstCodePoint(text.substr(begin)), kSpace)) {
+    return TokenizeStepByStep(text, begin, end, scratch, run);
   }
-  // Some words at a time, so that their look-ups wait for memory together.
-  constexpr size_t kBatch = 16;
-  struct Word {
-    uint32_t begin, end;
-    WordTable::Probe probe;
-  };
-  Word batch[kBatch];
-  while (at < end) {
-    size_t count = 0;
-    for (; count < kBatch && at < end; ++count) {
-      size_t next = EndOfPlainWord(text, at, end);
-      if (next == 0) next = NextByteLevelWord(text, at, end);
-      const bool readable = at + WordTable::kReadableBytes <= text.size();
-      const WordTable::Key key = WordTable::KeyOf(text.substr(at, next - at), readable);
-      batch[count] = {static_cast<uint32_t>(at), static_cast<uint32_t>(next),
-                      model.words().Start(key)};
-      at = next;
-    }
-    run->Reserve(kBatch);
-    for (const Word& word : std::span(batch, count)) {
-      const int32_t whole = WordTable::Finish(word.probe);
-      if (whole >= 0) {
-        run->AddReserved(whole, {word.begin, word.end});
-      } else {
-        if (want_sources) SourcesOf(text, word.begin, word.end, &sources);
-        scratch->word.missing_unk |=
-            !model.AddParts(text.substr(word.begin, word.end - word.begin),
-                            want_sources ? sources.data() : nullptr, &scratch->model, run);
-        run->Reserve(kBatch);
-      }
-      run->EndWord();
-    }
-  }
+  scratch->word.missing_unk |=
+      !bytes_way_->Tokenize(text, begin, end, is_spaced, &scratch->bytes, run);
 }
 
 void Pipeline::TokenizePart(std::string_view text, size_t begin, size_t end,
                             Encoding::Scratch* scratch, TokenRun* run) const {
   if (short_way_.has_value()) {
     short_way_->Tokenize(text, begin, end, &scratch->word, run);
-  } else if (reads_bytes_) {
+  } else if (bytes_way_.has_value()) {
     TokenizeBytes(text, begin, end, scratch, run);
   } else {
     TokenizeStepByStep(text, begin, end, scratch, run);

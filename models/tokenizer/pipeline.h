@@ -15,7 +15,7 @@
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/bert_splitter.h"
 #include "models/tokenizer/bpe.h"
-#include "models/tokenizer/byte_level.h"
+#include "models/tokenizer/byte_level_splitter.h"
 #include "models/tokenizer/decoder.h"
 #include "models/tokenizer/normalizer.h"
 #include "models/tokenizer/post_processor.h"
@@ -93,7 +93,7 @@ class Pipeline final : public Tokenizer {
 
   PipelineParts parts_;
   std::optional<BertSplitter> short_way_;
-  bool reads_bytes_ = false;          // byte-level words are read from the source text
+  std::optional<ByteLevelSplitter> bytes_way_;
   std::vector<SpacesAround> spaces_;  // of the model's tokens, by id; for trim_offsets
 };
 

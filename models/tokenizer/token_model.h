@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "models/tokenizer/normalizer.h"
+#include "models/tokenizer/short_merger.h"
 #include "models/tokenizer/token_run.h"
 #include "models/tokenizer/vocabulary.h"
 
@@ -32,8 +33,11 @@ struct ModelScratch {
   };
   std::vector<Symbol> symbols;
   std::vector<Merge> merges;
-  std::vector<int32_t> path;
+  std::vector<int32_t> path, piece;
   std::vector<uint64_t> dead_ends;
+  uint64_t work = 0;  // bytes merged and tokens tried in long words: for a test that it is linear
+  std::vector<MergeJob> jobs;     // of several words
+  std::vector<MergeJob> windows;  // of one long word
   // Of Unigram.
   struct Node {
     double score;

@@ -23,7 +23,9 @@ void WriteModelInfo(const ServedModel& served, v1::ModelInfo* info) {
   info->set_max_tokens(static_cast<uint32_t>(description.max_tokens));
   for (const std::string& label : description.labels) info->add_labels(label);
   info->set_compute_type(description.compute_type);
-  info->add_devices(description.device);
+  for (size_t device = 0; device < served.num_devices(); ++device) {
+    info->add_devices(served.on(device).description().device);
+  }
   info->set_weight_bytes(description.weight_bytes);
   info->set_num_parameters(description.num_parameters);
 }

@@ -1,7 +1,7 @@
 """Tokenizers beside each other, one thread, English seen for the first time: a table of MB/s.
 
     python tokenizer_peers.py --program build/tokenizer_benchmark [--text FILE] [--wordpiece FOLDER]
-                              [--rounds 5] [--kinds bpe,...] [--cache FOLDER]
+                              [--rounds 5] [--kinds bpe,...] [--cache FOLDER] [--hostile [--megabytes 10]]
 
 `./run bench-tokenizers` installs what it needs (requirements-tokenizers.txt) and calls it. Peers are
 Hugging Face `tokenizers` and the fastest others on PyPI for each kind. FILE has a text a line; without
@@ -12,6 +12,9 @@ a WordPiece tokenizer.json that is used instead of a trained one.
 Each measurement is a process of its own, all in turn, round by round: its first pass over the texts is
 by a tokenizer that has seen no word yet. Processor time, best of the rounds. Ids are compared with
 Hugging Face's text by text; peers that add no special tokens are compared without them.
+
+--hostile: instead, what a byte costs Bertrand in texts that are made to take long, and how many times
+that of the measured texts, for each kind of tokenizer and with other normalisers.
 """
 
 import argparse
@@ -146,6 +149,63 @@ def equal_share(expected, got):
     return f"{share:.2%}" if share >= inner else f"{inner:.2%} without special tokens"
 
 
+# ---- Hostile texts ---------------------------------------------------------------------------------
+
+
+def hostile_variants(cache, wordpiece):
+    """name -> a tokenizer.json's contents."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fuzz"))
+    from tokenizer_configs import charsmap
+
+    def read(kind):
+        return json.loads((cache / kind / "tokenizer.json").read_text())
+
+    def variant(kind, **parts):
+        return {**read(kind), **parts}
+
+    bert = "given" if wordpiece else "wordpiece"
+    endless = {**read(bert)["model"], "max_input_chars_per_word": 10**9}
+    lower = {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]}
+    return {
+        "WordPiece": variant(bert),
+        "WordPiece, words of any length": variant(bert, model=endless),
+        "WordPiece, NFKC, words of any length": variant(bert, model=endless, normalizer=lower),
+        "BPE": variant("bpe"),
+        "BPE, NFC": variant("bpe", normalizer={"type": "NFC"}),
+        "Unigram, NFKD": variant("unigram"),
+        "Unigram, NFC": variant("unigram", normalizer={"type": "NFC"}),
+        "Unigram, NFKC": variant("unigram", normalizer={"type": "NFKC"}),
+        "Unigram, charsmap": variant("unigram", normalizer={"type": "Precompiled", "precompiled_charsmap": charsmap()}),
+    }
+
+
+def measure_hostile(args, cache):
+    """A row a text, a column a tokenizer: how many times the cost of ordinary text, spans wanted in brackets."""
+    columns = {}
+    for name, contents in hostile_variants(cache, args.wordpiece).items():
+        if args.kinds and name.split(",")[0].lower() not in args.kinds.split(","):
+            continue
+        folder = cache / "hostile"
+        folder.mkdir(exist_ok=True)
+        (folder / "tokenizer.json").write_text(json.dumps(contents))
+        command = [args.program, "--hostile", str(folder), str(cache / "text.txt"), str(args.megabytes)]
+        lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+        columns[name] = {row["text"]: row for row in map(json.loads, lines)}
+        worst = max(row["ratio"] for row in columns[name].values())
+        print(f"{name}: {columns[name]['ordinary']['ns_per_byte']} ns/byte, at most {worst} times that", file=sys.stderr)
+    print(f"\n{args.megabytes} MB in one text; ns/byte of ordinary text, then ratios to it (with spans)\n")
+    print("| text | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
+    for text in next(iter(columns.values())):
+        rows = [column[text] for column in columns.values()]
+        if text == "ordinary":
+            cells = [f"{row['ns_per_byte']:.1f} ({row['spans_ns_per_byte']:.1f})" for row in rows]
+        else:
+            cells = [f"{row['ratio']:.2f} ({row['spans_ratio']:.2f})" for row in rows]
+        print(f"| {text} | " + " | ".join(cells) + " |")
+    if args.json:
+        Path(args.json).write_text(json.dumps(columns, indent=1) + "\n")
+
+
 def main():
     if sys.argv[1:2] == ["--worker"]:
         return work(*sys.argv[2:6])
@@ -155,7 +215,9 @@ def main():
     parser.add_argument("--wordpiece")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", default=".cache/tokenizer-bench")
-    parser.add_argument("--kinds", default=",".join(PEERS))
+    parser.add_argument("--kinds", help="of " + ",".join(PEERS) + "; without it, all")
+    parser.add_argument("--hostile", action="store_true")
+    parser.add_argument("--megabytes", type=float, default=10)
     parser.add_argument("--json")
     args = parser.parse_args()
     cache = Path(args.cache)
@@ -174,13 +236,15 @@ def main():
         whole = json.loads((Path(args.wordpiece) / "tokenizer.json").read_text())
         (cache / "given").mkdir(exist_ok=True)
         (cache / "given" / "tokenizer.json").write_text(json.dumps({**whole, "truncation": None, "padding": None}))
+    if args.hostile:
+        return measure_hostile(args, cache)
     measured = cache / "text.txt"
     size = measured.stat().st_size
     count = measured.read_text().count("\n")
     report = {"bytes": size, "texts": count, "rounds": args.rounds}
     print(f"{size / 1e6:.1f} MB in {count} texts, one thread, best of {args.rounds} rounds, processor time\n")
     print("| kind | tokenizer | MB/s, first pass | median | MB/s, again | texts with Hugging Face's ids |\n|---|---|---|---|---|---|")
-    for kind in args.kinds.split(","):
+    for kind in args.kinds.split(",") if args.kinds else PEERS:
         peers = PEERS[kind]
         folder = cache / ("given" if kind == "wordpiece" and args.wordpiece else kind)
         results = {peer: [] for peer in peers}

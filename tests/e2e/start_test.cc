@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/e2e/server_process.h"
 
@@ -107,6 +111,50 @@ TEST_F(StartTest, CheckLoadsAndExits) {
   ASSERT_NE(server, nullptr);
   EXPECT_EQ(server->WaitForEnd(std::chrono::seconds(30)), 0);
   EXPECT_EQ(server->standard_output(), "");
+}
+
+TEST_F(StartTest, TypesThatCannotBeServed) {
+  const std::string model = "m=" + folder_.string();
+  ExpectFailure({"--model", model, "--dtype", "float8"}, {"--dtype", "float8 is not in this"});
+  ExpectFailure({"--model", model, "--dtype", "float16"}, {"--dtype", "'cpu' with float16"});
+  ExpectFailure({"--model", model, "--dtype", "int4"}, {"--dtype", "int4"});
+  ExpectFailure({"--model", model, "--device", "emulated:0,0"}, {"--device", "emulated:0,0"});
+}
+
+// Two emulated GPUs, two lanes each, and requests at the same time: the vectors are those of the
+// CPU but for float16.
+TEST_F(StartTest, EmulatedGpusServe) {
+  const auto cpu = ServerProcess::StartReady();
+  const auto gpus = ServerProcess::StartReady({"--device", "emulated:0,1"});
+  ASSERT_NE(cpu, nullptr);
+  ASSERT_NE(gpus, nullptr);
+  grpc::ClientContext context;
+  v1::ListModelsResponse models;
+  ASSERT_TRUE(v1::Models::NewStub(gpus->NewChannel())->ListModels(&context, {}, &models).ok());
+  EXPECT_EQ(models.models(0).compute_type(), "float16");
+  ASSERT_EQ(models.models(0).devices_size(), 2);
+  EXPECT_EQ(models.models(0).devices(1), "emulated:1");
+  const std::vector<std::string> texts = {"hello world", "the cat sat on the mat", "a b c"};
+  v1::EmbedResponse right;
+  ASSERT_TRUE(Embed(*cpu->NewClient(), NewRequest(texts), &right).ok());
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 6; ++i) {
+    clients.emplace_back([&] {
+      v1::EmbedResponse response;
+      const grpc::Status status = Embed(*gpus->NewClient(), NewRequest(texts), &response);
+      ASSERT_TRUE(status.ok()) << status.error_message();
+      const std::string &actual = response.embeddings().data(),
+                        &expected = right.embeddings().data();
+      ASSERT_EQ(actual.size(), expected.size());
+      for (size_t at = 0; at < actual.size(); at += sizeof(float)) {
+        float a = 0, e = 0;
+        std::memcpy(&a, &actual[at], sizeof(float));
+        std::memcpy(&e, &expected[at], sizeof(float));
+        ASSERT_NEAR(a, e, 0.01);
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
 }
 
 TEST_F(StartTest, TheReadyLineIsAllOfStandardOutput) {

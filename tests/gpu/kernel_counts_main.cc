@@ -67,6 +67,7 @@ std::string CountersJson(const Counters& c) {
       {"launches", c.launches},
       {"blocks", c.blocks},
       {"grid_blocks", c.grid_blocks},
+      {"block_sectors", c.block_sectors},
       {"load_requests", c.load_requests},
       {"load_sectors", c.load_sectors},
       {"load_bytes", c.load_bytes},

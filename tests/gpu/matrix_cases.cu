@@ -58,10 +58,12 @@ std::string Describe(const CaseLoad& load, const Heads& heads) {
 }
 
 void AddAttention(const Heads& heads, const CaseLoad& load, DType dtype,
-                  std::vector<KernelCase>& cases) {
-  KernelCase& added =
-      Add(cases, "attention", std::string("attention/") + heads.name + "/" + load.name, dtype,
-          Describe(load, heads));
+                  std::vector<KernelCase>& cases, AttentionTile tile = AttentionTile::kAuto) {
+  const char* const kind = tile == AttentionTile::kLow    ? "attention_low/"
+                           : tile == AttentionTile::kTall ? "attention_tall/"
+                                                          : "attention/";
+  KernelCase& added = Add(cases, "attention", std::string(kind) + heads.name + "/" + load.name,
+                          dtype, Describe(load, heads));
   const int64_t tokens = load.tokens();
   added.bytes =
       static_cast<double>(tokens * heads.width() * 4) * static_cast<double>(SizeOf(dtype));
@@ -72,6 +74,7 @@ void AddAttention(const Heads& heads, const CaseLoad& load, DType dtype,
     p.cu_seqlens = o.Ints(load.cu_seqlens());
     p.scale = 1 / std::sqrt(static_cast<float>(heads.size));
     p.out = o.Output(dtype, {tokens, heads.count, heads.size});
+    p.tile = tile;
     return [p](simt::Stream& stream) { return Attention(p, stream); };
   };
 }
@@ -191,6 +194,8 @@ void AddMatrixCases(CaseSizes sizes, std::vector<KernelCase>& cases) {
   for (const CaseLoad& load : {single, squad, mixed}) {
     for (const Heads& heads : {kBase, kLarge, kMini}) {
       AddAttention(heads, load, DType::kFloat16, cases);
+      AddAttention(heads, load, DType::kFloat16, cases, AttentionTile::kLow);
+      AddAttention(heads, load, DType::kFloat16, cases, AttentionTile::kTall);
     }
   }
   AddAttention(kBase, squad, DType::kBFloat16, cases);

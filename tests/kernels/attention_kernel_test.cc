@@ -113,8 +113,12 @@ class AttentionKernelTest : public EmulatedTest {
     const DeviceTensor<int> lengths(stream(), {4}, cu_seqlens);
     const DeviceTensor<float> scale(stream(), {1}, std::vector<float>{0.001f});
     const DeviceTensor<simt::Float8> out(stream(), {tokens, 2, head_size});
-    ASSERT_OK(
-        gpu::Attention({qkv.view(), lengths.view(), 0.3f, out.view(), scale.view()}, stream()));
+    ASSERT_OK(gpu::Attention({.qkv = qkv.view(),
+                              .cu_seqlens = lengths.view(),
+                              .scale = 0.3f,
+                              .out = out.view(),
+                              .out_scale = scale.view()},
+                             stream()));
     ExpectIsFloat8Of<T>(out.Download(), wide, 0.001f);
   }
 
@@ -168,8 +172,10 @@ TEST_P(AttentionKernelTest, TallTiles) {
 #ifndef __CUDACC__
   const auto reports = device().TakeReports();
   ASSERT_EQ(reports.size(), 1);
-  // 256 threads a block.
-  EXPECT_EQ(reports[0].second.counters.threads, 256 * reports[0].second.counters.blocks);
+  // A tile for every 128 tokens and one for every sequence, of two heads.
+  EXPECT_EQ(reports[0].second.counters.blocks, 2 * ((5 + 4) + (4 + 2) + (4 + 3)));
+  // Heads of 128 have 8 warps of 16 rows, the others 4 of 32.
+  EXPECT_EQ(reports[0].second.counters.threads, 2 * (128 * ((5 + 4) + (4 + 2)) + 256 * (4 + 3)));
 #endif
 }
 
@@ -285,9 +291,15 @@ TEST_P(AttentionKernelTest, RefusesFloat8ItCannotWrite) {
   const auto message = [this](const gpu::AttentionParams& params) {
     return Message(gpu::Attention(params, stream()));
   };
-  EXPECT_THAT(message({odd.view(), lengths.view(), 1, out.view(), scale.view()}),
+  EXPECT_THAT(message({.qkv = odd.view(),
+                       .cu_seqlens = lengths.view(),
+                       .out = out.view(),
+                       .out_scale = scale.view()}),
               testing::HasSubstr("float8 wants aligned 16-bit heads of a multiple of 8"));
-  EXPECT_THAT(message({wide.view(), lengths.view(), 1, fits.view(), scale.view()}),
+  EXPECT_THAT(message({.qkv = wide.view(),
+                       .cu_seqlens = lengths.view(),
+                       .out = fits.view(),
+                       .out_scale = scale.view()}),
               testing::HasSubstr("float8 wants"));
 }
 
@@ -331,7 +343,8 @@ TEST_P(AttentionKernelTest, RefusesWhatItCannotDo) {
 #ifndef __CUDACC__
 // What one launch over sequences of 128 tokens asks of the device.
 template <typename T>
-simt::emulator::LaunchReport Count(int64_t sequences, int64_t heads, int64_t head_size) {
+simt::emulator::LaunchReport Count(int64_t sequences, int64_t heads, int64_t head_size,
+                                   gpu::AttentionTile tile = gpu::AttentionTile::kAuto) {
   const auto device = simt::Device::Emulated(simt::ProfileH100());
   device->set_emulation({.count_requests = true});
   const auto stream = std::move(device->CreateStream()).value();
@@ -342,7 +355,7 @@ simt::emulator::LaunchReport Count(int64_t sequences, int64_t heads, int64_t hea
   const DeviceTensor<T> out(*stream, {tokens, heads, head_size});
   const DeviceTensor<int> lengths(*stream, {sequences + 1},
                                   CuSeqlens(std::vector<int>(static_cast<size_t>(sequences), 128)));
-  EXPECT_TRUE(gpu::Attention({qkv.view(), lengths.view(), 1, out.view()}, *stream).ok());
+  EXPECT_TRUE(gpu::Attention({qkv.view(), lengths.view(), 1, out.view(), tile}, *stream).ok());
   return device->TakeReports().at(0).second;
 }
 
@@ -368,6 +381,21 @@ TEST(AttentionKernelCounts, TensorCores) {
     EXPECT_GE(report.counters.load_sectors, 5 * row_sectors);
     EXPECT_LE(report.counters.load_sectors, 5 * row_sectors + 12 * 4 * 3);
     EXPECT_EQ(report.counters.store_sectors, row_sectors);
+  }
+}
+
+// Of shared memory tall tiles read half as much, for heads whose warps have 32 rows; of global
+// memory keys and values once, not for each 64 rows.
+TEST(AttentionKernelCounts, TallTiles) {
+  for (const int64_t head_size : {32, 64, 128}) {
+    const auto low = Count<Half>(2, 2, head_size, gpu::AttentionTile::kLow);
+    const auto tall = Count<Half>(2, 2, head_size, gpu::AttentionTile::kTall);
+    ExpectNoConflicts(tall);
+    EXPECT_EQ(tall.counters.mma, low.counters.mma);
+    // Of 128 keys a warp reads 16 times what it reads of each group's queries once.
+    EXPECT_EQ(tall.counters.ldmatrix * 17, low.counters.ldmatrix * (head_size <= 64 ? 9 : 17));
+    const int64_t row_sectors = 2 * 256 * head_size * 2 / 32;
+    EXPECT_LE(tall.counters.load_sectors, 3 * row_sectors + 8 * 8 * 3);
   }
 }
 

@@ -145,10 +145,10 @@ TEST_P(AttentionTest, WrongOperandsAreNamed) {
   params.out = narrow.view();
   ExpectInvalid(backend_->Attention(*stream_, params), "Attention: out is float32[5,2,7]");
   params = good;
-  const std::vector<int32_t> short_host = {0, 4};
-  params.cu_seqlens_host = short_host;
+  const std::vector<int32_t> long_host = {0, 6};
+  params.cu_seqlens_host = long_host;
   ExpectInvalid(backend_->Attention(*stream_, params),
-                "cu_seqlens_host is from 0 to 4, expected from 0 to 5");
+                "cu_seqlens_host is from 0 to 6, expected from 0 to at most 5");
   params.cu_seqlens_host = {};
   ExpectInvalid(backend_->Attention(*stream_, params), "cu_seqlens_host is empty");
   const std::vector<int32_t> falling = {0, 6, 5};

@@ -262,13 +262,17 @@ def special():
     }
 
 
-def main():
-    logging.set_verbosity_error()
-    torch.set_num_threads(1)
+def all_specs():
     specs = {}
     for index, family in enumerate(FAMILIES):
         specs |= heads_of(family, index)
-    specs |= special()
+    return specs | special()
+
+
+def main():
+    logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    specs = all_specs()
     wanted = {name: spec for name, spec in specs.items()
               if len(sys.argv) == 1 or name.startswith(tuple(sys.argv[1:]))}
     with tempfile.TemporaryDirectory() as temporary:
@@ -282,4 +286,5 @@ def main():
             print(name, (ROOT / f"{name}.json").stat().st_size)
 
 
-main()
+if __name__ == "__main__":
+    main()

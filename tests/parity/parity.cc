@@ -21,8 +21,8 @@ T ValueOrDie(absl::StatusOr<T> value) {
 
 }  // namespace
 
-TestBackend::TestBackend(const std::string& name)
-    : backend_(ValueOrDie(CreateBackend(name, pool_))) {}
+TestBackend::TestBackend(const std::string& name, DType dtype)
+    : backend_(ValueOrDie(CreateBackend(name, pool_, dtype))) {}
 
 std::vector<const char*> ParityDevices() {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)

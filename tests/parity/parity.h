@@ -28,7 +28,7 @@ inline const std::string kCheckpoints = "tests/parity/checkpoints";
 // A backend with threads of its own.
 class TestBackend {
  public:
-  explicit TestBackend(const std::string& name);
+  explicit TestBackend(const std::string& name, DType dtype = DType::kFloat32);
   const Backend& operator*() const { return *backend_; }
 
  private:

@@ -16,6 +16,9 @@ from transformers import (
     pipeline,
 )
 
+# Of the models' weights and activations; make_low_precision.py asks again in others.
+DTYPE = torch.float32
+
 # Longer than any limit of the suite, in tokens of any kind.
 LONG = ("The quick brown fox jumps over the lazy dog, and another one visits Paris; Zürich's café is "
         "great. Привет, мир! 東京タワーは高い。 Where does O'Neill keep its oldest maps? ") * 2
@@ -47,11 +50,11 @@ def call(task, inputs, expected, **options):
 
 
 def load(kind, folder):
-    return kind.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
+    return kind.from_pretrained(folder, dtype=DTYPE).eval(), AutoTokenizer.from_pretrained(folder)
 
 
 def pipe(task, folder, **options):
-    return pipeline(task, model=folder, dtype=torch.float32, device="cpu", **options)
+    return pipeline(task, model=folder, dtype=DTYPE, device="cpu", **options)
 
 
 # ---- Encoders
@@ -210,7 +213,7 @@ def zero_shot(folder):
 
 
 def rerank(folder, **options):
-    encoder = CrossEncoder(folder, device="cpu", **options, model_kwargs={"dtype": torch.float32})
+    encoder = CrossEncoder(folder, device="cpu", **options, model_kwargs={"dtype": DTYPE})
     calls = []
     documents = [TEXTS[0], "", TEXTS[1], "another one", LONG]
     for query in ("where is the fox", TEXTS[2]):

@@ -7,6 +7,7 @@ tokens masked, <cls> (the last token) not, and <cls> the place of no answer.
 """
 
 import numpy
+import suite_calls
 import torch
 from suite_calls import ANSWER_OPTIONS, CONTEXT, TEXTS, call
 from transformers import AutoTokenizer, XLNetForQuestionAnswering, XLNetForQuestionAnsweringSimple
@@ -16,7 +17,7 @@ INPUTS = [["Where are the maps?", CONTEXT], ["Who visits Paris?", TEXTS[1]], ["Ñ
 
 
 def make_pipeline(kind, folder):
-    model = kind.from_pretrained(folder, dtype=torch.float32).eval()
+    model = kind.from_pretrained(folder, dtype=suite_calls.DTYPE).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.padding_side == "left"
     return QuestionAnsweringPipeline(model=model, tokenizer=tokenizer, device="cpu")
@@ -54,7 +55,7 @@ def beam_candidates(reader, window, masked, _, max_answer_len):
     inputs = {k: window[k] for k in ("input_ids", "attention_mask", "token_type_ids")}
     last = torch.tensor([len(masked) - 1])
     with torch.no_grad():
-        out = reader.model(**inputs, p_mask=torch.tensor(masked[None], dtype=torch.float32), cls_index=last)
+        out = reader.model(**inputs, p_mask=torch.tensor(masked[None], dtype=suite_calls.DTYPE), cls_index=last)
     starts, ends = out.start_top_index[0], out.end_top_index[0]
     # The ends of all starts lie in one row: end j of start i at j * start_n_top + i.
     num_starts = len(starts)

@@ -39,13 +39,20 @@ class ManualClock final : public Clock {
 
 class EngineTest : public testing::Test {
  protected:
-  void Create(int num_lanes, AdmissionLimits limits = {}, int64_t max_batch_tokens = 64) {
+  // `num_lanes` on each device.
+  void Create(int num_lanes, AdmissionLimits limits = {}, int64_t max_batch_tokens = 64,
+              int num_devices = 1) {
     admission_ = std::make_unique<Admission>(limits);
     auto served = std::make_unique<ServedModel>();
     served->name = "fake";
     auto model = std::make_unique<FakeModel>();
     script_ = &model->script();
     served->model = std::move(model);
+    for (int device = 1; device < num_devices; ++device) {
+      auto replica = std::make_unique<FakeModel>();
+      replica_scripts_.push_back(&replica->script());
+      served->replicas.push_back(std::move(replica));
+    }
     std::vector<std::unique_ptr<ServedModel>> models;
     models.push_back(std::move(served));
     EngineOptions options{.num_lanes = num_lanes};
@@ -53,7 +60,11 @@ class EngineTest : public testing::Test {
     options.batch.quantum_tokens = max_batch_tokens / 4;
     auto engine = Engine::Create(
         std::move(models), options,
-        {.pool = &pool_, .admission = admission_.get(), .metrics = &metrics_, .clock = &clock_});
+        {.pool = pool_for_engine_,
+         .admission = admission_.get(),
+         .metrics = &metrics_,
+         .clock = &clock_,
+         .device_lost = [this](const absl::Status& reason) { lost_.push_back(reason); }});
     ASSERT_TRUE(engine.ok());
     engine_ = *std::move(engine);
   }
@@ -99,9 +110,12 @@ class EngineTest : public testing::Test {
   ManualClock clock_;
   Metrics metrics_{kMethodNames};
   ThreadPool pool_{2};
+  ThreadPool* pool_for_engine_ = &pool_;
   std::unique_ptr<Admission> admission_;
   std::unique_ptr<Engine> engine_;
   FakeModel::Script* script_ = nullptr;
+  std::vector<FakeModel::Script*> replica_scripts_;  // of the further devices
+  std::vector<absl::Status> lost_;
 };
 
 TEST_F(EngineTest, AnswersInInputOrder) {
@@ -242,6 +256,58 @@ TEST_F(EngineTest, AFailedBatchFailsItsJobsOnly) {
   EXPECT_EQ(Run(NewJob({"a"})).get().status.code(), absl::StatusCode::kInternal);
   script_->fail = false;
   EXPECT_TRUE(Run(NewJob({"a"})).get().status.ok());
+}
+
+// Jobs may be tried elsewhere; who made the engine hears of it once.
+TEST_F(EngineTest, ALostDeviceIsUnavailableAndSaidOnce) {
+  Create(1);
+  script_->lose = true;
+  for (int i = 0; i < 3; ++i) {
+    const absl::Status status = Run(NewJob({"a"})).get().status;
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    EXPECT_EQ(Message(status), "the device is lost");
+  }
+  engine_->WaitIdle();
+  ASSERT_EQ(lost_.size(), 1U);
+  EXPECT_EQ(Message(lost_[0]), "the device is lost");
+}
+
+// Two devices with two lanes each: with one batch on each, the third goes where less is to do.
+TEST_F(EngineTest, TheDeviceWithTheLeastWorkIsNext) {
+  ThreadPool many(4);
+  pool_for_engine_ = &many;
+  Create(2, {}, 64, 2);
+  FakeModel::Script* const other = replica_scripts_[0];
+  script_->gate.Close();
+  other->gate.Close();
+  std::vector<std::future<Outcome>> outcomes;
+  const auto run = [&](size_t length, FakeModel::Script* expected, int num_blocked) {
+    outcomes.push_back(Run(NewJob({std::string(length, 'a')})));
+    expected->gate.WaitForBlocked(num_blocked);
+  };
+  run(40, other, 1);  // the lane that was made last is taken first
+  run(10, script_, 1);
+  run(5, script_, 2);
+  run(5, other, 2);  // more to do, and the only lane
+  script_->gate.Open();
+  other->gate.Open();
+  for (auto& outcome : outcomes) EXPECT_TRUE(outcome.get().status.ok());
+  engine_->WaitIdle();
+}
+
+// Memories are on the first device: the other one stays idle.
+TEST_F(EngineTest, DocumentsRunOnTheFirstDevice) {
+  Create(1, {}, 64, 2);
+  script_->gate.Close();
+  auto first = Run(NewJob({"a"}, {.memory_tokens = 4}));
+  script_->gate.WaitForBlocked(1);
+  auto second = Run(NewJob({"b"}, {.memory_tokens = 4}));
+  script_->gate.Open();
+  EXPECT_TRUE(first.get().status.ok());
+  EXPECT_TRUE(second.get().status.ok());
+  EXPECT_EQ(replica_scripts_[0]->num_batches, 0);
+  EXPECT_TRUE(Run(NewJob({"c"})).get().status.ok());
+  engine_->WaitIdle();
 }
 
 TEST_F(EngineTest, RunsStagesOneAfterTheOther) {

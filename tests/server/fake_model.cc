@@ -52,6 +52,7 @@ class FakeRunner final : public ModelRunner {
     int64_t most = script_->most_tokens;
     while (tokens > most && !script_->most_tokens.compare_exchange_weak(most, tokens)) {
     }
+    if (script_->lose) return absl::DataLossError("the device is lost");
     return script_->fail ? Internal("the device is gone") : absl::OkStatus();
   }
 

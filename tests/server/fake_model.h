@@ -53,6 +53,7 @@ class FakeModel final : public Model {
     std::atomic<int> num_sequences{0};
     std::atomic<int64_t> most_tokens{0};
     std::atomic<bool> fail{false};  // Forward returns Internal
+    std::atomic<bool> lose{false};  // Forward returns DataLoss: the device is lost
   };
   Script& script() const { return *script_; }
 

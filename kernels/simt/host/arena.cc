@@ -19,6 +19,7 @@ constexpr size_t kPage = 4096;
 std::mutex mutex;
 std::map<size_t, size_t> free_ranges;  // offset -> bytes
 std::map<size_t, size_t> used_ranges;  // offset -> bytes, red zone included
+uint64_t num_allocations = 0;
 
 // States, then two arrays of ids at 4 bytes for every 2: six bytes in all for a byte.
 void* ReserveAddresses(size_t data_bytes) {
@@ -70,6 +71,7 @@ void ReserveArena() {
 
 void* AllocateInArena(size_t size_bytes) {
   const std::lock_guard<std::mutex> lock(mutex);
+  ++num_allocations;
   ReserveArenaLocked();
   if (size_bytes > arena.size_bytes) return nullptr;
   const size_t bytes = (size_bytes + 255) / 256 * 256 + kRedZoneBytes;
@@ -82,6 +84,11 @@ void* AllocateInArena(size_t size_bytes) {
   used_ranges[offset] = bytes;
   MarkUninitialised(arena.base + offset, size_bytes);
   return arena.base + offset;
+}
+
+uint64_t NumArenaAllocations() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  return num_allocations;
 }
 
 void FreeInArena(void* memory) {

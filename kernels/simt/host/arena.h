@@ -46,6 +46,8 @@ void ReserveArena();
 // nullptr when the arena is full.
 void* AllocateInArena(size_t size_bytes);
 void FreeInArena(void* memory);
+// Calls of AllocateInArena so far.
+uint64_t NumArenaAllocations();
 
 // Contents are overwritten with all bits set, too.
 void MarkUninitialised(void* memory, size_t size_bytes);

@@ -280,6 +280,7 @@ void NewBlockSegment() {
 void RunBlock() {
   block.first_id = block.next_id;
   block.group_warps.clear();
+  block.loaded_sectors.clear();
   block.at_barrier = 0;
   block.alive = context.num_threads;
   for (int w = 0; w < block.num_warps; ++w) {

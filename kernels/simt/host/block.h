@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "kernels/simt/host/async.h"
@@ -83,7 +84,8 @@ struct Block {
   std::string violation, waiting;
   EmulationOptions options;
   std::vector<SiteCount> sites;
-  std::unordered_map<size_t, Trace> traces;  // by cell: address / 2 from the arena's base
+  std::unordered_set<uint64_t> loaded_sectors;  // of this block, where requests are counted
+  std::unordered_map<size_t, Trace> traces;     // by cell: address / 2 from the arena's base
 };
 
 inline Block block;

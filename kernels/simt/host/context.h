@@ -49,7 +49,8 @@ struct Thread;
 // access of the same place in the source between the same two collectives count as one.
 struct Counters {
   int64_t launches = 0, blocks = 0, threads = 0;
-  int64_t grid_blocks = 0;  // with those that a sample left out
+  int64_t grid_blocks = 0;    // with those that a sample left out
+  int64_t block_sectors = 0;  // load_sectors less those that the same block loaded before
   int64_t load_requests = 0, load_sectors = 0, load_bytes = 0;     // global memory; sectors of 32 B
   int64_t store_requests = 0, store_sectors = 0, store_bytes = 0;  // bytes: what lanes asked for
   int64_t shared_requests = 0;    // shared memory, ldmatrix and cp.async's writes included

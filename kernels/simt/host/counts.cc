@@ -43,6 +43,11 @@ void CountGlobalRequest(const Site& site, AccessKind kind,
   const int64_t touched = Distinct(sectors);
   const bool load = kind == AccessKind::kGlobalLoad;
   Counters& counters = context.counters;
+  if (load) {
+    for (int64_t i = 0; i < touched; ++i) {
+      counters.block_sectors += block.loaded_sectors.insert(sectors[static_cast<size_t>(i)]).second;
+    }
+  }
   (load ? counters.load_requests : counters.store_requests) += 1;
   (load ? counters.load_sectors : counters.store_sectors) += touched;
   (load ? counters.load_bytes : counters.store_bytes) += bytes;

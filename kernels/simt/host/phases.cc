@@ -119,12 +119,14 @@ void PerformWait(void* const* arguments, int, const Site& site) {
   context.warp->clock.Join(barrier.over);
 }
 
-// The box's bytes as they will lie: swizzled, zero beyond the matrix. Checks the source.
-std::vector<char> ReadBox(const Arguments& argument, const Site& site) {
+// The box's bytes as they will lie: swizzled, zero beyond the matrix. Checks the source. The buffer
+// is kept, since a violation never returns.
+const std::vector<char>& ReadBox(const Arguments& argument, const Site& site) {
+  static std::vector<char> box;
   const TileSource& source = *argument.source;
   const size_t row_bytes = static_cast<size_t>(source.columns) * 2;
   const Bounds bounds{source.data, row_bytes * static_cast<size_t>(source.rows)};
-  std::vector<char> box(static_cast<size_t>(source.box_rows) * kRowBytes, 0);
+  box.assign(static_cast<size_t>(source.box_rows) * kRowBytes, 0);
   const auto place = static_cast<size_t>(argument.to - context.shared_base);
   for (int r = 0; r < source.box_rows && argument.row + r < source.rows; ++r) {
     const char* from = source.data + static_cast<size_t>(argument.row + r) * row_bytes;
@@ -175,11 +177,11 @@ void PerformLoadTile(void* const* arguments, int, const Site& site) {
   }
   const uint32_t mine = context.mine;
   context.mine = context.warp->first_id + kSeveralLanes;
-  std::vector<char> data = ReadBox(argument, site);
+  const std::vector<char>& data = ReadBox(argument, site);
   Claim(const_cast<char*>(argument.to), argument.to_bounds, bytes,
         NewGroup(kMaxWarps + barrier.index), site);
   context.mine = mine;
-  barrier.loads.push_back({const_cast<char*>(argument.to), barrier.phase, std::move(data)});
+  barrier.loads.push_back({const_cast<char*>(argument.to), barrier.phase, data});
   barrier.missing_bytes -= static_cast<int64_t>(bytes);
   EndPhase(barrier);
   ++context.counters.async_copies;

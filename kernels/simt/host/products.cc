@@ -265,6 +265,8 @@ void ResetProducts() {
   if (!products.used) return;
   for (auto& keys : products.keys) keys.clear();
   for (auto& reads : products.reads) std::fill(std::begin(reads), std::end(reads), AtomRead());
+  // What was marked is not another block's.
+  std::fill_n(arena.readers + (context.shared_base - arena.base) / 2, kAtoms * kAtomBytes / 2, 0u);
   products.used = false;
 }
 

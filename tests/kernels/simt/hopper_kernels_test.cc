@@ -79,6 +79,23 @@ TEST_P(HopperKernelsTest, Multiplies) {
 }
 
 #ifndef __CUDACC__
+// What products have read is forgotten with the block: another kernel's warps may read and write
+// neighbouring values there.
+struct NeighboursInSharedMemory : HopperKernel {
+  SIMT_FN static void Run(const Params& p) {
+    const auto a = SharedArray<&Layout::a>();
+    Store(a + ThreadIndex(), Half{0});
+    Store(p.y + ThreadIndex(), ToFloat(simt::Load(a + ThreadIndex())));
+    SyncWarp();
+    Store(a + ThreadIndex(), Half{0});
+  }
+};
+TEST_P(HopperKernelsTest, ReadersAreForgottenWithTheBlock) {
+  ASSERT_OK(RunKernel<TwoPhases<false>>());
+  const absl::Status status = RunKernel<NeighboursInSharedMemory>();
+  EXPECT_THAT(Message(status), HasSubstr("byte 640 has never been written"));
+}
+
 TEST_P(HopperKernelsTest, Stages) {
   ExpectCaught<TwoPhases>("race in shared memory|has not been waited for");
   ExpectCaught<EmptyBeforeWait>(

@@ -366,6 +366,18 @@ struct SectorKernel : Base {
   }
 };
 
+struct BlockIndexKernel {
+  static constexpr const char* kName = "block_index";
+  static constexpr int kThreads = 32;
+  struct Params {
+    Global<float> y;
+  };
+  SIMT_FN static void Run(const Params& p) {
+    const int block = BlockIndex() + BlockIndexY() * 25;
+    if (ThreadIndex() == 0) Store(p.y + block, static_cast<float>(block));
+  }
+};
+
 // Strides of 1, 2 and 33 floats, one address for all, 16-byte rows 64 bytes apart.
 struct BankKernel : Base {
   static constexpr int kThreads = 32;
@@ -397,6 +409,10 @@ TEST_P(VocabularyTest, CountsRequests) {
   EXPECT_EQ(counters.store_requests, 1);
   EXPECT_EQ(counters.store_sectors, 4);
   EXPECT_EQ(reports[0].second.sites.size(), 6u);
+  // The sectors that the second load has are all: 32 bytes for every lane.
+  EXPECT_EQ(counters.block_sectors, 32 + 2);
+  EXPECT_EQ(reports[0].second.type, typeid(SectorKernel).name());
+  EXPECT_EQ(reports[0].second.threads, 32);
 
   Run<BankKernel>(1, 32);
   reports = device().TakeReports();
@@ -404,6 +420,34 @@ TEST_P(VocabularyTest, CountsRequests) {
   const emulator::Counters& banks = reports[0].second.counters;
   EXPECT_EQ(banks.shared_ideal, 8 + 3 + 4 + 4);
   EXPECT_EQ(banks.shared_wavefronts, 8 + 2 + 1 + 1 + 4 + 4 * 4);
+}
+
+// Of a launch of a hundred blocks five run, and no two of them in one tenth of the grid.
+TEST_P(VocabularyTest, RunsASampleOfBlocks) {
+  device().set_emulation({.order = GetParam().order, .seed = GetParam().seed, .most_blocks = 5});
+  const DeviceTensor<float> y(stream(), {100}, std::vector<float>(100, -1));
+  ASSERT_OK(Launch<BlockIndexKernel>(stream(), {.grid = {25, 4}}, {y.global()}));
+  const std::vector<float> written = y.Download();
+  int tenths[10] = {}, run = 0;
+  for (size_t i = 0; i < written.size(); ++i) {
+    if (written[i] < 0) continue;
+    EXPECT_EQ(written[i], static_cast<float>(i));
+    ++run;
+    EXPECT_EQ(++tenths[i / 10], 1) << i;
+  }
+  EXPECT_EQ(run, 5);
+  const auto reports = device().TakeReports();
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_EQ(reports[0].second.counters.blocks, 5);
+  EXPECT_EQ(reports[0].second.counters.grid_blocks, 100);
+  EXPECT_EQ(reports[0].second.counters.threads, 5 * 32);
+
+  // As many as there are: all, once each.
+  device().set_emulation({.order = GetParam().order, .seed = GetParam().seed, .most_blocks = 100});
+  const DeviceTensor<float> all(stream(), {100});
+  ASSERT_OK(Launch<BlockIndexKernel>(stream(), {.grid = {25, 4}}, {all.global()}));
+  EXPECT_EQ(all.Download()[99], 99);
+  EXPECT_EQ(device().TakeReports()[0].second.counters.blocks, 100);
 }
 
 TEST_P(VocabularyTest, CountsOperations) {

@@ -1,13 +1,19 @@
-// Bpe's two ways: backtracking gives what merging gives, for vocabularies as training makes them.
+// Bpe's three ways: matching and merging in registers give what merging by a heap gives, for
+// vocabularies as training makes them.
 
 #include "models/tokenizer/bpe.h"
 
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include <map>
 #include <random>
 
 #include "kernels/status.h"
+#include "models/tokenizer/byte_level.h"
+#include "models/tokenizer/pair_table.h"
+#include "models/tokenizer/short_merger.h"
+#include "models/tokenizer/unicode.h"
 
 namespace bertrand {
 namespace {
@@ -47,15 +53,21 @@ Bpe::MergeList Train(std::mt19937* random, size_t num_letters, size_t num_merges
   return merges;
 }
 
-std::unique_ptr<Bpe> Make(const Bpe::MergeList& merges) {
+std::unique_ptr<Bpe> Make(const Bpe::MergeList& merges, bool byte_level = false) {
   Vocabulary vocabulary;
   int32_t id = 0;
-  for (char c = 'a'; c < 'h'; ++c) EXPECT_TRUE(vocabulary.Add(std::string(1, c), id++).ok());
+  for (unsigned byte = byte_level ? 0 : 'a'; byte < (byte_level ? 256 : 'h'); ++byte) {
+    std::string text;
+    AppendUtf8(ByteLevelCharacter(static_cast<unsigned char>(byte)), &text);
+    EXPECT_TRUE(vocabulary.Add(text, id++).ok());
+  }
   for (const auto& [left, right] : merges) {
     if (vocabulary.Find(left + right).has_value()) continue;
     EXPECT_TRUE(vocabulary.Add(left + right, id++).ok());
   }
-  auto model = Bpe::Create(std::move(vocabulary), merges, {});
+  BpeOptions options;
+  options.byte_level = byte_level;
+  auto model = Bpe::Create(std::move(vocabulary), merges, options);
   EXPECT_TRUE(model.ok()) << Message(model.status());
   return *std::move(model);
 }
@@ -86,6 +98,89 @@ TEST(BpeTest, BacktrackingEqualsMerging) {
   }
 }
 
+// What tokens come of, and where they are in the word.
+struct Result {
+  std::vector<int32_t> ids;
+  std::vector<std::pair<uint32_t, uint32_t>> ranges;
+  bool operator==(const Result&) const = default;
+};
+Result TokensWithSources(const Bpe& model, const std::string& word, ModelScratch* scratch) {
+  std::vector<SourceRange> source;
+  for (uint32_t i = 0; i < word.size(); ++i) source.push_back({i, i + 1});
+  TokenRun run;
+  run.Clear(true, false);
+  EXPECT_TRUE(model.AddWord(word, source.data(), scratch, &run));
+  Result result;
+  for (size_t i = 0; i < run.size(); ++i) {
+    result.ids.push_back(run.ids()[i]);
+    result.ranges.emplace_back(run.sources()[i].start, run.sources()[i].end);
+  }
+  return result;
+}
+
+// On every instruction set that this machine has.
+TEST(BpeTest, MergingInRegistersEqualsMerging) {
+  ModelScratch scratch;
+  int num_targets = 0;
+  for (int64_t rest = hwy::SupportedTargets(); rest != 0; rest &= rest - 1) {
+    hwy::SetSupportedTargetsForTest(rest & -rest);
+    const std::string name = hwy::TargetName(rest & -rest);
+    if (ChooseMergeKernel().target != name) continue;  // not compiled
+    SCOPED_TRACE(name);
+    ++num_targets;
+    std::mt19937 random(12);
+    for (int round = 0; round < 30; ++round) {
+      const size_t num_letters = 1 + random() % 4;
+      const Bpe::MergeList merges = Train(&random, num_letters, 1 + random() % 60);
+      const auto fast = Make(merges, true), merging = Make(merges, true);
+      ASSERT_TRUE(fast->merges_short_words());
+      merging->DisableBacktracking();
+      ASSERT_FALSE(merging->merges_short_words());
+      for (int i = 0; i < 400; ++i) {
+        std::string word;
+        for (size_t length = 1 + random() % 34; length > 0; --length) {
+          word += static_cast<char>('a' + random() % num_letters);
+        }
+        if (random() % 8 == 0) word[random() % word.size()] = static_cast<char>(random());
+        ASSERT_EQ(TokensWithSources(*fast, word, &scratch),
+                  TokensWithSources(*merging, word, &scratch))
+            << word;
+      }
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  EXPECT_GT(num_targets, 0);
+}
+
+TEST(PairTableTest, FindsWhatIsThere) {
+  std::mt19937 random(7);
+  for (const size_t size : {0, 1, 2, 31, 1000, 30000, 65000}) {
+    std::map<std::pair<uint16_t, uint16_t>, uint16_t> wanted;
+    std::vector<PairTable::Entry> entries;
+    while (entries.size() < size) {
+      const auto left = static_cast<uint16_t>(random() % PairTable::kNone);
+      const auto right = static_cast<uint16_t>(random() % 300);
+      const auto value = static_cast<uint16_t>(random() % PairTable::kNone);
+      if (wanted.emplace(std::pair(left, right), value).second) {
+        entries.push_back({left, right, value});
+      }
+    }
+    PairTable table;
+    ASSERT_TRUE(table.Build(entries)) << size;
+    for (const PairTable::Entry& entry : entries) {
+      ASSERT_EQ(table.Find(entry.left, entry.right), entry.value);
+    }
+    for (int i = 0; i < 10000; ++i) {
+      const auto left = static_cast<uint16_t>(random()), right = static_cast<uint16_t>(random());
+      const auto found = wanted.find({left, right});
+      ASSERT_EQ(table.Find(left, right), found == wanted.end() ? PairTable::kNone : found->second);
+    }
+  }
+  PairTable table;
+  EXPECT_FALSE(table.Build({{1, 2, 3}, {1, 2, 4}}));
+  EXPECT_EQ(table.Find(1, 2), PairTable::kNone);
+}
+
 // What training does not make is merged.
 TEST(BpeTest, OddMergesAreMerged) {
   EXPECT_TRUE(Make({{"a", "b"}, {"ab", "c"}})->backtracks());
@@ -93,19 +188,84 @@ TEST(BpeTest, OddMergesAreMerged) {
   EXPECT_FALSE(Make({{"a", "b"}, {"b", "c"}, {"ab", "c"}, {"a", "bc"}})->backtracks());  // twice
 }
 
-// Ten megabytes in one word.
-TEST(BpeTest, LongWordsTakeLinearTime) {
+// The bytes of a long word's tokens are the word's; returns the work that they took.
+uint64_t WorkOf(const Bpe& model, const std::string& word, ModelScratch* scratch) {
+  scratch->work = 0;
+  std::string text;
+  for (const int32_t id : Tokens(model, word, scratch)) text += model.vocabulary().Text(id);
+  EXPECT_TRUE(text == word) << word.size();
+  return scratch->work;
+}
+
+// Long words are merged in windows, and matched where those are too short; the tokens are those of
+// merging. Text that repeats itself keeps windows out of step.
+TEST(BpeTest, WindowsEqualMerging) {
+  std::mt19937 random(21);
+  ModelScratch scratch;
+  for (int round = 0; round < 40; ++round) {
+    const size_t num_letters = 1 + random() % 4;
+    Bpe::MergeList merges = Train(&random, num_letters, 1 + random() % 60);
+    // Some vocabularies have tokens as long as a window, and longer.
+    for (std::string a = "g"; round % 4 == 0 && a.size() < 200; a += a) merges.emplace_back(a, a);
+    const auto fast = Make(merges, true), merging = Make(merges, true);
+    ASSERT_TRUE(fast->merges_short_words());
+    merging->DisableBacktracking();
+    for (int i = 0; i < 60; ++i) {
+      std::string unit;
+      for (size_t length = 1 + random() % 30; length > 0; --length) {
+        unit += static_cast<char>('a' + random() % num_letters);
+      }
+      if (random() % 4 == 0) unit += std::string(random() % 150, 'g');
+      std::string word;
+      const size_t size = MergeJob::kMaxBytes + random() % 2000;
+      while (word.size() < size) {
+        word += unit;
+        if (i % 3 == 0) word += static_cast<char>('a' + random() % num_letters);
+      }
+      ASSERT_EQ(TokensWithSources(*fast, word, &scratch),
+                TokensWithSources(*merging, word, &scratch))
+          << word;
+    }
+  }
+}
+
+// Counted, so that nothing depends on the machine: four times the word, four times the work, and no
+// more than a few times the bytes.
+TEST(BpeTest, LongWordsTakeLinearWork) {
   std::mt19937 random(5);
-  const auto model = Make(Train(&random, 2, 60));
+  ModelScratch scratch;
+  for (const bool byte_level : {false, true}) {
+    for (int round = 0; round < 10; ++round) {
+      Bpe::MergeList merges = Train(&random, 2, 60);
+      for (std::string a = "g"; round % 2 == 0 && a.size() < 200; a += a) merges.emplace_back(a, a);
+      const auto model = Make(merges, byte_level);
+      ASSERT_EQ(model->merges_short_words(), byte_level);
+      for (const auto& [left, right] : Bpe::MergeList{{"a", ""},
+                                                      {"a", "b"},
+                                                      {"aa", "b"},
+                                                      {"g", "a"},
+                                                      merges.back(),
+                                                      merges[merges.size() / 2]}) {
+        std::string word;
+        while (word.size() < 50'000) word += left + right;
+        const uint64_t once = WorkOf(*model, word, &scratch);
+        const uint64_t four_times = WorkOf(*model, word + word + word + word, &scratch);
+        EXPECT_LE(four_times, 4 * once + once / 4 + 4096) << left << " " << right;
+        EXPECT_LE(once, 12 * word.size()) << left << " " << right;
+      }
+    }
+  }
+}
+
+// Ten megabytes in one word.
+TEST(BpeTest, LongWordsOfTenMegabytes) {
+  std::mt19937 random(5);
+  const auto model = Make(Train(&random, 2, 60), true);
   ModelScratch scratch;
   for (const char* unit : {"a", "ab", "aab", "b"}) {
     std::string word;
     while (word.size() < 10'000'000) word += unit;
-    size_t bytes = 0;
-    for (const int32_t id : Tokens(*model, word, &scratch)) {
-      bytes += model->vocabulary().Text(id).size();
-    }
-    EXPECT_EQ(bytes, word.size());
+    EXPECT_LE(WorkOf(*model, word, &scratch), 12 * word.size()) << unit;
   }
 }
 

@@ -3,11 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <optional>
-#include <random>
 #include <string>
 #include <string_view>
 
-#include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/tokenizer.h"
 
 namespace bertrand {
@@ -86,29 +84,6 @@ TEST(UnicodeTest, Decomposes) {
     for (size_t i = 0; i < count; ++i)
       ASSERT_NE(RecordOf(out[i]).combining_rank, 0) << static_cast<uint32_t>(c);
   }
-}
-
-// The fast way cuts where the whole reading does.
-TEST(ByteLevelTest, PlainWordsEndWhereWordsEnd) {
-  std::mt19937 random(3);
-  constexpr std::string_view kPieces[] = {"a",  "Z",      "the",    " ",      " ",    "  ",
-                                          "1",  "42",     ".",      "'",      "'s",   "\t",
-                                          "\n", "\u00e9", "\u00a0", "\u4e2d", "\x7f", "@["};
-  size_t num_plain = 0;
-  for (int i = 0; i < 20000; ++i) {
-    std::string text;
-    while (text.size() < 40) text += kPieces[random() % std::size(kPieces)];
-    for (size_t at = 0; at < text.size();) {
-      const size_t plain = EndOfPlainWord(text, at, text.size());
-      const size_t next = NextByteLevelWord(text, at, text.size());
-      if (plain != 0) ASSERT_EQ(plain, next) << text << " at " << at;
-      num_plain += plain != 0;
-      at = next;
-    }
-  }
-#ifdef __SSE2__
-  EXPECT_GT(num_plain, 10000u);
-#endif
 }
 
 }  // namespace

@@ -1,0 +1,73 @@
+#pragma once
+
+// Byte-level BPE of short words, by merging as it is defined: the pair that comes first in the list
+// of merges, of equal ones the leftmost, until there is none. No heap: the ranks of all pairs of a
+// word are in vector registers, whose least element is found at once, and a rank is the merged
+// token's number, too. Quadratic in the word, which is bounded; yet faster than matching (bpe.h),
+// since hardly a branch depends on the text, and the pairs are in 300 KB.
+//
+// For lists as training makes them: all bytes are tokens, and every merge makes a token of its own,
+// from such as came before.
+//
+// Built once, then immutable and thread-safe.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "models/tokenizer/pair_table.h"
+
+namespace bertrand {
+
+// What merging reads. A symbol has a number: byte b is b, what merge i makes is 256 + i.
+struct MergeTables {
+  std::vector<uint16_t> byte_pairs;  // [256][256]: few of its lines are ever read
+  PairTable pairs;                   // those that are not two bytes
+  std::vector<int32_t> ids;          // of tokens, by number
+};
+
+// A word, and what becomes of it.
+struct MergeJob {
+  static constexpr size_t kMaxBytes = 62;
+
+  std::string_view word;  // 1 to kMaxBytes bytes
+  uint64_t starts = 0;    // the bytes that begin a token, as bits
+  // Of the token that begins at byte i, symbols[i + 1] is the number.
+  std::array<uint16_t, kMaxBytes + 2> symbols;
+};
+
+// Compiled for each instruction set.
+struct MergeKernel {
+  const char* target;  // the name of the instruction set
+  void (*run)(const MergeTables& tables, MergeJob* jobs, size_t count);
+};
+// The best one this machine can run (hwy::SetSupportedTargetsForTest narrows the choice).
+const MergeKernel& ChooseMergeKernel();
+
+class ShortMerger {
+ public:
+  struct Merge {
+    uint32_t left, right;  // numbers
+  };
+  // ids: by number. Requires ids.size() == 256 + merges.size(), and left and right below the number
+  // of what they make. False when there are too many merges; then it stays as it is.
+  bool Build(const std::vector<Merge>& merges, std::vector<int32_t> ids);
+  bool is_built() const { return !tables_.ids.empty(); }
+
+  // Several at a time, since each of one word's merges waits for the one before. Requires
+  // is_built().
+  void Run(std::span<MergeJob> jobs) const { run_(tables_, jobs.data(), jobs.size()); }
+  // The token that begins at a byte of a job's word.
+  int32_t TokenAt(const MergeJob& job, size_t byte) const {
+    return tables_.ids[job.symbols[byte + 1]];
+  }
+
+ private:
+  MergeTables tables_;
+  decltype(MergeKernel::run) run_ = nullptr;
+};
+
+}  // namespace bertrand
