@@ -1,6 +1,7 @@
 // Times forwards of a checkpoint's encoder, for forward_benchmark.py and tests/gpu/run:
 //
-//   forward_benchmark [--device D] [--dtype T] [--seconds S] FOLDER THREADS SHAPE ...
+//   forward_benchmark [--device D] [--dtype T] [--seconds S] [--tuning-cache FOLDER]
+//                     [--tuning-seconds S] FOLDER THREADS SHAPE ...
 //
 // A SHAPE is SEQUENCES,LENGTH,MEMORY, or the sequences' lengths: 17+128+30. Prints a line for each:
 // the median time in ms, and the median of all threads' CPU time, which other work on the machine
@@ -60,8 +61,8 @@ Shape ParseShape(const std::string& text) {
 }
 
 struct Arguments {
-  std::string device = "cpu", dtype = "float32", folder;
-  double seconds = 2;
+  std::string device = "cpu", dtype = "float32", folder, tuning_cache;
+  double seconds = 2, tuning_seconds = 0;
   int threads = 0;
   std::vector<std::string> shapes;
 };
@@ -73,7 +74,7 @@ class Bench {
     const DType dtype = arguments.dtype == "float16"    ? DType::kFloat16
                         : arguments.dtype == "bfloat16" ? DType::kBFloat16
                                                         : DType::kFloat32;
-    backend_ = ValueOrDie(CreateBackend(arguments.device, pool_, dtype));
+    backend_ = ValueOrDie(CreateBackend(arguments.device, pool_, dtype, arguments.tuning_cache));
     const std::string& folder = arguments.folder;
     config_ = ValueOrDie(ReadModelConfig(folder));
     const WeightFiles files = ValueOrDie(WeightFiles::Open(folder));
@@ -81,6 +82,17 @@ class Bench {
     encoder_ = ValueOrDie(Encoder::Load(config_.encoder, config_.names, files, *backend_, &note));
     head_ =
         ValueOrDie(EmbedHead::Load(ValueOrDie(ReadSentenceModules(folder)), *encoder_, *backend_));
+  }
+
+  // As the server does before it serves: linear layers are timed, for batches up to 16384 tokens.
+  void Tune(double seconds) {
+    const std::unique_ptr<Prepared> first = Prepare(ParseShape("1,16,0"));
+    const absl::Status status = first->runner->Forward(first->batch);
+    BERTRAND_CHECK(status.ok(), Message(status));
+    const auto time = std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
+    for (const std::string& line : ValueOrDie(backend_->Tune(16384, time))) {
+      std::fprintf(stderr, "%s\n", line.c_str());
+    }
   }
 
   void Run(const std::string& text) {
@@ -177,6 +189,10 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
       arguments->device = argv[i];
     } else if (word == "--dtype") {
       arguments->dtype = argv[i];
+    } else if (word == "--tuning-cache") {
+      arguments->tuning_cache = argv[i];
+    } else if (word == "--tuning-seconds") {
+      arguments->tuning_seconds = std::atof(argv[i]);
     } else if (word == "--seconds") {
       arguments->seconds = std::atof(argv[i]);
     } else {
@@ -197,11 +213,12 @@ int main(int argc, char** argv) {
   bertrand::Arguments arguments;
   if (!bertrand::Parse(argc, argv, &arguments)) {
     std::fprintf(stderr,
-                 "usage: forward_benchmark [--device D] [--dtype T] [--seconds S] FOLDER THREADS "
-                 "SHAPE ...\n");
+                 "usage: forward_benchmark [--device D] [--dtype T] [--seconds S] [--tuning-cache "
+                 "FOLDER] [--tuning-seconds S] FOLDER THREADS SHAPE ...\n");
     return 2;
   }
   bertrand::Bench bench(arguments);
+  if (arguments.tuning_seconds > 0) bench.Tune(arguments.tuning_seconds);
   for (const std::string& shape : arguments.shapes) bench.Run(shape);
   if (!arguments.shapes.empty()) return 0;
   for (std::string shape; std::getline(std::cin, shape);) bench.Run(shape);

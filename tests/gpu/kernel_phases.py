@@ -23,7 +23,7 @@ NO_DEVICE = 77
 def programs(context):
     """The device's tests are one program; the emulator's one a kernel, of which quick takes three."""
     if not context.emulated:
-        return [context.bundle / "gpu_kernel_tests"]
+        return [context.bundle / "gpu_kernel_test"]
     found = sorted(context.bundle.glob("*_kernel_test"))
     return [path for path in found if not context.quick or path.name.startswith(("copy", "embedding", "layer"))]
 
@@ -110,7 +110,7 @@ def sanitizer(context):
     context.save(results)
     if context.emulated:
         return results  # the emulator checks every access itself
-    program, tool_path = context.bundle / "gpu_kernel_tests", find_sanitizer()
+    program, tool_path = context.bundle / "gpu_kernel_test", find_sanitizer()
     if tool_path is None:
         raise RuntimeError("compute-sanitizer is not here")
     filters, lock = list_tests(context, program), Lock()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kernel_sources import ROOT, current_hashes, tests_of_kernels
 
-PROGRAMS = ["bertrand-server", "bertrand", "libbertrand_cuda.so", "gpu_kernel_tests", "forward_benchmark"]
+PROGRAMS = ["bertrand-server", "bertrand", "libbertrand_cuda.so", "gpu_kernel_test", "forward_benchmark"]
 OPTIONAL = ["gpu_kernel_benchmark"]
 NOT_OURS = re.compile(r"^(ld-linux|libc\.|libm\.|libpthread|libdl|librt|libresolv|libutil|libstdc\+\+|libgcc_s|libcuda\."
                       r"|libcublas|libcudnn|linux-vdso)")

@@ -24,6 +24,7 @@ QUICK_BATCHES = {"1 x 8": [8], "3 mixed": [3, 9, 5]}
 MODELS = ("base", "minilm", "large")
 ROUNDS = 7
 ROUND_S = 0.25
+TUNING_S = 12
 
 
 def torch_forward(model, lengths, device):
@@ -59,12 +60,17 @@ def median_ms(forward, seconds, least=5):
     return statistics.median(times)
 
 
+def tuning(context, flag, value):
+    """How our side finds its GEMMs: once, for both of its programs."""
+    return [] if context.emulated else ["--tuning-cache", str(context.work / "tuning"), flag, str(value)]
+
+
 class InProcess:
     """forward_benchmark, which holds the model and measures a shape whenever it is asked to."""
 
     def __init__(self, context, folder, dtype, seconds):
         command = [context.bundle / "forward_benchmark", "--device", context.device, "--dtype", dtype,
-                   "--seconds", str(seconds), folder, "2"]
+                   "--seconds", str(seconds), *tuning(context, "--tuning-seconds", TUNING_S), folder, "2"]
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, env=library_environment())
 
@@ -124,7 +130,9 @@ def check_model(context, bertrand, size, batches, with_compile, results):
     compiled = torch.compile(model, mode="reduce-overhead", dynamic=False) if with_compile else None
     in_process = InProcess(context, folder, dtype, seconds)
     try:
-        with Server(context, "--model", f"m={folder}", "--dtype", dtype) as server, \
+        in_process(min(batches.values(), key=sum))  # it has tuned
+        flags = ["--max-batch-tokens", "16384", *tuning(context, "--tuning-time", f"{TUNING_S}s")]
+        with Server(context, "--model", f"m={folder}", "--dtype", dtype, *flags) as server, \
                 bertrand.Client(server.address, timeout=60) as client:
             for name, lengths in batches.items():
                 calls = contenders(context, lengths, model, compiled, in_process, client, bertrand, seconds)

@@ -31,9 +31,9 @@ PHASES = {
     "kernel_tests": ("kernel_phases", "kernel_tests", 75),
     "server": ("server_phase", "server", 50),
     "parity": ("parity", "parity", 150),
-    "kernel_benchmark": ("kernel_phases", "kernel_benchmark", 70),
-    "models": ("models_benchmark", "models", 95),
-    "sanitizer": ("kernel_phases", "sanitizer", 105),
+    "kernel_benchmark": ("kernel_phases", "kernel_benchmark", 55),
+    "models": ("models_benchmark", "models", 130),
+    "sanitizer": ("kernel_phases", "sanitizer", 90),
 }
 LOG_BYTES_MAX = 1 << 20  # of each phase
 

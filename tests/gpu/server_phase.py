@@ -19,7 +19,7 @@ QUICK_TESTS = ["TasksTest.test_classify", "TasksTest.test_masks", "TasksTest.tes
 def every_method(context):
     environment = library_environment() | {
         "BERTRAND_SERVER": str(context.bundle / "bertrand-server"), "BERTRAND_CLI": str(context.bundle / "bertrand"),
-        "BERTRAND_DEVICE": context.device, "BERTRAND_DTYPE": "float32",
+        "BERTRAND_DEVICE": context.device, "BERTRAND_DTYPE": "float32", "BERTRAND_TUNING_TIME": "0",
         "PYTHONPATH": f"{context.bundle / 'python'}:{os.environ.get('PYTHONPATH', '')}",
         "PYTHONDONTWRITEBYTECODE": "1", "REQUIRE_SERVER": "1"}
     command = [sys.executable, ROOT / "tests/e2e/tasks_test.py", "-v", *(QUICK_TESTS if context.quick else [])]
@@ -40,7 +40,7 @@ def health_of(address):
 def drain(context):
     """SIGTERM while a request is computed: it is answered, and the server ends with 0."""
     bertrand = import_client(context)
-    server = Server(context, "--model", f"m={ROOT / 'tests/e2e/tasks/nli'}", "--dtype", "float32")
+    server = Server(context, "--model", f"m={ROOT / 'tests/e2e/tasks/nli'}", "--dtype", "float32", "--tuning-time=0")
     texts = ["the cat sits on the mat . " * 4] * (20 if context.quick else 1000)
     answers = []
     try:
