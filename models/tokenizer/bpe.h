@@ -28,8 +28,8 @@
 // symbols that are not in the vocabulary, words are merged.
 //
 // Merging short words in vector registers (short_merger.h), for byte-level lists as training makes
-// them: bounded, and the fastest. Long words are merged so in windows that overlap; a token that two
-// windows show alike joins them, since tokens need only be compatible with those beside them
+// them: bounded, and the fastest. Long words are merged so in windows that overlap; a token that
+// two windows show alike joins them, since tokens need only be compatible with those beside them
 // (bpe_long_words.cc). Where windows are too short for the tokens, that piece is matched.
 //
 // Before all that a word is looked up whole: most words are one proper token.
