@@ -15,6 +15,8 @@ using Shape = std::initializer_list<int64_t>;
 
 // The widest head any backend's attention has registers or scratch for.
 constexpr int64_t kMaxHeadSize = 256;
+// Of a sequence whose spans are ranked: places and lengths are numbers of 16 bits.
+constexpr int32_t kSpanTokensMax = 65536;
 
 // "Linear: x is float32[2,3], expected float32[2,4]".
 absl::Status Mismatch(const char* op, const char* operand, const TensorView& actual,
@@ -274,6 +276,36 @@ absl::Status Backend::SparsePool(Stream& stream, const SparsePoolParams& params)
   BERTRAND_RETURN_IF_ERROR(Check("SparsePool", "y", params.y, dtype, {params.x.dim(1)}));
   if (params.x.num_elements() == 0) return absl::OkStatus();
   return DoSparsePool(stream, params);
+}
+
+absl::Status Backend::BestSpans(Stream& stream, const SpanParams& params) const {
+  constexpr const char* kOp = "BestSpans";
+  BERTRAND_RETURN_IF_ERROR(CheckLeading(kOp, "logits", params.logits, activation_dtype(), 2));
+  const int64_t tokens = params.logits.dim(0);
+  BERTRAND_RETURN_IF_ERROR(
+      Check(kOp, "logits", params.logits, activation_dtype(), {tokens, int64_t{2}}));
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "masked", params.masked, DType::kInt32, {tokens}));
+  const std::span<const int32_t> host = params.cu_seqlens_host;
+  BERTRAND_RETURN_IF_ERROR(CheckCuSeqlens(kOp, params.cu_seqlens, host, tokens));
+  const int64_t n = static_cast<int64_t>(host.size()) - 1;
+  for (size_t i = 1; i < host.size(); ++i) {
+    const int32_t length = host[i] - host[i - 1];
+    if (length >= 1 && length <= kSpanTokensMax) continue;
+    return InvalidArgument("BestSpans: sequence " + std::to_string(i - 1) + " has " +
+                           std::to_string(length) + " tokens, expected 1 to " +
+                           std::to_string(kSpanTokensMax));
+  }
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "null_tokens", params.null_tokens, DType::kInt32, {n}));
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "tokens_max", params.tokens_max, DType::kInt32, {n}));
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "first", params.first, DType::kInt32, {n + 1}));
+  const int64_t rows = params.spans.rank() == 2 ? params.spans.dim(0) : 0;
+  BERTRAND_RETURN_IF_ERROR(Check(kOp, "spans", params.spans, DType::kInt32, {rows, int64_t{3}}));
+  if (rows < n) {
+    return InvalidArgument("BestSpans: spans has " + std::to_string(rows) + " rows for " +
+                           std::to_string(n) + " sequences, expected one each or more");
+  }
+  if (tokens == 0) return absl::OkStatus();
+  return DoBestSpans(stream, params);
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, ThreadPool& pool,

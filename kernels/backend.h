@@ -218,6 +218,38 @@ struct SparsePoolParams {
   TensorView y;
 };
 
+// A span of a sequence's tokens, both ends inclusive: a row of SpanParams::spans.
+struct ScoredSpan {
+  int32_t start = -1, end = -1;
+  float score = 0;
+};
+static_assert(sizeof(ScoredSpan) == 3 * sizeof(int32_t));
+
+// The best answers of each sequence, and its score of "no answer" (transformers'
+// question_answering.py: select_starts_ends, decode_spans). A column of logits gives probabilities
+// by a softmax over the sequence's tokens, -10000 in place of what is masked; a span's score is
+// P(start) * P(end), in float.
+// Rows [first[i], first[i + 1]) of spans are for sequence i: (null, null) with its score, where
+// null is null_tokens[i]; then the best spans of at most tokens_max[i] tokens that have a score
+// above 0 and touch neither null nor anything masked, best first, of equal ones the earlier start,
+// then the earlier end. Where there are fewer, (-1, -1, 0) follows.
+// Shapes: logits [T, 2], start and end; masked int32 [T], not 0 where masked; cu_seqlens, first
+// int32 [n+1]; null_tokens, tokens_max int32 [n]; spans int32 [first[n], 3], rows as ScoredSpan.
+// Requires: no sequence is empty or has more than 65536 tokens; null_tokens within their sequence;
+// tokens_max >= 1; first ascends from 0 by at least 1; cu_seqlens_host equal to cu_seqlens.
+// Numerics: exponentials in float, rounded once more by the division; equal logits have equal
+// probabilities. A logit that is not finite makes the sequence's null score NaN.
+// Memory: linear in T.
+struct SpanParams {
+  TensorView logits;
+  TensorView masked;
+  TensorView cu_seqlens;
+  std::span<const int32_t> cu_seqlens_host;
+  TensorView null_tokens, tokens_max;
+  TensorView first;
+  TensorView spans;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -301,6 +333,7 @@ class Backend {
   absl::Status Softmax(Stream& stream, const SoftmaxParams& params) const;
   absl::Status TopK(Stream& stream, const TopKParams& params) const;
   absl::Status SparsePool(Stream& stream, const SparsePoolParams& params) const;
+  absl::Status BestSpans(Stream& stream, const SpanParams& params) const;
 
  private:
   virtual absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const = 0;
@@ -315,6 +348,7 @@ class Backend {
   virtual absl::Status DoSoftmax(Stream& stream, const SoftmaxParams& params) const = 0;
   virtual absl::Status DoTopK(Stream& stream, const TopKParams& params) const = 0;
   virtual absl::Status DoSparsePool(Stream& stream, const SparsePoolParams& params) const = 0;
+  virtual absl::Status DoBestSpans(Stream& stream, const SpanParams& params) const = 0;
 };
 
 // "cpu": Highway kernels over `pool`, which must outlive the backend (docs/cpu.md). "reference":

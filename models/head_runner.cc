@@ -10,17 +10,9 @@
 namespace bertrand {
 namespace {
 
-constexpr std::array kLogitsHeads = {LogitsHead::kClassifier,    LogitsHead::kNextSentence,
+constexpr std::array kLogitsHeads = {LogitsHead::kClassifier, LogitsHead::kNextSentence,
                                      LogitsHead::kSentenceOrder, LogitsHead::kTokenClassifier,
-                                     LogitsHead::kAnswerSpan,    LogitsHead::kReplacedToken};
-
-// Rows [first, first + count) of a matrix.
-TensorView Rows(const TensorView& x, int64_t first, int64_t count) {
-  const int64_t width = x.dim(1);
-  return {static_cast<char*>(x.data()) + static_cast<size_t>(first * width) * SizeOf(x.dtype()),
-          x.dtype(),
-          {count, width}};
-}
+                                     LogitsHead::kReplacedToken};
 
 absl::Status WrongSize(const char* what, size_t have, size_t want) {
   if (have == want) return absl::OkStatus();
@@ -43,6 +35,9 @@ absl::StatusOr<std::unique_ptr<HeadRunner>> HeadRunner::Create(const TaskHeads& 
   BERTRAND_ASSIGN_OR_RETURN(runner->rows_, backend.Allocate(size * sizeof(int32_t)));
   if (!backend.host_memory()) {
     BERTRAND_ASSIGN_OR_RETURN(runner->host_rows_, backend.AllocateHost(size * sizeof(int32_t)));
+  }
+  if (heads.has(LogitsHead::kAnswerSpan)) {
+    BERTRAND_RETURN_IF_ERROR(runner->AllocateAnswers(max_tokens));
   }
   return runner;
 }
@@ -117,6 +112,7 @@ absl::Status HeadRunner::Check(const SequenceWork& work) const {
   if (work.logits != nullptr) return CheckLogits(work);
   if (work.mask != nullptr) return CheckMask(work);
   if (work.beam != nullptr) return CheckBeam(work);
+  if (work.answers != nullptr) return CheckAnswers(work);
   if (work.sparse == nullptr) return absl::OkStatus();
   if (!heads_.has_masked_lm()) return Internal("the checkpoint has no masked-LM head");
   return WrongSize("sparse vector", work.sparse->weights.size(),
@@ -124,6 +120,13 @@ absl::Status HeadRunner::Check(const SequenceWork& work) const {
 }
 
 // ---- Rows
+
+TensorView HeadRunner::Rows(const TensorView& x, int64_t first, int64_t count) {
+  const int64_t width = x.dim(1);
+  return {static_cast<char*>(x.data()) + static_cast<size_t>(first * width) * SizeOf(x.dtype()),
+          x.dtype(),
+          {count, width}};
+}
 
 absl::StatusOr<TensorView> HeadRunner::UploadRows(Stream& stream, std::span<const RowRef> refs) {
   const auto size = static_cast<int64_t>(refs.size());
@@ -143,30 +146,6 @@ absl::StatusOr<TensorView> HeadRunner::UploadRows(Stream& stream, std::span<cons
   return TensorView(device, DType::kInt32, {size});
 }
 
-template <typename RunChunk>
-absl::Status HeadRunner::ForChunks(Stream& stream, const TensorView& hidden, int64_t rows_max,
-                                   const RunChunk& run) {
-  std::span<const RowRef> left(refs_);
-  while (!left.empty()) {
-    const std::span<const RowRef> chunk =
-        left.first(std::min(left.size(), static_cast<size_t>(rows_max)));
-    left = left.subspan(chunk.size());
-    segments_.clear();
-    for (size_t i = 0; i < chunk.size(); ++i) {
-      const auto sequence = static_cast<size_t>(chunk[i].sequence);
-      if (segments_.empty() || segments_.back().sequence != sequence) {
-        segments_.push_back({sequence, static_cast<int64_t>(i), 0, chunk[i].place});
-      }
-      ++segments_.back().size;
-    }
-    const TensorView x = workspace_.input(static_cast<int64_t>(chunk.size()));
-    BERTRAND_ASSIGN_OR_RETURN(const TensorView rows, UploadRows(stream, chunk));
-    BERTRAND_RETURN_IF_ERROR(backend_.Gather(stream, {hidden, rows, 0, x}));
-    BERTRAND_RETURN_IF_ERROR(run(x));
-  }
-  return absl::OkStatus();
-}
-
 void HeadRunner::AddAllRows(size_t sequence, std::span<const int32_t> cu_seqlens) {
   const int32_t begin = cu_seqlens[sequence], end = cu_seqlens[sequence + 1];
   for (int32_t row = begin; row < end; ++row) {
@@ -180,6 +159,9 @@ absl::Status HeadRunner::Run(Stream& stream, std::span<const SequenceWork> batch
   for (const LogitsHead head : kLogitsHeads) {
     if (!heads_.has(head)) continue;
     BERTRAND_RETURN_IF_ERROR(RunLogits(stream, head, batch, cu_seqlens, hidden));
+  }
+  if (heads_.has(LogitsHead::kAnswerSpan)) {
+    BERTRAND_RETURN_IF_ERROR(RunAnswers(stream, batch, cu_seqlens, hidden));
   }
   if (heads_.has_masked_lm()) {
     BERTRAND_RETURN_IF_ERROR(RunMasks(stream, batch, cu_seqlens, hidden));

@@ -1,6 +1,7 @@
 #pragma once
 
-// The outputs of a batch that come from heads (LogitsOutput, MaskOutput, SparseOutput, BeamOutput):
+// The outputs of a batch that come from heads (LogitsOutput, MaskOutput, SparseOutput, BeamOutput,
+// SpanOutput):
 // gathers the rows of hidden states that somebody wants, runs the heads on them, and copies the
 // results to the host.
 //
@@ -10,12 +11,14 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/status.h"
 #include "models/model.h"
 #include "models/task/heads.h"
 
@@ -47,12 +50,23 @@ class HeadRunner {
     int64_t place;        // of the first
   };
 
+  // Sequences that want answers, packed for one call: those of [begin, end) of the batch.
+  struct AnswerChunk {
+    size_t begin = 0, end = 0;
+    int64_t num_sequences = 0, num_tokens = 0, num_spans = 0;
+    int64_t block_size = 0;  // of answer_block_
+    SpanParams params;       // without the logits
+  };
+
   HeadRunner(const TaskHeads& heads, const Backend& backend, int64_t max_tokens,
              HeadsWorkspace workspace);
   absl::Status CheckLogits(const SequenceWork& work) const;
   absl::Status CheckMask(const SequenceWork& work) const;
   absl::Status CheckBeam(const SequenceWork& work) const;
+  absl::Status CheckAnswers(const SequenceWork& work) const;
 
+  // Rows [first, first + count) of a matrix.
+  static TensorView Rows(const TensorView& x, int64_t first, int64_t count);
   // Runs run(x, segments of the chunk) over chunks of refs_. `x` holds the gathered rows.
   template <typename RunChunk>
   absl::Status ForChunks(Stream& stream, const TensorView& hidden, int64_t rows_max,
@@ -72,6 +86,12 @@ class HeadRunner {
                         const TensorView& hidden);
   absl::Status BeamNoAnswer(Stream& stream, const BeamOutput& beam, int32_t begin, int32_t end,
                             const TensorView& hidden);
+  absl::Status AllocateAnswers(int64_t max_tokens);
+  AnswerChunk PackAnswers(std::span<const SequenceWork> batch, size_t* next);
+  absl::Status RunAnswers(Stream& stream, std::span<const SequenceWork> batch,
+                          std::span<const int32_t> cu_seqlens, const TensorView& hidden);
+  absl::Status CopyAnswers(Stream& stream, std::span<const SequenceWork> batch,
+                           const AnswerChunk& chunk);
   void AddAllRows(size_t sequence, std::span<const int32_t> cu_seqlens);
 
   const TaskHeads& heads_;
@@ -88,6 +108,33 @@ class HeadRunner {
   // Of the beam head, on the host: logits of a sequence's tokens, and the mean state of the start.
   std::vector<float> beam_logits_, beam_state_, beam_rows_;
   std::vector<int32_t> beam_order_;
+  // Of the answers' head: what BestSpans is told, and what it finds.
+  std::unique_ptr<Buffer> answer_block_, answer_spans_;
+  std::unique_ptr<Buffer> host_answer_block_;  // null where the device's memory is the host's
 };
+
+template <typename RunChunk>
+absl::Status HeadRunner::ForChunks(Stream& stream, const TensorView& hidden, int64_t rows_max,
+                                   const RunChunk& run) {
+  std::span<const RowRef> left(refs_);
+  while (!left.empty()) {
+    const std::span<const RowRef> chunk =
+        left.first(std::min(left.size(), static_cast<size_t>(rows_max)));
+    left = left.subspan(chunk.size());
+    segments_.clear();
+    for (size_t i = 0; i < chunk.size(); ++i) {
+      const auto sequence = static_cast<size_t>(chunk[i].sequence);
+      if (segments_.empty() || segments_.back().sequence != sequence) {
+        segments_.push_back({sequence, static_cast<int64_t>(i), 0, chunk[i].place});
+      }
+      ++segments_.back().size;
+    }
+    const TensorView x = workspace_.input(static_cast<int64_t>(chunk.size()));
+    BERTRAND_ASSIGN_OR_RETURN(const TensorView rows, UploadRows(stream, chunk));
+    BERTRAND_RETURN_IF_ERROR(backend_.Gather(stream, {hidden, rows, 0, x}));
+    BERTRAND_RETURN_IF_ERROR(run(x));
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace bertrand

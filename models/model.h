@@ -78,7 +78,7 @@ struct HeadTraits {
   bool orders_sentences = false;  // the pair head tells the order, not whether one follows
   // Questions come after their context (XLNet).
   bool context_first = false;
-  // The answers' head is a beam search of this width; 0: LogitsHead::kAnswerSpan.
+  // The answers' head is a beam search of this width; 0: it gives spans.
   int64_t beam_starts = 0, beam_ends = 0;
   // The length of a segment's memory that the checkpoint was made with; 0: not said.
   int64_t memory_tokens = 0;
@@ -181,6 +181,15 @@ struct BeamOutput {
   float* no_answer_logit = nullptr;
 };
 
+// The best spans of a sequence's tokens, from the answers' head (kernels/backend.h: SpanParams).
+struct SpanOutput {
+  static constexpr size_t kSpansMax = 65535;
+  std::span<const uint8_t> masked;  // of each token: 1 where no answer starts or ends
+  int32_t null_token = 0;           // takes probability, and stands for "no answer"
+  int32_t tokens_max = 0;           // of a span; at least 1
+  std::span<ScoredSpan> spans;      // the null token's, then the best; 1 to kSpansMax
+};
+
 // What the layers keep of the tokens before a sequence, when a document runs as segments:
 // transformers' `mems`, of one document, on the device. Model::NewMemory makes it, empty; whoever
 // runs the document owns it, for one thread at a time, and it must not outlive the model.
@@ -202,6 +211,7 @@ struct SequenceWork {
   const MaskOutput* mask = nullptr;
   const SparseOutput* sparse = nullptr;
   const BeamOutput* beam = nullptr;
+  const SpanOutput* answers = nullptr;
   // Of the segments before this one, of one document: every token attends to it, and Forward
   // replaces it by the last max_tokens of what it was and this sequence (modeling_xlnet.py:
   // cache_mem). Null: none. Not twice in one batch; of no more use after a Forward that failed.

@@ -237,7 +237,8 @@ absl::Status PackedRunner::CheckMemory(std::span<const SequenceWork> batch, size
 absl::Status PackedRunner::CheckOutputs(const SequenceWork& work, size_t index) const {
   const int num_outputs = (work.embed != nullptr) + (work.tokens != nullptr) +
                           (work.logits != nullptr) + (work.mask != nullptr) +
-                          (work.sparse != nullptr) + (work.beam != nullptr);
+                          (work.sparse != nullptr) + (work.beam != nullptr) +
+                          (work.answers != nullptr);
   if (num_outputs == 0 && work.memory != nullptr) return absl::OkStatus();
   if (num_outputs != 1) {
     return Internal(Where(index) + std::to_string(num_outputs) + " outputs, expected one");

@@ -4,65 +4,27 @@
 
 #include "kernels/attention/attention.cuh"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/launch_checks.h"
 #include "kernels/status.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 namespace {
 
-constexpr float kLog2E = 1.4426950408889634f;
-
-absl::Status Check(const AttentionParams& p) {
-  if (p.qkv.rank() != 4 || p.qkv.dim(1) != 3 || p.qkv.dim(2) < 1) {
-    return InvalidArgument("Attention: qkv is " + p.qkv.ToString() +
-                           ", expected [tokens,3,heads,head_size]");
-  }
-  const int64_t tokens = p.qkv.dim(0), heads = p.qkv.dim(2), head_size = p.qkv.dim(3);
-  if (head_size < 1 || head_size > 256) {
-    return InvalidArgument("Attention: qkv is " + p.qkv.ToString() + "; head_size is 1 to 256");
-  }
-  if (p.qkv.num_elements() > INT32_MAX) {
-    return InvalidArgument("Attention: qkv is " + p.qkv.ToString() + "; 2^31 - 1 values at most");
-  }
-  if (p.out.dtype() != p.qkv.dtype() || !p.out.HasShape({tokens, heads, head_size})) {
-    return InvalidArgument("Attention: out is " + p.out.ToString() + ", qkv is " +
-                           p.qkv.ToString());
-  }
-  if (p.cu_seqlens.dtype() != DType::kInt32 || p.cu_seqlens.rank() != 1 ||
-      p.cu_seqlens.dim(0) < 1) {
-    return InvalidArgument("Attention: cu_seqlens is " + p.cu_seqlens.ToString() +
-                           ", expected int32[sequences + 1]");
-  }
-  if (!(p.scale > 0)) {
-    return InvalidArgument("Attention: scale is " + std::to_string(p.scale) + ", expected > 0");
-  }
-  return absl::OkStatus();
-}
-
-bool IsAligned(const TensorView& view) {
-  return reinterpret_cast<uintptr_t>(view.data()) % 16 == 0;
-}
-
 // Whether `count` values of a head at a time can be read and written.
 bool IsChunked(const AttentionParams& p, int count) {
-  return IsAligned(p.qkv) && IsAligned(p.out) && p.qkv.dim(3) % count == 0;
+  return IsAligned16(p.qkv) && IsAligned16(p.out) && p.qkv.dim(3) % count == 0;
 }
 
 template <typename T>
 AttentionOperands<T> Operands(const AttentionParams& p) {
   return {simt::AsGlobal<const T>(p.qkv),
           simt::AsGlobal<const int32_t>(p.cu_seqlens),
-          simt::AsGlobal<T>(p.out),
+          MakeAttentionOutput<T>(p),
           static_cast<int>(p.cu_seqlens.dim(0) - 1),
           static_cast<int>(p.qkv.dim(2)),
           static_cast<int>(p.qkv.dim(3)),
           static_cast<int>(p.qkv.dim(2) * p.qkv.dim(3)),
           p.scale * kLog2E};
-}
-
-template <typename Kernel>
-simt::LaunchShape Shape(const AttentionParams& p) {
-  const int64_t tiles = NumRowTiles(p.qkv.dim(0), p.cu_seqlens.dim(0) - 1, Kernel::kRows);
-  return {{static_cast<int>(tiles * p.qkv.dim(2))}};
 }
 
 // 128 rows a block halve the traffic of keys and values, which at 64 is as much as an H100's L2
@@ -84,16 +46,16 @@ absl::Status StartTensor(const AttentionParams& p, simt::Stream& stream) {
     // registers for two.
     constexpr int kGroups = kHeadSize <= 64 ? 2 : 1;
     using Kernel = TensorAttentionKernel<T, kHeadSize, 8 / kGroups, kGroups>;
-    return simt::Launch<Kernel>(stream, Shape<Kernel>(p), Operands<T>(p));
+    return simt::Launch<Kernel>(stream, AttentionShape<Kernel>(p), Operands<T>(p));
   }
   using Kernel = TensorAttentionKernel<T, kHeadSize, 4, 1>;
-  return simt::Launch<Kernel>(stream, Shape<Kernel>(p), Operands<T>(p));
+  return simt::Launch<Kernel>(stream, AttentionShape<Kernel>(p), Operands<T>(p));
 }
 
 template <typename T, int kHeadSize>
 absl::Status StartFloat(const AttentionParams& p, simt::Stream& stream) {
   using Kernel = FloatAttentionKernel<T, kHeadSize>;
-  return simt::Launch<Kernel>(stream, Shape<Kernel>(p), {Operands<T>(p), IsChunked(p, 4)});
+  return simt::Launch<Kernel>(stream, AttentionShape<Kernel>(p), {Operands<T>(p), IsChunked(p, 4)});
 }
 
 // The launch table. Registers of a thread as ptxas of CUDA 13.0 gives them for sm_80 / 86 / 90a,
@@ -108,7 +70,7 @@ absl::Status StartFloat(const AttentionParams& p, simt::Stream& stream) {
 //   float    32            168 / 168 / 168   47 KiB   3 / 2 / 3
 //   float    64            163 / 163 / 168   71 KiB   2 / 1 / 3
 //   float   128            196 / 198 / 196   76 KiB   2 / 1 / 2    (3 blocks spill on sm_120)
-//   float   256            194 / 197 / 195   68 KiB   2 / 1 / 2
+//   float   256            196 / 197 / 195   68 KiB   2 / 1 / 2
 template <typename T>
 absl::Status StartForHeadSize(const AttentionParams& p, simt::Stream& stream) {
   const int64_t head_size = p.qkv.dim(3);
@@ -128,7 +90,7 @@ absl::Status StartForHeadSize(const AttentionParams& p, simt::Stream& stream) {
 }  // namespace
 
 absl::Status Attention(const AttentionParams& params, simt::Stream& stream) {
-  BERTRAND_RETURN_IF_ERROR(Check(params));
+  BERTRAND_RETURN_IF_ERROR(CheckAttention("Attention", params));
   if (params.qkv.dim(0) == 0 || params.cu_seqlens.dim(0) == 1) return absl::OkStatus();
   switch (params.qkv.dtype()) {
     case DType::kFloat32:

@@ -3,6 +3,7 @@
 // The bodies of packed attention (contract: attention.h). Both walk over the keys of their rows'
 // sequence in tiles and keep the softmax so far, so that nothing grows with the length.
 
+#include "kernels/attention/attention_output.cuh"
 #include "kernels/attention/float_tile.cuh"
 #include "kernels/attention/row_tile.cuh"
 #include "kernels/attention/tensor_tile.cuh"
@@ -14,7 +15,7 @@ template <typename T>
 struct AttentionOperands {
   Global<const T> qkv;               // [tokens, 3, heads, head_size]
   Global<const int32_t> cu_seqlens;  // [sequences + 1]
-  Global<T> out;                     // [tokens, heads, head_size]
+  AttentionOutput<T> out;
   int sequences, heads, head_size;
   int width;    // heads * head_size
   float scale;  // times log2(e): scores are exponents of 2
@@ -120,9 +121,8 @@ struct TensorAttentionKernel {
     SIMT_UNROLL
     for (int group = 0; group < kGroups; ++group) {
       const int row = warp_row + 16 * group;
-      StoreRows<kHeadSize>(softmax[group], tiles + row * kHeadSize,
-                           p.out + (Load(place) + row * width), width, Load(place + 1) - row,
-                           chunks);
+      StoreRows<kHeadSize>(softmax[group], tiles + row * kHeadSize, p.out,
+                           Load(place) + row * width, width, Load(place + 1) - row, chunks);
     }
   }
 };
@@ -204,8 +204,8 @@ struct FloatAttentionKernel {
     }
     if (!active) return;
     const int64_t row = rows.begin + rows.first + first_row;
-    StoreFloatRows(softmax, p.out + (row * width + column), width, rows.rows - first_row,
-                   p.head_size, params.chunked);
+    StoreFloatRows(softmax, p.out, row * width + column, width, rows.rows - first_row, p.head_size,
+                   params.chunked);
   }
 };
 

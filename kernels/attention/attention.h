@@ -3,11 +3,14 @@
 // out = Softmax(Q K^T * scale) V for each sequence and head, over packed sequences.
 // Shapes: qkv [tokens, 3, heads, head_size], the fused projection with its bias; cu_seqlens int32
 //   [sequences + 1] in device memory; out [tokens, heads, head_size]. Row-major.
-// Types: qkv, out equal: float16 | bfloat16 | float32.
+// Types: qkv, out equal: float16 | bfloat16 | float32; or out float8 (e4m3), qkv 16-bit: out is
+// then
+//   divided by out_scale, float32 [1] in device memory, saturating at 448.
 // Requires: 1 <= head_size <= 256; scale > 0; 3 * tokens * heads * head_size < 2^31; cu_seqlens
 // rises
-//   from 0 to at most tokens. Nothing but its values is known of the lengths: the grid depends on
-//   `tokens` and `sequences`, so a captured launch suits any batch with as many or fewer.
+//   from 0 to at most tokens. out in float8: head_size % 8 == 0, qkv and out 16-byte aligned.
+//   Nothing but its values is known of the lengths: the grid depends on `tokens` and `sequences`,
+//   so a captured launch suits any batch with as many or fewer.
 // Aliasing: out apart from qkv. Rows of out from cu_seqlens[sequences] on stay as they are. No
 // tokens
 //   or no sequences: does nothing.
@@ -40,6 +43,7 @@ struct AttentionParams {
   float scale = 1;
   TensorView out;
   AttentionTile tile = AttentionTile::kAuto;
+  TensorView out_scale;
 };
 
 absl::Status Attention(const AttentionParams& params, simt::Stream& stream);

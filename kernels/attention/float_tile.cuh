@@ -8,6 +8,7 @@
 // the scores the columns x, x + 16, ... (of products with values: 4 neighbouring columns of every
 // 64, or 2 of 32), so that each value it reads from shared memory is used kRows or several times.
 
+#include "kernels/attention/attention_output.cuh"
 #include "kernels/simt/simt.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -186,10 +187,12 @@ SIMT_FN void AddFloatValues(FloatSoftmax<kRows, kHeadSize>& softmax, Shared<floa
   }
 }
 
-// Divides by the sums and writes a lane's part of its rows, `stride` values apart.
+// Divides by the sums and writes a lane's part of its rows, the first of which is `offset` values
+// into the output. FP8 output is chunked.
 template <int kRows, int kHeadSize, typename T>
-SIMT_FN void StoreFloatRows(const FloatSoftmax<kRows, kHeadSize>& softmax, Global<T> out,
-                            int stride, int valid_rows, int head_size, bool chunked) {
+SIMT_FN void StoreFloatRows(const FloatSoftmax<kRows, kHeadSize>& softmax,
+                            const AttentionOutput<T>& out, int64_t offset, int stride,
+                            int valid_rows, int head_size, bool chunked) {
   using Softmax = FloatSoftmax<kRows, kHeadSize>;
   constexpr int kTogether = Softmax::kTogether;
   SIMT_UNROLL
@@ -202,14 +205,20 @@ SIMT_FN void StoreFloatRows(const FloatSoftmax<kRows, kHeadSize>& softmax, Globa
       Vector<float, kTogether> floats;
       SIMT_UNROLL
       for (int e = 0; e < kTogether; ++e) floats[e] = softmax.values[i][c + e] * factor;
+      const int64_t at = offset + i * stride + column;
       if (chunked) {
-        if (column < head_size) StoreVector(out + (i * stride + column), FromFloat<T>(floats));
+        if (column >= head_size) continue;
+        if (out.narrow) {
+          out.StoreNarrow(at, floats);
+        } else {
+          StoreVector(out.values + at, FromFloat<T>(floats));
+        }
         continue;
       }
       SIMT_UNROLL
       for (int e = 0; e < kTogether; ++e) {
         if (column + e < head_size) {
-          Store(out + (i * stride + column + e), FromFloat<T>(floats[e]));
+          Store(out.values + (at + e), FromFloat<T>(floats[e]));
         }
       }
     }

@@ -13,6 +13,7 @@
 // scores' and the sums' accumulators the rows g and g + 8, columns 2 t and 2 t + 1 of every 8 (MmaC
 // in kernels/simt/simt.h).
 
+#include "kernels/attention/attention_output.cuh"
 #include "kernels/simt/simt.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -187,11 +188,13 @@ SIMT_FN void AddValues(OnlineSoftmax<kColumns> (&softmax)[kGroups],
   }
 }
 
-// Divides by the sums and writes the warp's rows, `stride` values apart, by way of 16 rows of
-// shared memory that are the warp's own, so that whole chunks leave it.
+// Divides by the sums and writes the warp's rows, the first of which is `offset` values into the
+// output, by way of 16 rows of shared memory that are the warp's own, so that whole chunks leave
+// it. FP8 is rounded a second time, from T.
 template <int kColumns, typename T>
-SIMT_FN void StoreRows(const OnlineSoftmax<kColumns>& softmax, Shared<T> staged, Global<T> out,
-                       int stride, int valid_rows, int valid_chunks) {
+SIMT_FN void StoreRows(const OnlineSoftmax<kColumns>& softmax, Shared<T> staged,
+                       const AttentionOutput<T>& out, int offset, int stride, int valid_rows,
+                       int valid_chunks) {
   const int lane = LaneIndex();
   SIMT_UNROLL
   for (int half = 0; half < 2; ++half) {
@@ -211,8 +214,12 @@ SIMT_FN void StoreRows(const OnlineSoftmax<kColumns>& softmax, Shared<T> staged,
   for (int i = 0; i < 16 / kRowsAtOnce; ++i) {
     const int row = lane / kChunks + i * kRowsAtOnce;
     if (row < valid_rows && chunk < valid_chunks) {
-      StoreVector(out + (row * stride + chunk * 8),
-                  LoadVector<8>(staged + ChunkOffset<kColumns>(row, chunk)));
+      const auto values = LoadVector<8>(staged + ChunkOffset<kColumns>(row, chunk));
+      if (out.narrow) {
+        out.StoreNarrow(offset + row * stride + chunk * 8, ToFloat(values));
+      } else {
+        StoreVector(out.values + (offset + row * stride + chunk * 8), values);
+      }
     }
   }
 }

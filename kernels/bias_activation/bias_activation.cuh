@@ -6,7 +6,7 @@
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 
-template <typename T>
+template <typename T, typename Out = T>
 struct BiasActivationKernel {
   static constexpr const char* kName = "bias_activation";
   static constexpr int kThreads = 256;
@@ -14,7 +14,7 @@ struct BiasActivationKernel {
 
   struct Params {
     simt::Global<const T> x;  // [m, n], may be y's memory
-    Epilogue<T> epilogue;
+    Epilogue<T, Out> epilogue;
     int m;
   };
 

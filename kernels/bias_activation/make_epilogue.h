@@ -17,13 +17,18 @@ static_assert(FormulaOf(Activation::kNone) == Formula::kNone &&
               FormulaOf(Activation::kTanh) == Formula::kTanh &&
               FormulaOf(Activation::kSigmoid) == Formula::kSigmoid);
 
-// params: y [m, n]; bias, residual, each perhaps absent; activation. Requires: all of type T,
-// checked.
-template <typename T, typename Params>
-Epilogue<T> MakeEpilogue(const Params& params) {
-  return {simt::AsGlobal<const T>(params.bias), simt::AsGlobal<const T>(params.residual),
-          simt::AsGlobal<T>(params.y), static_cast<int>(params.y.dim(1)),
-          FormulaOf(params.activation)};
+// params: y [m, n]; bias, residual, each perhaps absent; activation; y_scale where y is Float8.
+// Requires: y of type Out, the others of T, checked.
+template <typename T, typename Out = T, typename Params>
+Epilogue<T, Out> MakeEpilogue(const Params& params) {
+  Epilogue<T, Out> epilogue = {
+      simt::AsGlobal<const T>(params.bias), simt::AsGlobal<const T>(params.residual),
+      simt::AsGlobal<Out>(params.y),        {},
+      static_cast<int>(params.y.dim(1)),    FormulaOf(params.activation)};
+  if constexpr (std::is_same_v<Out, simt::Float8>) {
+    epilogue.y_scale = simt::AsGlobal<const float>(params.y_scale);
+  }
+  return epilogue;
 }
 
 }  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -12,6 +12,7 @@
 #include "kernels/cpu/relative_attention_kernels.h"
 #include "kernels/cpu/row_kernels.h"
 #include "kernels/cpu/score_kernels.h"
+#include "kernels/cpu/span_search.h"
 #include "kernels/host_backend.h"
 #include "kernels/status.h"
 
@@ -72,7 +73,9 @@ struct QueryBlock {
 
 class CpuStream final : public Stream {
  public:
-  explicit CpuStream(int64_t max_tokens) : blocks_(static_cast<size_t>(max_tokens)) {}
+  explicit CpuStream(int64_t max_tokens)
+      : blocks_(static_cast<size_t>(max_tokens)),
+        probabilities_(2 * static_cast<size_t>(max_tokens)) {}
 
   // Cuts each sequence into blocks of at most `queries_max` query rows, as equal as they can be.
   // Requires: no more than max_tokens tokens. Empty sequences have no block.
@@ -95,9 +98,12 @@ class CpuStream final : public Stream {
     return InvalidArgument(std::string(op) + ": " + std::to_string(tokens) +
                            " tokens on a stream made for " + std::to_string(blocks_.size()));
   }
+  // Scratch, two floats a token.
+  float* probabilities() { return probabilities_.data(); }
 
  private:
   std::vector<QueryBlock> blocks_;
+  std::vector<float> probabilities_;
 };
 
 class CpuBackend final : public HostBackend {
@@ -126,6 +132,7 @@ class CpuBackend final : public HostBackend {
   absl::Status DoSoftmax(Stream& stream, const SoftmaxParams& params) const override;
   absl::Status DoTopK(Stream& stream, const TopKParams& params) const override;
   absl::Status DoSparsePool(Stream& stream, const SparsePoolParams& params) const override;
+  absl::Status DoBestSpans(Stream& stream, const SpanParams& params) const override;
 
   // Calls visit(row) for `rows` rows, several to a tile where a row of `elements` is short.
   template <typename Visit>
@@ -484,6 +491,31 @@ absl::Status CpuBackend::DoSparsePool(Stream&, const SparsePoolParams& params) c
     scores_.sparse_pool(params.x.as<float>() + column, rows, width,
                         std::min(kColumns, width - column), params.sum, params.log_twice,
                         params.y.as<float>() + column);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::DoBestSpans(Stream& stream, const SpanParams& params) const {
+  auto& cpu_stream = static_cast<CpuStream&>(stream);
+  const int64_t tokens = params.logits.dim(0), sequences = params.null_tokens.dim(0);
+  BERTRAND_RETURN_IF_ERROR(cpu_stream.CheckTokens("BestSpans", tokens));
+  const auto number = [](const TensorView& of, int64_t index) {
+    return static_cast<size_t>(of.as<int32_t>()[index]);
+  };
+  // An exponential is worth some ten elements.
+  const double elements = 20 * static_cast<double>(tokens) / static_cast<double>(sequences);
+  ForEachRow(sequences, elements, [&](int64_t i) {
+    const size_t begin = number(params.cu_seqlens, i), first = number(params.first, i);
+    SearchSpans({
+        .logits = params.logits.as<float>() + 2 * begin,
+        .masked = params.masked.as<int32_t>() + begin,
+        .size = number(params.cu_seqlens, i + 1) - begin,
+        .null_token = number(params.null_tokens, i),
+        .tokens_max = number(params.tokens_max, i),
+        .probabilities = cpu_stream.probabilities() + 2 * begin,
+        .spans = static_cast<ScoredSpan*>(params.spans.data()) + first,
+        .rows = number(params.first, i + 1) - first,
+    });
   });
   return absl::OkStatus();
 }

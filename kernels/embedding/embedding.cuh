@@ -13,6 +13,8 @@ struct EmbeddingKernelParams {
   Global<const T> word, position, type;  // position, type: optional
   Global<const T> gamma, beta;           // optional
   Global<T> y;
+  Global<simt::Float8> narrow;  // optional
+  Global<const float> scale;    // of narrow
   int tokens, width;
   float eps;
 };
@@ -63,6 +65,21 @@ SIMT_FN float SquaredDistance(const Vector<float, kVector>& row, float mean) {
   return sum;
 }
 
+// Of a token's row the values at `column`, to both outputs.
+template <int kVector, typename T>
+SIMT_FN void StoreEmbedding(const EmbeddingKernelParams<T>& p, int token, int column,
+                            Vector<float, kVector> row) {
+  const int64_t at = static_cast<int64_t>(token) * p.width + column;
+  StoreFloats(p.y + at, row);
+  if constexpr (kVector > 1) {
+    if (!p.narrow) return;
+    const float factor = Divide(1, Load<Cache::kReadOnly>(p.scale));
+    SIMT_UNROLL
+    for (int i = 0; i < kVector; ++i) row[i] *= factor;
+    StoreFloats(p.narrow + at, row);
+  }
+}
+
 // The row stays in registers from its gathering to its end.
 // Requires: width <= kMaxWidth, a multiple of kWidestVector<T>.
 template <typename T, int kMaxWidth>
@@ -109,10 +126,9 @@ struct EmbeddingKernel {
       AddTo(row[step], ToFloat(type[step]));
     }
     if (p.gamma) Normalize(p, gamma, beta, row);
-    const Global<T> y = p.y + static_cast<int64_t>(token) * p.width;
     SIMT_UNROLL
     for (int step = 0; step < kSteps; ++step) {
-      if (Column(step) < p.width) StoreFloats(y + Column(step), row[step]);
+      if (Column(step) < p.width) StoreEmbedding(p, token, Column(step), row[step]);
     }
   }
 
@@ -165,11 +181,10 @@ struct WideEmbeddingKernel {
       }
       inverse = Rsqrt(Divide(WarpSum(squares), width) + p.eps);
     }
-    const Global<T> y = p.y + static_cast<int64_t>(token) * p.width;
     for (int column = first; column < p.width; column += stride) {
       auto row = rows.template Sum<kVector>(column);
       if (p.gamma) ScaleAndShift(p, column, mean, inverse, row);
-      StoreFloats(y + column, row);
+      StoreEmbedding(p, token, column, row);
     }
   }
 };

@@ -48,7 +48,8 @@ absl::StatusOr<Functions> LoadFunctions() {
 }
 
 cudaDataType_t CudaType(DType dtype) {
-  return dtype == DType::kFloat16    ? CUDA_R_16F
+  return dtype == DType::kFloat8     ? CUDA_R_8F_E4M3
+         : dtype == DType::kFloat16  ? CUDA_R_16F
          : dtype == DType::kBFloat16 ? CUDA_R_16BF
                                      : CUDA_R_32F;
 }
@@ -127,6 +128,16 @@ struct LibraryGemm::Impl {
                  "cublasLtMatrixLayoutInit");
   }
 
+  // Scales, and sums that stay in the tensor cores (docs/fp8.md).
+  absl::Status SetFloat8(Descriptors& descriptors, const GemmParams& params) const {
+    const void *const weight_scale = params.weight_scale.data(), *const x_scale =
+                                                                     params.x_scale.data();
+    const int8_t fast = 1;
+    BERTRAND_RETURN_IF_ERROR(Set(descriptors, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, weight_scale));
+    BERTRAND_RETURN_IF_ERROR(Set(descriptors, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, x_scale));
+    return Set(descriptors, CUBLASLT_MATMUL_DESC_FAST_ACCUM, fast);
+  }
+
   absl::StatusOr<Descriptors> Describe(const GemmParams& params) const {
     Descriptors descriptors;
     BERTRAND_RETURN_IF_ERROR(Check(
@@ -139,6 +150,7 @@ struct LibraryGemm::Impl {
       const void* const bias = params.bias.data();
       BERTRAND_RETURN_IF_ERROR(Set(descriptors, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias));
     }
+    if (params.float8()) BERTRAND_RETURN_IF_ERROR(SetFloat8(descriptors, params));
     BERTRAND_RETURN_IF_ERROR(Layout(descriptors.weight, params.weight));
     BERTRAND_RETURN_IF_ERROR(Layout(descriptors.x, params.x));
     BERTRAND_RETURN_IF_ERROR(Layout(descriptors.y, params.y));

@@ -8,7 +8,8 @@
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 
-template <typename T>
+// Factor: of x and weight, T but for FP8.
+template <typename T, typename Factor = T>
 struct FloatGemmKernel {
   static constexpr const char* kName = "float_gemm";
   static constexpr int kThreads = 256;
@@ -18,8 +19,9 @@ struct FloatGemmKernel {
   static constexpr int kLoads = kTile * kK / kThreads;
 
   struct Params {
-    simt::Global<const T> x;       // [m, k]
-    simt::Global<const T> weight;  // [n, k]
+    simt::Global<const Factor> x;                     // [m, k]
+    simt::Global<const Factor> weight;                // [n, k]
+    simt::Global<const float> x_scale, weight_scale;  // [1], optional
     Epilogue<T> epilogue;
     int m, n, k;
     int m_tiles;
@@ -32,8 +34,8 @@ struct FloatGemmKernel {
     float x[kLoads], weight[kLoads];
   };
 
-  SIMT_FN static void LoadTile(float (&values)[kLoads], simt::Global<const T> from, int first_row,
-                               int num_rows, int first_k, int k) {
+  SIMT_FN static void LoadTile(float (&values)[kLoads], simt::Global<const Factor> from,
+                               int first_row, int num_rows, int first_k, int k) {
     const int column = first_k + simt::ThreadIndex() % kK;
     SIMT_UNROLL
     for (int i = 0; i < kLoads; ++i) {
@@ -89,13 +91,15 @@ struct FloatGemmKernel {
       buffer ^= 1;
     }
 
+    const float scale = p.x_scale ? simt::Load(p.x_scale) * simt::Load(p.weight_scale) : 1.0f;
     const int column = first_column + simt::ThreadIndex() % 16 * 4;
     SIMT_UNROLL
     for (int i = 0; i < 4; ++i) {
       const int row = first_row + simt::ThreadIndex() / 16 * 4 + i;
       if (row >= p.m || column >= p.n) continue;
       Finish<4>(p.epilogue, row, column,
-                simt::Vector<float, 4>{{sums[i][0], sums[i][1], sums[i][2], sums[i][3]}});
+                simt::Vector<float, 4>{{sums[i][0] * scale, sums[i][1] * scale, sums[i][2] * scale,
+                                        sums[i][3] * scale}});
     }
   }
 };

@@ -40,6 +40,8 @@ GemmParams ForLibrary(const GemmParams& params) {
   sums.x = params.x;
   sums.weight = params.weight;
   sums.y = params.y;
+  sums.x_scale = params.x_scale;
+  sums.weight_scale = params.weight_scale;
   return sums;
 }
 
@@ -47,8 +49,12 @@ GemmParams ForLibrary(const GemmParams& params) {
 GemmParams ShapeOf(const GemmKey& key) {
   alignas(16) static char nowhere[16];
   GemmParams params;
-  params.x = {nowhere, key.dtype, {key.m, key.k}};
-  params.weight = {nowhere, key.dtype, {key.n, key.k}};
+  const DType factor = key.float8 ? DType::kFloat8 : key.dtype;
+  params.x = {nowhere, factor, {key.m, key.k}};
+  params.weight = {nowhere, factor, {key.n, key.k}};
+  if (key.float8) {
+    params.x_scale = params.weight_scale = {nowhere, DType::kFloat32, {1}};
+  }
   if (key.bias) params.bias = {nowhere, key.dtype, {key.n}};
   params.activation = key.activation;
   if (key.residual) params.residual = {nowhere, key.dtype, {key.m, key.n}};
@@ -91,14 +97,16 @@ GemmKey Gemm::Key(const GemmParams& params) {
   return {GemmBucket(params.m()),
           params.n(),
           params.k(),
-          params.x.dtype(),
+          params.y.dtype(),
           params.activation,
           static_cast<bool>(params.bias),
-          static_cast<bool>(params.residual)};
+          static_cast<bool>(params.residual),
+          params.float8()};
 }
 
 bool Gemm::LibraryServes(const GemmParams& params) const {
   if (library_ == nullptr || !AlignedForLibrary(params)) return false;
+  if (params.float8() && !LibraryTakesFloat8(device_.info(), params.n(), params.k())) return false;
   // The sums would overwrite the residual before it is added.
   return LibraryFuses(params) || !params.residual || params.residual.data() != params.y.data();
 }

@@ -19,7 +19,7 @@
 namespace bertrand::gpu {
 namespace {
 
-constexpr char kFormat[] = "bertrand-gemm 1";
+constexpr char kFormat[] = "bertrand-gemm 2";
 constexpr uintmax_t kMaxFileBytes = 4 << 20;
 
 // FNV-1a.
@@ -62,8 +62,8 @@ std::string FormatEntry(const GemmKey& key, const GemmChoice& choice) {
   std::string line;
   for (const int64_t field :
        {key.m, key.n, key.k, static_cast<int64_t>(key.dtype), static_cast<int64_t>(key.activation),
-        int64_t{key.bias}, int64_t{key.residual}, static_cast<int64_t>(choice.kind),
-        int64_t{choice.tile}, int64_t{choice.splits}}) {
+        int64_t{key.bias}, int64_t{key.residual}, int64_t{key.float8},
+        static_cast<int64_t>(choice.kind), int64_t{choice.tile}, int64_t{choice.splits}}) {
     line += std::to_string(field) + " ";
   }
   line += Hex(std::bit_cast<uint32_t>(choice.time_us));
@@ -94,10 +94,10 @@ class Fields {
 
 bool ParseEntry(std::string_view line, GemmKey& key, GemmChoice& choice) {
   Fields fields(line);
-  uint64_t values[10];
-  constexpr uint64_t kMost[10] = {kMaxGemmBucket,    INT32_MAX,     INT32_MAX, 2, 6, 1, 1, 3,
+  uint64_t values[11];
+  constexpr uint64_t kMost[11] = {kMaxGemmBucket,    INT32_MAX,     INT32_MAX, 2, 6, 1, 1, 1, 3,
                                   kNumGemmTiles - 1, kMaxGemmSplits};
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < 11; ++i) {
     if (!fields.Next(kMost[i], 10, values[i])) return false;
   }
   uint64_t time = 0;
@@ -111,10 +111,11 @@ bool ParseEntry(std::string_view line, GemmKey& key, GemmChoice& choice) {
          static_cast<DType>(values[3]),
          static_cast<Activation>(values[4]),
          values[5] == 1,
-         values[6] == 1};
-  choice.kind = static_cast<GemmChoice::Kind>(values[7]);
-  choice.tile = static_cast<int>(values[8]);
-  choice.splits = static_cast<int>(values[9]);
+         values[6] == 1,
+         values[7] == 1};
+  choice.kind = static_cast<GemmChoice::Kind>(values[8]);
+  choice.tile = static_cast<int>(values[9]);
+  choice.splits = static_cast<int>(values[10]);
   choice.time_us = std::bit_cast<float>(static_cast<uint32_t>(time));
   if (choice.kind == GemmChoice::Kind::kHopper && choice.tile >= kNumHopperTiles) return false;
   return fields.at_end() && key.m > 0 && key.n > 0 && key.k > 0 && choice.splits > 0 &&

@@ -23,6 +23,7 @@ struct GemmKey {
   DType dtype = DType::kFloat16;
   Activation activation = Activation::kNone;
   bool bias = false, residual = false;
+  bool float8 = false;  // x and weight are; dtype is that of the others
   auto operator<=>(const GemmKey&) const = default;
 };
 

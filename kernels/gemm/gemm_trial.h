@@ -28,7 +28,7 @@ class GemmTrial {
   absl::StatusOr<bool> IsRight(simt::Stream& stream);
 
  private:
-  simt::Memory memory_[5];  // x, weight, bias, residual, y
+  simt::Memory memory_[6];  // x, weight, bias, residual, y; the scale
   simt::Memory workspace_;
   GemmParams params_;
   std::vector<float> expected_;

@@ -38,15 +38,17 @@ void Multiply(const float* x, const float* weight, int k, int pitch, float (&sum
   std::copy(&local[0][0], &local[0][0] + 32, &sums[0][0]);
 }
 
-template <typename T>
+// Factor: of x and weight, T but for FP8.
+template <typename T, typename Factor = T>
 struct HostGemmKernel {
   static constexpr const char* kName = "host_gemm";
   static constexpr int kThreads = 32;
   static constexpr int kColumns = 64;
 
   struct Params {
-    simt::Global<const T> x;       // [m, k]
-    simt::Global<const T> weight;  // [n, k]
+    simt::Global<const Factor> x;                     // [m, k]
+    simt::Global<const Factor> weight;                // [n, k]
+    simt::Global<const float> x_scale, weight_scale;  // [1], optional
     Epilogue<T> epilogue;
     int m, n, k;
   };
@@ -54,6 +56,7 @@ struct HostGemmKernel {
   static void Run(const Params& p) {
     if (simt::ThreadIndex() != 0) return;
     const int first = simt::BlockIndex() * kColumns;
+    const float scale = p.x_scale ? simt::Load(p.x_scale) * simt::Load(p.weight_scale) : 1.0f;
     std::vector<float> row(static_cast<size_t>(p.k)), x(static_cast<size_t>(p.k) * 4);
     std::vector<float> weight(static_cast<size_t>(p.k) * kColumns);  // transposed
     for (int column = 0; column < std::min(kColumns, p.n - first); ++column) {
@@ -68,26 +71,29 @@ struct HostGemmKernel {
       for (int column = 0; column < kColumns && first + column < p.n; column += 8) {
         float sums[4][8];
         Multiply(x.data(), weight.data() + column, p.k, kColumns, sums);
-        for (int i = 0; i < rows; ++i) FinishRow(p, m + i, first + column, sums[i]);
+        for (int i = 0; i < rows; ++i) FinishRow(p, m + i, first + column, scale, sums[i]);
       }
     }
   }
 
-  static void FinishRow(const Params& p, int row, int column, const float (&sums)[8]) {
+  static void FinishRow(const Params& p, int row, int column, float scale, const float (&sums)[8]) {
     for (int i = 0; i < 8 && column + i < p.n; i += 4) {
       Finish<4>(p.epilogue, row, column + i,
-                simt::Vector<float, 4>{{sums[i], sums[i + 1], sums[i + 2], sums[i + 3]}});
+                simt::Vector<float, 4>{{sums[i] * scale, sums[i + 1] * scale, sums[i + 2] * scale,
+                                        sums[i + 3] * scale}});
     }
   }
 };
 
-template <typename T>
+template <typename T, typename Factor = T>
 absl::Status LaunchAs(const GemmParams& params, simt::Stream& stream) {
-  using Kernel = HostGemmKernel<T>;
+  using Kernel = HostGemmKernel<T, Factor>;
   return simt::Launch<Kernel>(
       stream, {.grid = {simt::DivideUp(params.n(), Kernel::kColumns)}},
-      {simt::AsGlobal<const T>(params.x), simt::AsGlobal<const T>(params.weight),
-       MakeEpilogue<T>(params), params.m(), params.n(), params.k()});
+      {simt::AsGlobal<const Factor>(params.x), simt::AsGlobal<const Factor>(params.weight),
+       simt::AsGlobal<const float>(params.x_scale),
+       simt::AsGlobal<const float>(params.weight_scale), MakeEpilogue<T>(params), params.m(),
+       params.n(), params.k()});
 }
 
 }  // namespace
@@ -116,6 +122,11 @@ bool LibraryGemm::Takes(const GemmParams&, const LibraryAlgorithm& algorithm) co
 absl::Status LibraryGemm::Run(const GemmParams& params, const LibraryAlgorithm&, void*,
                               simt::Stream& stream) const {
   BERTRAND_CHECK(LibraryFuses(params), "the caller splits what cuBLASLt would not fuse");
+  if (params.float8()) {
+    return params.y.dtype() == DType::kFloat16
+               ? LaunchAs<simt::Half, simt::Float8>(params, stream)
+               : LaunchAs<simt::BFloat16, simt::Float8>(params, stream);
+  }
   switch (params.x.dtype()) {
     case DType::kFloat16:
       return LaunchAs<simt::Half>(params, stream);

@@ -26,9 +26,16 @@ namespace bertrand::gpu::inline SIMT_TARGET {
 // is not promised to be good to float32.
 inline bool LibraryFuses(const GemmParams& params) {
   if (params.activation == Activation::kNone) return true;
+  if (params.float8()) return false;  // the activation's kernel writes FP8
   if (params.residual) return false;
   return params.activation == Activation::kRelu ||
          (params.activation == Activation::kGeluTanh && SizeOf(params.x.dtype()) == 2);
+}
+
+// Whether the library has products of float8 on this device, of these sizes: tensor cores have e4m3
+// from Ada on, and rows are multiples of 16 bytes.
+inline bool LibraryTakesFloat8(const simt::DeviceInfo& device, int64_t n, int64_t k) {
+  return 10 * device.major + device.minor >= 89 && n % 16 == 0 && k % 16 == 0;
 }
 
 class LibraryGemm {

@@ -58,15 +58,17 @@ absl::Status SmallGemmAs(const GemmParams& params, simt::Stream& stream, const S
                            {partial, MakeEpilogue<T>(params), params.m(), plan.splits});
 }
 
-template <typename T>
+template <typename T, typename Factor = T>
 absl::Status FloatGemmAs(const GemmParams& params, simt::Stream& stream) {
-  using Kernel = FloatGemmKernel<T>;
+  using Kernel = FloatGemmKernel<T, Factor>;
   const int m_tiles = simt::DivideUp(params.m(), Kernel::kTile);
   const int n_tiles = simt::DivideUp(params.n(), Kernel::kTile);
   return simt::Launch<Kernel>(
       stream, {.grid = {m_tiles * n_tiles}},
-      {simt::AsGlobal<const T>(params.x), simt::AsGlobal<const T>(params.weight),
-       MakeEpilogue<T>(params), params.m(), params.n(), params.k(), m_tiles});
+      {simt::AsGlobal<const Factor>(params.x), simt::AsGlobal<const Factor>(params.weight),
+       simt::AsGlobal<const float>(params.x_scale),
+       simt::AsGlobal<const float>(params.weight_scale), MakeEpilogue<T>(params), params.m(),
+       params.n(), params.k(), m_tiles});
 }
 
 absl::Status CheckPlan(const GemmParams& params, const SmallGemmPlan& plan, const void* workspace) {
@@ -92,16 +94,25 @@ absl::Status CheckGemm(const GemmParams& params) {
     return InvalidArgument("Gemm: " + std::string(name) + " is " + view.ToString() + ", weight " +
                            params.weight.ToString());
   };
-  const DType dtype = params.weight.dtype();
-  if (params.weight.rank() != 2 || dtype == DType::kInt32 || params.weight.num_elements() == 0) {
+  const DType factor = params.weight.dtype();
+  const DType dtype = params.float8() ? params.y.dtype() : factor;
+  if (params.weight.rank() != 2 || factor == DType::kInt32 || params.weight.num_elements() == 0) {
     return InvalidArgument("Gemm: weight is " + params.weight.ToString() +
                            ", expected floats with 2 dimensions");
   }
   const int64_t n = params.weight.dim(0), k = params.weight.dim(1);
   const TensorView &x = params.x, &y = params.y;
-  if (x.rank() != 2 || x.dtype() != dtype || x.dim(1) != k) return mismatch("x", x);
+  if (x.rank() != 2 || x.dtype() != factor || x.dim(1) != k) return mismatch("x", x);
   const int64_t m = x.dim(0);
   if (y.dtype() != dtype || !y.HasShape({m, n})) return mismatch("y", y);
+  if (params.float8()) {
+    if (SizeOf(dtype) != 2) return mismatch("y", y);
+    for (const TensorView* scale : {&params.x_scale, &params.weight_scale}) {
+      if (scale->dtype() != DType::kFloat32 || scale->num_elements() != 1 || !*scale) {
+        return mismatch("a scale", *scale);
+      }
+    }
+  }
   if (params.bias && (params.bias.dtype() != dtype || !params.bias.HasShape({n}))) {
     return mismatch("bias", params.bias);
   }
@@ -144,6 +155,11 @@ absl::Status SmallGemm(const GemmParams& params, const SmallGemmPlan& plan, void
 absl::Status FloatGemm(const GemmParams& params, simt::Stream& stream) {
   BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
   if (params.m() == 0) return absl::OkStatus();
+  if (params.float8()) {
+    return params.y.dtype() == DType::kFloat16
+               ? FloatGemmAs<simt::Half, simt::Float8>(params, stream)
+               : FloatGemmAs<simt::BFloat16, simt::Float8>(params, stream);
+  }
   switch (params.x.dtype()) {
     case DType::kFloat16:
       return FloatGemmAs<simt::Half>(params, stream);

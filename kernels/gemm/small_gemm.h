@@ -3,7 +3,7 @@
 // y = activation(x W^T + bias) + residual by our own kernels.
 // Shapes: x [m, k], weight [n, k], bias [n] (optional), residual (optional), y [m, n]. Row-major.
 // Types: all equal. SmallGemm: f16 | bf16, products on tensor cores. FloatGemm: also f32; products
-//   in float, never TF32.
+//   in float, never TF32; also x and weight in float8.
 // Requires: SmallGemm: k % 8 == 0, x and weight aligned to 16 bytes. Both: bias, residual and y
 //   aligned to 8 bytes (f32: 16) where n % 4 == 0. FloatGemm: any m, n, k > 0.
 // Aliasing: y may equal residual, not x. m == 0 does nothing.
@@ -33,7 +33,11 @@ struct GemmParams {
   Activation activation = Activation::kNone;
   TensorView residual;
   TensorView y;
+  // Where x and weight are float8 (e4m3): what each stands for is its values times its scale,
+  // float32 [1] in device memory. The other operands are then equal, f16 | bf16.
+  TensorView x_scale, weight_scale;
 
+  bool float8() const { return weight.dtype() == DType::kFloat8; }
   int m() const { return static_cast<int>(x.dim(0)); }
   int n() const { return static_cast<int>(weight.dim(0)); }
   int k() const { return static_cast<int>(weight.dim(1)); }

@@ -6,11 +6,13 @@ namespace bertrand::gpu::inline SIMT_TARGET {
 namespace {
 
 template <typename From, typename To>
-absl::Status StartConvert(const TensorView& from, const TensorView& to, simt::Stream& stream) {
+absl::Status StartConvert(const TensorView& from, const TensorView& to, float factor,
+                          simt::Stream& stream) {
   const int64_t count = from.num_elements();
   using Kernel = ConvertKernel<From, To>;
-  return simt::Launch<Kernel>(stream, Blocks(count, Kernel::kThreads * Kernel::kVector),
-                              {simt::AsGlobal<const From>(from), simt::AsGlobal<To>(to), count});
+  return simt::Launch<Kernel>(
+      stream, Blocks(count, Kernel::kThreads * Kernel::kVector),
+      {simt::AsGlobal<const From>(from), simt::AsGlobal<To>(to), count, factor});
 }
 
 bool IsAligned(const TensorView& view) {
@@ -19,7 +21,8 @@ bool IsAligned(const TensorView& view) {
 
 }  // namespace
 
-absl::Status Convert(const TensorView& from, const TensorView& to, simt::Stream& stream) {
+absl::Status Convert(const TensorView& from, const TensorView& to, simt::Stream& stream,
+                     float scale) {
   const bool narrows = from.dtype() == DType::kFloat32;
   if (from.num_elements() != to.num_elements() || !IsAligned(from) || !IsAligned(to) ||
       (!narrows && to.dtype() != DType::kFloat32)) {
@@ -27,10 +30,16 @@ absl::Status Convert(const TensorView& from, const TensorView& to, simt::Stream&
                            "; one must be float32, both of as many elements and aligned");
   }
   if (from.num_elements() == 0) return absl::OkStatus();
+  if (to.dtype() == DType::kFloat8) {
+    return StartConvert<float, simt::Float8>(from, to, 1 / scale, stream);
+  }
+  if (from.dtype() == DType::kFloat8) {
+    return StartConvert<simt::Float8, float>(from, to, scale, stream);
+  }
   return WithType("Convert", narrows ? to.dtype() : from.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    return narrows ? StartConvert<float, T>(from, to, stream)
-                   : StartConvert<T, float>(from, to, stream);
+    return narrows ? StartConvert<float, T>(from, to, 1, stream)
+                   : StartConvert<T, float>(from, to, 1, stream);
   });
 }
 

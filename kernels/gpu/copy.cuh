@@ -11,6 +11,7 @@ struct ConvertKernelParams {
   Global<const From> from;
   Global<To> to;
   int64_t count;
+  float factor;  // FP8's; 1 otherwise
 };
 
 template <typename From, typename To>
@@ -23,11 +24,14 @@ struct ConvertKernel {
   SIMT_FN static void Run(const Params& p) {
     const int64_t first = (static_cast<int64_t>(BlockIndex()) * kThreads + ThreadIndex()) * kVector;
     if (first + kVector <= p.count) {
-      StoreFloats(p.to + first, LoadFloats<kVector>(p.from + first));
+      auto values = LoadFloats<kVector>(p.from + first);
+      SIMT_UNROLL
+      for (int i = 0; i < kVector; ++i) values[i] *= p.factor;
+      StoreFloats(p.to + first, values);
       return;
     }
     for (int64_t i = first; i < p.count; ++i) {
-      Store(p.to + i, FromFloat<To>(ToFloat(Load(p.from + i))));
+      Store(p.to + i, FromFloat<To>(ToFloat(Load(p.from + i)) * p.factor));
     }
   }
 };

@@ -12,8 +12,10 @@
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 
-// to = from, element by element. One of the two is f32. No aliasing.
-absl::Status Convert(const TensorView& from, const TensorView& to, simt::Stream& stream);
+// to = from, element by element. One of the two is f32. No aliasing. Float8 (e4m3): to is from
+// divided by `scale`, saturating at 448, or from times it.
+absl::Status Convert(const TensorView& from, const TensorView& to, simt::Stream& stream,
+                     float scale = 1);
 
 // flag int32 [1] becomes 1 where a value of x is infinite or NaN, else stays as it is.
 absl::Status CheckFinite(const TensorView& x, const TensorView& flag, simt::Stream& stream);

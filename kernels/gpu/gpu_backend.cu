@@ -15,6 +15,7 @@
 #include "kernels/pooling/pooling.h"
 #include "kernels/relative_attention/relative_attention.h"
 #include "kernels/scores/scores.h"
+#include "kernels/span/span.h"
 #include "kernels/status.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -53,9 +54,9 @@ class GpuLinear final : public PackedLinear {
 GpuStream& Own(Stream& stream) { return static_cast<GpuStream&>(stream); }
 simt::Stream& Native(Stream& stream) { return Own(stream).stream(); }
 
-absl::Status CheckTokens(const char* op, const TensorView& qkv, const GpuStream& stream) {
-  if (qkv.dim(0) <= stream.max_tokens()) return absl::OkStatus();
-  return InvalidArgument(std::string(op) + ": " + std::to_string(qkv.dim(0)) +
+absl::Status CheckTokens(const char* op, const TensorView& x, const GpuStream& stream) {
+  if (x.dim(0) <= stream.max_tokens()) return absl::OkStatus();
+  return InvalidArgument(std::string(op) + ": " + std::to_string(x.dim(0)) +
                          " tokens on a stream made for " + std::to_string(stream.max_tokens()));
 }
 
@@ -149,8 +150,9 @@ class GpuBackend final : public Backend {
 
  private:
   absl::StatusOr<std::unique_ptr<GpuStream>> NewStream(int64_t max_tokens) const {
-    return GpuStream::Create(*device_, max_tokens,
-                             std::max(kWorkspaceBytes, gemm_->workspace_bytes()));
+    return GpuStream::Create(
+        *device_, max_tokens,
+        std::max({kWorkspaceBytes, gemm_->workspace_bytes(), SpanWorkspaceBytes(max_tokens)}));
   }
 
   absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const override {
@@ -188,6 +190,10 @@ class GpuBackend final : public Backend {
   }
   absl::Status DoSparsePool(Stream& stream, const SparsePoolParams& params) const override {
     return gpu::SparsePool(params, Native(stream));
+  }
+  absl::Status DoBestSpans(Stream& stream, const SpanParams& params) const override {
+    BERTRAND_RETURN_IF_ERROR(CheckTokens("BestSpans", params.logits, Own(stream)));
+    return gpu::BestSpans(params, Own(stream).workspace(), Native(stream));
   }
 
   const std::unique_ptr<simt::Device> device_;

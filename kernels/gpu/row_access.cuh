@@ -22,6 +22,7 @@ using simt::FloatAsInt;
 using simt::Fma;
 using simt::FromFloat;
 using simt::Global;
+using simt::IntAsFloat;
 using simt::LaneIndex;
 using simt::Load;
 using simt::LoadVector;

@@ -10,6 +10,7 @@
 #include "kernels/pooling/pooling_reference.h"
 #include "kernels/relative_attention/relative_attention_reference.h"
 #include "kernels/scores/scores_reference.h"
+#include "kernels/span/span_reference.h"
 #include "kernels/status.h"
 
 namespace bertrand {
@@ -93,6 +94,10 @@ class ReferenceBackend final : public HostBackend {
   }
   absl::Status DoSparsePool(Stream&, const SparsePoolParams& params) const override {
     SparsePoolReference(params);
+    return absl::OkStatus();
+  }
+  absl::Status DoBestSpans(Stream&, const SpanParams& params) const override {
+    BestSpansReference(params);
     return absl::OkStatus();
   }
 };

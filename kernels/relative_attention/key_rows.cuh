@@ -4,6 +4,7 @@
 // sequence's own keys and values as one run of rows, and the table of positions beyond its ends.
 // For kernel bodies; nothing here owns memory.
 
+#include "kernels/attention/attention_output.cuh"
 #include "kernels/attention/row_tile.cuh"
 #include "kernels/relative_attention/memory_ring.cuh"
 #include "kernels/simt/simt.h"
@@ -20,7 +21,7 @@ struct RelativeOperands {
   Global<const int32_t> cu_seqlens;                           // [sequences + 1]
   Global<const T> memory_rows;
   Global<const MemoryRing> rings;  // [sequences], or absent
-  Global<T> out;                   // [tokens, heads, head_size]
+  AttentionOutput<T> out;
   int sequences, heads, head_size;
   int width;  // heads * head_size
   int num_positions, center;

@@ -4,6 +4,7 @@
 #include <string>
 #include <type_traits>
 
+#include "kernels/attention/launch_checks.h"
 #include "kernels/relative_attention/relative_attention.cuh"
 #include "kernels/relative_attention/relative_attention.h"
 #include "kernels/status.h"
@@ -11,14 +12,11 @@
 namespace bertrand::gpu::inline SIMT_TARGET {
 namespace {
 
-constexpr float kLog2E = 1.4426950408889634f;
 constexpr int64_t kMaxRows = int64_t{1} << 30;
 
 absl::Status Refuse(const std::string& what) {
   return InvalidArgument("RelativeAttention: " + what);
 }
-
-bool IsAligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
 
 struct Operand {
   const char* name;
@@ -34,8 +32,7 @@ absl::Status CheckOperands(const RelativeAttentionParams& p) {
                               {"position_bias", p.position_bias, {heads, head_size}},
                               {"segment_bias", p.segment_bias, {heads, head_size}},
                               {"positions", p.positions, {num_positions, heads, head_size}},
-                              {"segments", p.segments, {2, heads, head_size}},
-                              {"out", p.out, {tokens, heads, head_size}}};
+                              {"segments", p.segments, {2, heads, head_size}}};
   for (const Operand& operand : operands) {
     if (operand.view.dtype() != dtype || !operand.view.HasShape(operand.shape)) {
       return Refuse(std::string(operand.name) + " is " + operand.view.ToString() + ", qkv is " +
@@ -58,20 +55,7 @@ absl::Status CheckOperands(const RelativeAttentionParams& p) {
 }
 
 absl::Status Check(const RelativeAttentionParams& p) {
-  if (p.qkv.rank() != 4 || p.qkv.dim(1) != 3 || p.qkv.dim(2) < 1) {
-    return Refuse("qkv is " + p.qkv.ToString() + ", expected [tokens,3,heads,head_size]");
-  }
-  if (p.qkv.dim(3) < 1 || p.qkv.dim(3) > 256) {
-    return Refuse("qkv is " + p.qkv.ToString() + "; head_size is 1 to 256");
-  }
-  if (p.qkv.num_elements() > INT32_MAX) {
-    return Refuse("qkv is " + p.qkv.ToString() + "; 2^31 - 1 values at most");
-  }
-  if (p.cu_seqlens.dtype() != DType::kInt32 || p.cu_seqlens.rank() != 1 ||
-      p.cu_seqlens.dim(0) < 1) {
-    return Refuse("cu_seqlens is " + p.cu_seqlens.ToString() + ", expected int32[sequences + 1]");
-  }
-  if (!(p.scale > 0)) return Refuse("scale is " + std::to_string(p.scale) + ", expected > 0");
+  BERTRAND_RETURN_IF_ERROR(CheckAttention("RelativeAttention", p));
   return CheckOperands(p);
 }
 
@@ -79,7 +63,7 @@ absl::Status Check(const RelativeAttentionParams& p) {
 bool IsChunked(const RelativeAttentionParams& p, int count) {
   for (const TensorView* view : {&p.qkv, &p.content_bias, &p.position_bias, &p.segment_bias,
                                  &p.positions, &p.segments, &p.memory_rows, &p.out}) {
-    if (!IsAligned(view->data())) return false;
+    if (!IsAligned16(*view)) return false;
   }
   return p.qkv.dim(3) % count == 0;
 }
@@ -98,7 +82,7 @@ RelativeOperands<T> Operands(const RelativeAttentionParams& p) {
   operands.cu_seqlens = simt::AsGlobal<const int32_t>(p.cu_seqlens);
   operands.memory_rows = simt::AsGlobal<const T>(p.memory_rows);
   if (p.rings != nullptr) operands.rings = simt::Global<const MemoryRing>(p.rings, sequences);
-  operands.out = simt::AsGlobal<T>(p.out);
+  operands.out = MakeAttentionOutput<T>(p);
   operands.sequences = sequences;
   operands.heads = static_cast<int>(p.qkv.dim(2));
   operands.head_size = static_cast<int>(p.qkv.dim(3));
@@ -109,22 +93,16 @@ RelativeOperands<T> Operands(const RelativeAttentionParams& p) {
   return operands;
 }
 
-template <typename Kernel>
-simt::LaunchShape Shape(const RelativeAttentionParams& p) {
-  const int64_t tiles = NumRowTiles(p.qkv.dim(0), p.cu_seqlens.dim(0) - 1, Kernel::kRows);
-  return {{static_cast<int>(tiles * p.qkv.dim(2))}};
-}
-
 template <typename T, int kHeadSize>
 absl::Status StartTensor(const RelativeAttentionParams& p, simt::Stream& stream) {
   using Kernel = TensorRelativeAttentionKernel<T, kHeadSize>;
-  return simt::Launch<Kernel>(stream, Shape<Kernel>(p), Operands<T>(p));
+  return simt::Launch<Kernel>(stream, AttentionShape<Kernel>(p), Operands<T>(p));
 }
 
 template <typename T, int kHeadSize>
 absl::Status StartFloat(const RelativeAttentionParams& p, simt::Stream& stream) {
   using Kernel = FloatRelativeAttentionKernel<T, kHeadSize>;
-  return simt::Launch<Kernel>(stream, Shape<Kernel>(p), {Operands<T>(p), IsChunked(p, 4)});
+  return simt::Launch<Kernel>(stream, AttentionShape<Kernel>(p), {Operands<T>(p), IsChunked(p, 4)});
 }
 
 // The launch table. Registers of a thread as ptxas of CUDA 13.0 gives them for sm_80 / 86 / 90a
@@ -182,7 +160,7 @@ absl::StatusOr<TensorView> DescribeMemory(std::span<const AttentionMemory> memor
     const int64_t capacity = ring.keys.rank() == 3 ? ring.keys.dim(0) : 0;
     if (ring.keys.dtype() != dtype || ring.values.dtype() != dtype ||
         !ring.values.HasShape({capacity, ring.keys.dim(1), ring.keys.dim(2)}) ||
-        !IsAligned(ring.keys.data()) || !IsAligned(ring.values.data())) {
+        !IsAligned16(ring.keys) || !IsAligned16(ring.values)) {
       return Refuse("a memory of keys " + ring.keys.ToString() + " and values " +
                     ring.values.ToString() + ", expected 16-byte aligned " + Name(dtype));
     }

@@ -293,9 +293,9 @@ struct TensorRelativeAttentionKernel {
 
     SyncThreads();  // nobody reads tiles any more
     if (!active) return;
-    StoreRows<kHeadSize>(softmax[0], tiles + warp_row * kHeadSize,
-                         p.out + (Load(place) + warp_row * p.width), p.width,
-                         Load(place + 1) - warp_row, p.head_size / 8);
+    StoreRows<kHeadSize>(softmax[0], tiles + warp_row * kHeadSize, p.out,
+                         Load(place) + warp_row * p.width, p.width, Load(place + 1) - warp_row,
+                         p.head_size / 8);
   }
 };
 
@@ -523,7 +523,7 @@ struct FloatRelativeAttentionKernel {
     }
     if (!active) return;
     const int64_t row = rows.begin + rows.first + FirstRow();
-    StoreFloatRows(softmax, p.out + (row * p.width + column), p.width, rows.rows - FirstRow(),
+    StoreFloatRows(softmax, p.out, row * p.width + column, p.width, rows.rows - FirstRow(),
                    p.head_size, params.chunked);
   }
 };

@@ -52,6 +52,7 @@ struct RelativeAttentionParams {
   const MemoryRing* rings = nullptr;
   float scale = 1;
   TensorView out;
+  TensorView out_scale;  // where out is float8, as in attention.h
 };
 
 absl::Status RelativeAttention(const RelativeAttentionParams& params, simt::Stream& stream);

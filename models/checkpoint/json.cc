@@ -1,7 +1,5 @@
 #include "models/checkpoint/json.h"
 
-#include <simdjson.h>
-
 #include <algorithm>
 #include <charconv>
 #include <limits>
@@ -12,22 +10,15 @@
 namespace bertrand {
 namespace {
 
-namespace ondemand = simdjson::ondemand;
-
 // What malloc adds to a small block, for the estimate of the tree's size.
 constexpr size_t kBlockOverhead = 16;
 // A tree may have that many bytes whatever the text: BPE merges as pairs, without spaces, take 13
 // times theirs, and with a vocabulary beside them that much more than allowed.
 constexpr size_t kFreeBytes = 4 << 20;
+// Of a key in a message.
+constexpr size_t kShownBytes = 100;
 // From here on a value's members are counted before they are read.
 constexpr size_t kLargeBytes = 1 << 20;
-
-std::string_view TrimRight(std::string_view token) {
-  while (!token.empty() && std::string_view(" \t\r\n").find(token.back()) != token.npos) {
-    token.remove_suffix(1);
-  }
-  return token;
-}
 
 size_t CountDigits(std::string_view text) {
   size_t count = 0;
@@ -58,72 +49,90 @@ bool IsNumber(std::string_view token, bool* is_integer) {
   return token.empty();
 }
 
-// What reading may take for the tree, beside the text and simdjson's index of it: four bytes for
-// each operator, and for each scalar, before which an operator stands.
-size_t TreeBudget(std::string_view text) {
-  size_t entries = 0;
-  for (const char c : text) {
-    entries += c == ',' || c == ':' || c == '[' || c == '{' ? 2 : 0;
-    entries += c == ']' || c == '}' ? 1 : 0;
+// Where bytes stop being UTF-8 (RFC 3629); npos when all are. ASCII bytes are passed over.
+size_t FindBadUtf8(std::string_view text) {
+  const auto in = [&](size_t at, unsigned low, unsigned high) {
+    const auto byte = at < text.size() ? static_cast<unsigned char>(text[at]) : 0u;
+    return byte >= low && byte <= high;
+  };
+  for (size_t at = 0; at < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[at]);
+    if (lead < 0x80) {
+      ++at;
+      continue;
+    }
+    const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    // Neither overlong, nor a surrogate, nor beyond U+10FFFF.
+    const unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    const unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    bool is_good = lead >= 0xC2 && lead <= 0xF4 && in(at + 1, low, high);
+    for (size_t i = 2; i < length; ++i) is_good = is_good && in(at + i, 0x80, 0xBF);
+    if (!is_good) return at;
+    at += length;
   }
-  const size_t whole = Json::kMaxExpansion * text.size();
-  return kFreeBytes + whole - std::min(whole, text.size() + sizeof(uint32_t) * entries);
+  return std::string_view::npos;
 }
 
-// simdjson lets an escaped lone surrogate through as three bytes that are not UTF-8.
-bool HasSurrogate(std::string_view text) {
-  for (size_t i = text.find('\xED'); i != text.npos; i = text.find('\xED', i + 1)) {
-    if (i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) >= 0xA0) return true;
+void AppendCodePoint(uint32_t c, std::string* out) {
+  const auto add = [out](uint32_t byte) { *out += static_cast<char>(byte); };
+  if (c < 0x80) return add(c);
+  if (c < 0x800) {
+    add(0xC0 | c >> 6);
+  } else {
+    if (c < 0x10000) {
+      add(0xE0 | c >> 12);
+    } else {
+      add(0xF0 | c >> 18);
+      add(0x80 | (c >> 12 & 0x3F));
+    }
+    add(0x80 | (c >> 6 & 0x3F));
   }
-  return false;
+  add(0x80 | (c & 0x3F));
 }
 
 }  // namespace
 
-// One walk over simdjson's On-Demand tokens that visits every value, so that nothing is left
-// unchecked.
+// Reads the text once, from left to right, straight into the tree: an index of its tokens would
+// take several times the memory of a dense file. (simdjson's did: 6.7 bytes a byte, before the
+// tree.) About 200 MB/s, most of it for the tree.
 class JsonReader {
  public:
-  // `text` ends before `capacity` bytes, of which the last SIMDJSON_PADDING say nothing.
-  JsonReader(std::string_view text, size_t capacity, std::string_view name)
+  JsonReader(std::string_view text, std::string_view name)
       : name_(name),
         text_(text),
-        capacity_(capacity),
         is_large_(text.size() > kLargeBytes),
-        budget_(TreeBudget(text)) {}
+        budget_(kFreeBytes + (Json::kMaxExpansion - 1) * text.size()) {}
 
   absl::StatusOr<Json> Read() {
-    ondemand::document document;
-    const simdjson::padded_string_view padded(text_.data(), text_.size(), capacity_);
-    if (auto error = parser_.iterate(padded).get(document)) return Fail(error, 0);
-    // Where the document stands, for messages.
-    document_ = &document;
-    ondemand::value root;
-    if (auto error = document.get_value().get(root)) return Fail(error);
-    Json json;
-    BERTRAND_RETURN_IF_ERROR(ReadValue(root, 0, &json));
-    // Out of bounds is how simdjson says that nothing is left.
-    if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) {
-      return Fail("bytes after the end of the document");
+    if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;
+    SkipSpace();
+    if (Peek() != '{' && Peek() != '[') {
+      return Fail(text_.empty() ? "expected an object or an array, the file is empty"
+                                : "expected an object or an array");
     }
+    Json json;
+    BERTRAND_RETURN_IF_ERROR(ReadValue(0, &json));
+    SkipSpace();
+    if (at_ < text_.size()) return Fail("bytes after the end of the document");
     return json;
   }
 
  private:
+  absl::Status Fail(std::string_view what) const { return Fail(what, at_); }
   absl::Status Fail(std::string_view what, size_t offset) const {
     return InvalidArgument(std::string(name_) + ": not valid JSON at byte " +
                            std::to_string(offset) + ": " + std::string(what));
   }
-  absl::Status Fail(std::string_view what) const {
-    const char* at = nullptr;
-    const bool known = document_ && !document_->current_location().get(at);
-    return Fail(what, known ? static_cast<size_t>(at - text_.data()) : text_.size());
+
+  // The next byte; 0 behind the end, which stands nowhere in JSON.
+  char Peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
+  void SkipSpace() {
+    while (Peek() == ' ' || Peek() == '\n' || Peek() == '\r' || Peek() == '\t') ++at_;
   }
-  absl::Status Fail(simdjson::error_code error) const {
-    return Fail(simdjson::error_message(error));
-  }
-  absl::Status Fail(simdjson::error_code error, size_t offset) const {
-    return Fail(simdjson::error_message(error), offset);
+  bool Accept(char c) {
+    if (Peek() != c) return false;
+    ++at_;
+    return true;
   }
 
   absl::Status Charge(size_t size_bytes) {
@@ -132,55 +141,62 @@ class JsonReader {
     return absl::OkStatus();
   }
 
-  absl::Status ReadValue(ondemand::value value, int depth, Json* json) {
+  absl::Status ReadValue(int depth, Json* json) {
     if (depth > Json::kMaxDepth) {
       return Fail("nested deeper than " + std::to_string(Json::kMaxDepth) + " levels");
     }
-    const std::string_view token = TrimRight(value.raw_json_token());
-    switch (token.empty() ? '\0' : token[0]) {
+    switch (Peek()) {
       case '{':
-        return ReadObject(value, depth, json);
+        return ReadObject(depth, json);
       case '[':
-        return ReadArray(value, depth, json);
-      case '"':
-        return ReadString(value, json);
+        return ReadArray(depth, json);
+      case '"': {
+        std::string text;
+        BERTRAND_RETURN_IF_ERROR(ReadString(&text));
+        BERTRAND_RETURN_IF_ERROR(Charge(kBlockOverhead));
+        json->value_.string = new std::string(std::move(text));
+        json->kind_ = Json::Kind::kString;
+        return absl::OkStatus();
+      }
       default:
-        return ReadScalar(token, json);
+        return ReadScalar(json);
     }
   }
 
-  absl::Status ReadScalar(std::string_view token, Json* json) {
+  absl::Status ReadScalar(Json* json) {
+    const size_t begin = at_;
+    const size_t end = std::min(text_.find_first_of(",]} \t\r\n", begin), text_.size());
+    const std::string_view token = text_.substr(begin, end - begin);
+    at_ = end;
     if (token == "null") return absl::OkStatus();
     if (token == "true" || token == "false") {
       json->kind_ = Json::Kind::kBool;
       json->value_.boolean = token == "true";
       return absl::OkStatus();
     }
-    json->kind_ = Json::Kind::kNumber;
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    json->kind_ = Json::Kind::kNumber;
     if (token == "NaN") {
       json->value_.number = std::numeric_limits<double>::quiet_NaN();
     } else if (token == "Infinity" || token == "-Infinity") {
       json->value_.number = token[0] == '-' ? -kInfinity : kInfinity;
-    } else {
-      return ReadNumber(token, json);
+    } else if (!ReadNumber(token, json)) {
+      json->kind_ = Json::Kind::kNull;
+      return Fail("neither a value nor a number", begin);
     }
     return absl::OkStatus();
   }
 
-  absl::Status ReadNumber(std::string_view token, Json* json) {
+  static bool ReadNumber(std::string_view token, Json* json) {
     bool is_integer = false;
-    if (!IsNumber(token, &is_integer)) {
-      json->kind_ = Json::Kind::kNull;
-      return Fail("neither a value nor a number");
-    }
+    if (!IsNumber(token, &is_integer)) return false;
     const char* end = token.data() + token.size();
     if (is_integer) {
       int64_t integer = 0;
       if (std::from_chars(token.data(), end, integer).ec == std::errc()) {
         json->is_integer_ = true;
         json->value_.integer = integer;
-        return absl::OkStatus();
+        return true;
       }
     }
     // Out of range leaves the value alone: 1e400 is infinite, 1e-400 is 0, as in Python.
@@ -191,74 +207,150 @@ class JsonReader {
       if (token[0] == '-') number = -number;
     }
     json->value_.number = number;
+    return true;
+  }
+
+  // The value of four hexadecimal digits; empty when they are none.
+  std::optional<uint32_t> ReadHex() {
+    uint32_t value = 0;
+    const char* const begin = text_.data() + at_;
+    if (text_.size() - at_ < 4) return std::nullopt;
+    const auto parsed = std::from_chars(begin, begin + 4, value, 16);
+    if (parsed.ec != std::errc() || parsed.ptr != begin + 4) return std::nullopt;
+    at_ += 4;
+    return value;
+  }
+
+  // What follows a backslash.
+  absl::Status ReadEscape(std::string* text) {
+    constexpr std::string_view kNames = "\"\\/bfnrt", kValues = "\"\\/\b\f\n\r\t";
+    const char name = Peek();
+    const size_t known = kNames.find(name);
+    if (name != 'u' && (known == kNames.npos || name == '\0')) {
+      return Fail("an unknown escape in a string");
+    }
+    ++at_;
+    if (name != 'u') {
+      *text += kValues[known];
+      return absl::OkStatus();
+    }
+    std::optional<uint32_t> unit = ReadHex();
+    if (!unit.has_value()) return Fail("\\u without four hexadecimal digits");
+    if (*unit >= 0xD800 && *unit < 0xDC00 && text_.substr(at_).starts_with("\\u")) {
+      at_ += 2;
+      const std::optional<uint32_t> low = ReadHex();
+      const bool is_low = low.has_value() && *low >= 0xDC00 && *low < 0xE000;
+      if (is_low) unit = 0x10000 + ((*unit - 0xD800) << 10) + (*low - 0xDC00);
+    }
+    if (*unit >= 0xD800 && *unit < 0xE000) return Fail("a lone surrogate in a string");
+    AppendCodePoint(*unit, text);
     return absl::OkStatus();
   }
 
-  absl::Status Unescape(simdjson::simdjson_result<std::string_view>&& result, std::string* text) {
-    std::string_view view;
-    if (auto error = std::move(result).get(view)) return Fail(error);
-    if (HasSurrogate(view)) return Fail("a lone surrogate in a string");
-    // simdjson keeps a copy.
-    BERTRAND_RETURN_IF_ERROR(Charge(sizeof(std::string) + view.size() +
-                                    (view.size() > 15 ? view.size() + kBlockOverhead : 0)));
-    text->assign(view);
-    return absl::OkStatus();
+  // Behind the quote that opens the string: the bytes up to the one that closes it or escapes.
+  size_t EndOfPlain() const {
+    size_t end = at_;
+    while (end < text_.size() && text_[end] != '"' && text_[end] != '\\' &&
+           static_cast<unsigned char>(text_[end]) >= 0x20) {
+      ++end;
+    }
+    return end;
   }
 
-  absl::Status ReadString(ondemand::value value, Json* json) {
-    std::string text;
-    BERTRAND_RETURN_IF_ERROR(Unescape(value.get_string(), &text));
-    BERTRAND_RETURN_IF_ERROR(Charge(kBlockOverhead));
-    json->value_.string = new std::string(std::move(text));
-    json->kind_ = Json::Kind::kString;
-    return absl::OkStatus();
+  absl::Status ReadString(std::string* text) {
+    if (!Accept('"')) return Fail("expected a string");
+    const size_t begin = at_;
+    for (;;) {
+      const size_t end = EndOfPlain();
+      const std::string_view plain = text_.substr(at_, end - at_);
+      if (const size_t bad = FindBadUtf8(plain); bad != plain.npos) {
+        return Fail("a string that is not UTF-8", at_ + bad);
+      }
+      // Most strings have no escape, and so no growing.
+      text->append(plain);
+      at_ = end;
+      if (Accept('"')) break;
+      if (!Accept('\\'))
+        return Fail(end == text_.size() ? "a string without its end"
+                                        : "a control character in a string");
+      BERTRAND_RETURN_IF_ERROR(ReadEscape(text));
+    }
+    if (text->capacity() > 2 * text->size()) text->shrink_to_fit();
+    constexpr size_t kInside = 15;  // bytes that need no block
+    const size_t block = at_ - begin > kInside ? text->capacity() + kBlockOverhead : 0;
+    return Charge(sizeof(std::string) + block);
   }
 
-  absl::Status ReadArray(ondemand::value value, int depth, Json* json) {
-    ondemand::array array;
-    if (auto error = value.get_array().get(array)) return Fail(error);
+  // Elements of the array or object whose first value is next: growing to an unknown size would
+  // take twice the memory for a while. What is not well-formed may be counted wrongly.
+  size_t CountElements() const {
+    size_t count = 1;
+    int depth = 0;
+    for (size_t i = at_; i < text_.size(); ++i) {
+      const char c = text_[i];
+      if (c == '"') {
+        for (++i; i < text_.size() && text_[i] != '"'; ++i) i += text_[i] == '\\' ? 1 : 0;
+      } else if (c == '[' || c == '{') {
+        if (++depth > Json::kMaxDepth) break;  // refused before it gets here
+      } else if (c == ']' || c == '}') {
+        if (depth-- == 0) break;
+      } else if (c == ',' && depth == 0) {
+        ++count;
+      }
+    }
+    return count;
+  }
+
+  absl::Status ReadArray(int depth, Json* json) {
+    ++at_;
     BERTRAND_RETURN_IF_ERROR(Charge(sizeof(std::vector<Json>) + kBlockOverhead));
     json->value_.elements = new std::vector<Json>;
     json->kind_ = Json::Kind::kArray;
-    // Growing to an unknown size would take twice the memory for a while.
-    size_t count = 0;
+    std::vector<Json>& elements = *json->value_.elements;
+    SkipSpace();
+    if (Accept(']')) return absl::OkStatus();
     if (is_large_) {
-      if (auto error = array.count_elements().get(count)) return Fail(error);
-      BERTRAND_RETURN_IF_ERROR(Charge(count * sizeof(Json)));
-      json->value_.elements->reserve(count);
+      const size_t count = CountElements();
+      BERTRAND_RETURN_IF_ERROR(Charge(count * sizeof(Json) + kBlockOverhead));
+      elements.reserve(count);
     }
-    for (auto element : array) {
-      ondemand::value child;
-      if (auto error = element.get(child)) return Fail(error);
+    do {
+      SkipSpace();
       if (!is_large_) BERTRAND_RETURN_IF_ERROR(Charge(sizeof(Json)));
-      BERTRAND_RETURN_IF_ERROR(ReadValue(child, depth + 1, &json->value_.elements->emplace_back()));
-    }
-    if (!is_large_) json->value_.elements->shrink_to_fit();
+      BERTRAND_RETURN_IF_ERROR(ReadValue(depth + 1, &elements.emplace_back()));
+      SkipSpace();
+    } while (Accept(','));
+    if (!Accept(']')) return Fail("expected , or ] in an array");
+    if (!is_large_) elements.shrink_to_fit();
     return absl::OkStatus();
   }
 
-  absl::Status ReadObject(ondemand::value value, int depth, Json* json) {
-    ondemand::object object;
-    if (auto error = value.get_object().get(object)) return Fail(error);
+  absl::Status ReadObject(int depth, Json* json) {
+    ++at_;
     BERTRAND_RETURN_IF_ERROR(Charge(sizeof(Json::Object) + kBlockOverhead));
     json->value_.object = new Json::Object;
     json->kind_ = Json::Kind::kObject;
     auto& members = json->value_.object->members;
+    SkipSpace();
+    if (Accept('}')) return absl::OkStatus();
     constexpr size_t kMemberBytes = sizeof(Json) + sizeof(uint32_t);  // beside its key
-    size_t count = 0;
     if (is_large_) {
-      if (auto error = object.count_fields().get(count)) return Fail(error);
-      BERTRAND_RETURN_IF_ERROR(Charge(count * kMemberBytes));
+      const size_t count = CountElements();
+      BERTRAND_RETURN_IF_ERROR(Charge(count * kMemberBytes + 2 * kBlockOverhead));
       members.reserve(count);
     }
-    for (auto field : object) {
+    do {
+      SkipSpace();
       Json::Member& member = members.emplace_back();
-      BERTRAND_RETURN_IF_ERROR(Unescape(field.unescaped_key(), &member.first));
+      BERTRAND_RETURN_IF_ERROR(ReadString(&member.first));
       if (!is_large_) BERTRAND_RETURN_IF_ERROR(Charge(kMemberBytes));
-      ondemand::value child;
-      if (auto error = field.value().get(child)) return Fail(error);
-      BERTRAND_RETURN_IF_ERROR(ReadValue(child, depth + 1, &member.second));
-    }
+      SkipSpace();
+      if (!Accept(':')) return Fail("expected : behind a key");
+      SkipSpace();
+      BERTRAND_RETURN_IF_ERROR(ReadValue(depth + 1, &member.second));
+      SkipSpace();
+    } while (Accept(','));
+    if (!Accept('}')) return Fail("expected , or } in an object");
     if (!is_large_) members.shrink_to_fit();
     return IndexKeys(json->value_.object);
   }
@@ -272,7 +364,9 @@ class JsonReader {
     for (size_t i = 1; i < members.size(); ++i) {
       const std::string& key = members[object->by_key[i]].first;
       if (key == members[object->by_key[i - 1]].first) {
-        return Fail("the key \"" + key.substr(0, 100) + "\" stands twice in one object");
+        const std::string_view shown = std::string_view(key).substr(0, kShownBytes);
+        return Fail("the key \"" + std::string(shown.substr(0, FindBadUtf8(shown))) +
+                    "\" stands twice in one object");
       }
     }
     return absl::OkStatus();
@@ -280,33 +374,17 @@ class JsonReader {
 
   std::string_view name_;
   std::string_view text_;
-  size_t capacity_;
+  size_t at_ = 0;
   bool is_large_;  // sizes are counted before the values are read
-  simdjson::ondemand::parser parser_;
-  ondemand::document* document_ = nullptr;
   size_t budget_;
 };
 
 absl::StatusOr<Json> Json::Parse(std::string_view text, std::string_view name) {
-  std::string padded;
-  padded.reserve(text.size() + simdjson::SIMDJSON_PADDING);
-  padded.append(text);
-  return ParseOwned(std::move(padded), name);
+  return JsonReader(text, name).Read();
 }
 
-absl::StatusOr<Json> Json::ParseOwned(std::string owned, std::string_view name) {
-  const size_t size = owned.size();
-  owned.resize(size + simdjson::SIMDJSON_PADDING);
-  std::string_view text(owned.data(), size);
-  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == text.npos || (text[first] != '{' && text[first] != '[')) {
-    return InvalidArgument(std::string(name) + ": not valid JSON at byte " +
-                           std::to_string(first == text.npos ? text.size() : first) +
-                           ": expected an object or an array" +
-                           (text.empty() ? ", the file is empty" : ""));
-  }
-  return JsonReader(text, text.size() + simdjson::SIMDJSON_PADDING, name).Read();
+absl::StatusOr<Json> Json::ParseOwned(std::string text, std::string_view name) {
+  return JsonReader(text, name).Read();
 }
 
 Json::Json(Json&& other) noexcept

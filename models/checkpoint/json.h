@@ -6,8 +6,8 @@
 // (model_max_length 1000000000000000019884624838656), NaN, Infinity, -Infinity, and a UTF-8 BOM.
 // Refused, with name and byte offset: duplicate keys, bad UTF-8, lone surrogates, trailing bytes,
 // nesting beyond kMaxDepth, and a file so full of tiny values that reading it would take more than
-// kMaxExpansion times its size: the text, simdjson's index of it and the tree together. The top
-// must be an object or an array.
+// kMaxExpansion times its size: the text and the tree together. The top must be an object or an
+// array.
 //
 // A Json is a move-only value that owns its children; reading is thread-safe.
 
@@ -33,7 +33,7 @@ class Json {
 
   // `name` goes into messages: usually the file's path.
   static absl::StatusOr<Json> Parse(std::string_view text, std::string_view name);
-  // For large files: reads the text where it is, and frees it.
+  // For large files: frees the text once it is read.
   static absl::StatusOr<Json> ParseOwned(std::string text, std::string_view name);
 
   Json() = default;

@@ -100,7 +100,19 @@ absl::Status AnswerRequest::Prepare(size_t index) {
   }
   prepared.plan = *plan;
   if (size == 0) return InvalidArgument(NameOf(index) + ": has no tokens");
-  return absl::OkStatus();
+  return has_beam() ? absl::OkStatus() : CheckCandidates(index);
+}
+
+// Windows are answered on the device, which has room for so many spans.
+absl::Status AnswerRequest::CheckCandidates(size_t index) const {
+  const auto tokens = static_cast<size_t>(prepared_[index].plan.num_tokens(0));
+  const size_t spans =
+      NumSpans(tokens, CandidatesEach(), static_cast<size_t>(options_.max_answer_tokens));
+  if (spans <= SpanOutput::kSpansMax) return absl::OkStatus();
+  return InvalidArgument(NameOf(index) + ": top_k " + std::to_string(options_.top_k) +
+                         " takes the best " + std::to_string(spans) + " spans of a window of " +
+                         std::to_string(tokens) + " tokens, expected at most " +
+                         std::to_string(SpanOutput::kSpansMax));
 }
 
 // transformers' pre_topk: some candidates may become one when they are aligned to words.
@@ -158,16 +170,26 @@ absl::StatusOr<bool> AnswerRequest::NextStage() {
 }
 
 void AnswerRequest::LayOutSpans() {
-  size_t num_values = 0;
-  for (const SequenceWork& work : sequences_) num_values += 2 * work.ids.size();
-  values_.resize(num_values);
+  const auto answer_tokens = static_cast<size_t>(options_.max_answer_tokens);
   outputs_.resize(sequences_.size());
-  std::span<float> left(values_);
-  for (size_t i = 0; i < sequences_.size(); ++i) {
-    const size_t size = 2 * sequences_[i].ids.size();
-    outputs_[i] = {LogitsHead::kAnswerSpan, left.first(size)};
-    left = left.subspan(size);
-    sequences_[i].logits = &outputs_[i];
+  masks_.resize(sequences_.size());
+  size_t num_spans = 0;
+  for (const SequenceWork& work : sequences_) {
+    num_spans += NumSpans(work.ids.size(), CandidatesEach(), answer_tokens);
+  }
+  spans_.resize(num_spans);
+  std::span<ScoredSpan> left(spans_);
+  for (const Prepared& prepared : prepared_) {
+    for (size_t window = 0; window < prepared.plan.size(); ++window) {
+      const size_t i = prepared.first_sequence + window, size = sequences_[i].ids.size();
+      WindowView view = View(prepared, window);
+      masks_[i] = std::move(view.masked);
+      const size_t count = NumSpans(size, CandidatesEach(), answer_tokens);
+      outputs_[i] = {masks_[i], static_cast<int32_t>(view.cls_index),
+                     static_cast<int32_t>(std::min(size, answer_tokens)), left.first(count)};
+      left = left.subspan(count);
+      sequences_[i].answers = &outputs_[i];
+    }
   }
 }
 
@@ -176,20 +198,21 @@ void AnswerRequest::LayOutBeams() {
   const auto starts_max = static_cast<size_t>(traits.beam_starts);
   const auto ends_max = static_cast<size_t>(traits.beam_ends);
   const size_t each = starts_max + starts_max * ends_max;
-  values_.resize(sequences_.size() * (each + 1));
+  beam_scores_.resize(sequences_.size() * (each + 1));
   beam_indices_.resize(sequences_.size() * each);
   beams_.resize(sequences_.size());
+  masks_.resize(sequences_.size());
   for (const Prepared& prepared : prepared_) {
     for (size_t window = 0; window < prepared.plan.size(); ++window) {
       const size_t i = prepared.first_sequence + window;
       const size_t size = sequences_[i].ids.size();
       const size_t starts = std::min(size, starts_max), ends = std::min(size, ends_max);
       WindowView view = View(prepared, window);
-      beam_masks_.push_back(std::move(view.masked));
+      masks_[i] = std::move(view.masked);
       BeamOutput& beam = beams_[i];
-      beam.masked = beam_masks_.back();
+      beam.masked = masks_[i];
       beam.cls_index = static_cast<int32_t>(view.cls_index);
-      const std::span<float> scores = std::span(values_).subspan(i * (each + 1), each + 1);
+      const std::span<float> scores = std::span(beam_scores_).subspan(i * (each + 1), each + 1);
       const std::span<int32_t> indices = std::span(beam_indices_).subspan(i * each, each);
       beam.start_scores = scores.first(starts);
       beam.end_scores = scores.subspan(starts_max, starts * ends);
@@ -230,10 +253,9 @@ std::vector<Answer> AnswerRequest::FinishSpans(size_t index) const {
   float null_score = std::numeric_limits<float>::max();
   for (size_t window = 0; window < prepared.plan.size(); ++window) {
     const WindowView view = View(prepared, window);
-    const AnswerWindow logits{outputs_[prepared.first_sequence + window].logits, view.masked,
-                              view.cls_index};
-    const DecodedWindow decoded =
-        DecodeWindow(logits, CandidatesEach(), static_cast<size_t>(options_.max_answer_tokens));
+    const SpanOutput& output = outputs_[prepared.first_sequence + window];
+    const DecodedWindow decoded = DecodeWindow(output.spans, output.masked, CandidatesEach(),
+                                               static_cast<size_t>(options_.max_answer_tokens));
     null_score = std::min(null_score, decoded.null_score);
     const WindowTokens tokens = view.tokens();
     for (const TokenAnswer& answer : decoded.answers) {
@@ -275,7 +297,8 @@ absl::Status AnswerRequest::CheckOutput(size_t index) const {
   for (size_t window = 0; window < prepared.plan.size(); ++window) {
     const size_t i = prepared.first_sequence + window;
     if (!has_beam()) {
-      BERTRAND_RETURN_IF_ERROR(CheckFinite(outputs_[i].logits, NameOf(index)));
+      const float null_score = outputs_[i].spans[0].score;  // NaN where any logit is not finite
+      BERTRAND_RETURN_IF_ERROR(CheckFinite(std::span(&null_score, 1), NameOf(index)));
       continue;
     }
     BERTRAND_RETURN_IF_ERROR(CheckFinite(beams_[i].start_scores, NameOf(index)));

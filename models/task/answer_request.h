@@ -68,7 +68,7 @@ class AnswerRequest final : public TaskRequest {
   struct WindowView {
     std::vector<TokenSpan> spans;
     std::vector<int32_t> words;
-    std::vector<uint8_t> masked;
+    std::vector<uint8_t> masked;  // 1: neither takes probability nor is an answer
     size_t context_begin = 0, context_end = 0, cls_index = 0;
 
     WindowTokens tokens() const { return {spans, words, context_begin, context_end}; }
@@ -81,6 +81,7 @@ class AnswerRequest final : public TaskRequest {
   bool has_beam() const { return model_.description().heads.beam_starts > 0; }
   WindowView View(const Prepared& prepared, size_t window) const;
   size_t CandidatesEach() const;
+  absl::Status CheckCandidates(size_t index) const;
   void LayOutSpans();
   void LayOutBeams();
   std::vector<Answer> FinishSpans(size_t index) const;
@@ -91,12 +92,12 @@ class AnswerRequest final : public TaskRequest {
   const std::vector<QuestionContext> inputs_;
   AnswerOptions options_;
   std::vector<Prepared> prepared_;
-  // Logits of spans, or a beam's scores.
-  std::vector<float> values_;
-  std::vector<LogitsOutput> outputs_;
+  std::vector<std::vector<uint8_t>> masks_;  // of each sequence
+  std::vector<SpanOutput> outputs_;
+  std::vector<ScoredSpan> spans_;
   std::vector<BeamOutput> beams_;
+  std::vector<float> beam_scores_;
   std::vector<int32_t> beam_indices_;
-  std::vector<std::vector<uint8_t>> beam_masks_;
   std::vector<SequenceWork> sequences_;
   bool laid_out_ = false;
 };

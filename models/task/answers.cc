@@ -1,37 +1,15 @@
 #include "models/task/answers.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <optional>
+#include <utility>
 
+#include "kernels/status.h"
 #include "models/task/sentence_text.h"
 
 namespace bertrand {
 namespace {
-
-// Column `column` of the logits as probabilities. transformers puts -10000 for what is masked, and
-// in float32, so that it gives exactly 0 unless all is masked.
-std::vector<float> Probabilities(const AnswerWindow& window, size_t column) {
-  constexpr float kMasked = -10000;
-  std::vector<float> values(window.masked.size());
-  for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = window.masked[i] != 0 ? kMasked : window.logits[2 * i + column];
-  }
-  const float max = *std::max_element(values.begin(), values.end());
-  double sum = 0;
-  for (float& value : values) {
-    value = std::exp(value - max);
-    sum += value;
-  }
-  for (float& value : values) value = static_cast<float>(value / sum);
-  return values;
-}
-
-bool IsBetter(const TokenAnswer& a, const TokenAnswer& b) {
-  if (a.score != b.score) return a.score > b.score;
-  return a.start != b.start ? a.start < b.start : a.end < b.end;
-}
 
 // The span of the word that token `at` is of, among the context's tokens, which are in a row and
 // whose words ascend; empty where it is of none.
@@ -54,50 +32,43 @@ std::optional<TokenSpan> WordSpan(const WindowTokens& tokens, size_t at) {
 // fewer have one, places of score 0 follow, and those that touch neither the question nor its
 // special tokens are answers too (so spans through the first token). Which of the zeros it takes is
 // up to numpy's partition, which differs between machines; here row by row.
-void AddZeros(const AnswerWindow& window, std::span<const float> start, std::span<const float> end,
-              size_t count, size_t answer_tokens_max, std::vector<TokenAnswer>* answers) {
-  const size_t size = start.size();
+// `answers`: all that have a score.
+void AddZeros(std::span<const uint8_t> masked, size_t count, std::vector<TokenAnswer>* answers) {
+  std::vector<std::pair<size_t, size_t>> scored;
+  for (const TokenAnswer& answer : *answers) scored.emplace_back(answer.start, answer.end);
+  std::sort(scored.begin(), scored.end());
+  auto next = scored.begin();
   size_t left = count - answers->size();
-  for (size_t s = 0; s < size && left > 0; ++s) {
-    for (size_t e = 0; e < size && left > 0; ++e) {
-      const bool is_span = e >= s && e - s < answer_tokens_max;
-      if (is_span && start[s] * end[e] != 0) continue;
+  for (size_t s = 0; s < masked.size() && left > 0; ++s) {
+    for (size_t e = 0; e < masked.size() && left > 0; ++e) {
+      if (next != scored.end() && *next == std::pair(s, e)) {
+        ++next;
+        continue;
+      }
       --left;
-      if (window.masked[s] == 0 && window.masked[e] == 0) answers->push_back({s, e, 0});
+      if (masked[s] == 0 && masked[e] == 0) answers->push_back({s, e, 0});
     }
   }
 }
 
 }  // namespace
 
-DecodedWindow DecodeWindow(const AnswerWindow& window, size_t count, size_t answer_tokens_max) {
-  std::vector<float> start = Probabilities(window, 0), end = Probabilities(window, 1);
-  DecodedWindow decoded;
-  decoded.null_score = start[window.null_index] * end[window.null_index];
-  start[window.null_index] = end[window.null_index] = 0;
-  const float largest_end = *std::max_element(end.begin(), end.end());
+size_t NumSpans(size_t tokens, size_t count, size_t answer_tokens_max) {
+  return 1 + std::min(count, tokens * std::min(tokens, answer_tokens_max));
+}
 
-  // A heap with the worst of the best on top.
-  std::vector<TokenAnswer>& best = decoded.answers;
-  for (size_t s = 0; s < start.size(); ++s) {
-    // Most starts cannot reach the worst, whatever the end.
-    const float reachable = start[s] * largest_end;
-    if (reachable == 0 || (best.size() == count && reachable < best.front().score)) continue;
-    const size_t stop = std::min(start.size(), s + std::min(start.size(), answer_tokens_max));
-    for (size_t e = s; e < stop; ++e) {
-      const TokenAnswer answer{s, e, start[s] * end[e]};
-      if (answer.score == 0 || window.masked[s] != 0 || window.masked[e] != 0) continue;
-      if (best.size() == count) {
-        if (!IsBetter(answer, best.front())) continue;
-        std::pop_heap(best.begin(), best.end(), IsBetter);
-        best.pop_back();
-      }
-      best.push_back(answer);
-      std::push_heap(best.begin(), best.end(), IsBetter);
-    }
+DecodedWindow DecodeWindow(std::span<const ScoredSpan> spans, std::span<const uint8_t> masked,
+                           size_t count, size_t answer_tokens_max) {
+  BERTRAND_CHECK(spans.size() == NumSpans(masked.size(), count, answer_tokens_max),
+                 "as many spans as the window needs");
+  DecodedWindow decoded;
+  decoded.null_score = spans[0].score;
+  for (const ScoredSpan& span : spans.subspan(1)) {
+    if (span.start < 0) break;
+    decoded.answers.push_back(
+        {static_cast<size_t>(span.start), static_cast<size_t>(span.end), span.score});
   }
-  std::sort(best.begin(), best.end(), IsBetter);
-  AddZeros(window, start, end, count, answer_tokens_max, &best);
+  if (decoded.answers.size() < count) AddZeros(masked, count, &decoded.answers);
   return decoded;
 }
 

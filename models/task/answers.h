@@ -1,8 +1,8 @@
 #pragma once
 
-// From start and end logits to answers: transformers' question-answering pipeline
-// (pipelines/question_answering.py), step by step. Pure functions; an AnswerList is used by one
-// thread.
+// From the best spans of windows to answers: transformers' question-answering pipeline
+// (pipelines/question_answering.py), what follows the softmax. Pure functions; an AnswerList is
+// used by one thread.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/backend.h"
 #include "models/tokenizer/tokenizer.h"
 
 namespace bertrand {
@@ -28,22 +29,21 @@ struct TokenAnswer {
   float score = 0;
 };
 
-// What of a window may be an answer.
-struct AnswerWindow {
-  std::span<const float> logits;    // [tokens, 2]: start, end
-  std::span<const uint8_t> masked;  // [tokens]: 1: neither takes probability nor is an answer
-  size_t null_index = 0;            // takes probability, and stands for "no answer"
-};
-
 struct DecodedWindow {
   std::vector<TokenAnswer> answers;  // best first; of equal ones the earlier start, then end
-  float null_score = 0;              // P(start) * P(end) of null_index
+  float null_score = 0;              // P(start) * P(end) of the null token
 };
 
-// `select_starts_ends` and `decode_spans`: the `count` best spans of at most `answer_tokens_max`
-// tokens. Where fewer have a score, some with score 0 follow, as in transformers, at most `count`
-// in all: through null_index, longer ones, and such that end before they start.
-DecodedWindow DecodeWindow(const AnswerWindow& window, size_t count, size_t answer_tokens_max);
+// How many spans DecodeWindow must be given of a window of `tokens` tokens for its `count` best:
+// these and the null token's, or all that have a score.
+size_t NumSpans(size_t tokens, size_t count, size_t answer_tokens_max);
+
+// `decode_spans`: the `count` best answers of at most `answer_tokens_max` tokens, from what the
+// device found (SpanOutput::spans; NumSpans of them). Where fewer have a score, some with score 0
+// follow, as in transformers, at most `count` in all: through the null token, longer ones, and such
+// that end before they start. `masked`: of each token of the window, 1: is no answer.
+DecodedWindow DecodeWindow(std::span<const ScoredSpan> spans, std::span<const uint8_t> masked,
+                           size_t count, size_t answer_tokens_max);
 
 // Where a window's tokens lie in the context. `words` are the tokenizer's, -1: none.
 struct WindowTokens {

@@ -70,6 +70,9 @@ absl::StatusOr<HeadsWorkspace> HeadsWorkspace::Create(const Backend& backend,
                                                        (heads.has_beam() ? 2 : 1)));
   BERTRAND_ASSIGN_OR_RETURN(workspace.front_, allocate(workspace.rows_ * widest));
   BERTRAND_ASSIGN_OR_RETURN(workspace.back_, allocate(workspace.rows_ * widest));
+  if (heads.has(LogitsHead::kAnswerSpan)) {
+    BERTRAND_ASSIGN_OR_RETURN(workspace.answer_logits_, allocate(max_tokens * 2));
+  }
   if (!heads.has_masked_lm()) return workspace;
 
   const int64_t vocabulary = heads.vocab_size_;
@@ -225,8 +228,8 @@ int64_t TaskHeads::width(LogitsHead head) const {
 }
 
 absl::StatusOr<TensorView> TaskHeads::RunLayer(Stream& stream, const Layer& layer,
-                                               const TensorView& x, const Buffer& y) const {
-  const TensorView out(y.data(), x.dtype(), {x.dim(0), layer.linear->out_features()});
+                                               const TensorView& x, void* y) const {
+  const TensorView out(y, x.dtype(), {x.dim(0), layer.linear->out_features()});
   BERTRAND_RETURN_IF_ERROR(backend_.Linear(
       stream, {.x = x, .weight = layer.linear.get(), .activation = layer.activation, .y = out}));
   if (layer.has_norm) {
@@ -246,7 +249,7 @@ absl::StatusOr<TensorView> TaskHeads::RunLayers(Stream& stream, const std::vecto
   for (size_t i = 0; i < count; ++i) {
     const bool in_front = x.data() == workspace.front_->data();
     BERTRAND_ASSIGN_OR_RETURN(
-        x, RunLayer(stream, layers[i], x, in_front ? *workspace.back_ : *workspace.front_));
+        x, RunLayer(stream, layers[i], x, (in_front ? workspace.back_ : workspace.front_)->data()));
   }
   return x;
 }
@@ -262,12 +265,20 @@ absl::StatusOr<TensorView> TaskHeads::Logits(Stream& stream, LogitsHead head, co
   return RunLayers(stream, stack.layers, stack.layers.size(), in, workspace);
 }
 
+absl::Status TaskHeads::AnswerLogits(Stream& stream, const TensorView& x, HeadsWorkspace& workspace,
+                                     const TensorView& y) const {
+  const std::vector<Layer>& layers = Find(LogitsHead::kAnswerSpan)->layers;
+  BERTRAND_ASSIGN_OR_RETURN(const TensorView states,
+                            RunLayers(stream, layers, layers.size() - 1, x, workspace));
+  return RunLayer(stream, layers.back(), states, y.data()).status();
+}
+
 absl::StatusOr<TensorView> TaskHeads::VocabularyLogits(Stream& stream, const TensorView& x,
                                                        HeadsWorkspace& workspace) const {
   const std::vector<Layer>& layers = masked_lm_.layers;
   BERTRAND_ASSIGN_OR_RETURN(const TensorView states,
                             RunLayers(stream, layers, layers.size() - 1, x, workspace));
-  return RunLayer(stream, layers.back(), states, *workspace.logits_);
+  return RunLayer(stream, layers.back(), states, workspace.logits_->data());
 }
 
 absl::StatusOr<TensorView> TaskHeads::BeamStarts(Stream& stream, const TensorView& x,
@@ -280,15 +291,15 @@ absl::StatusOr<TensorView> TaskHeads::BeamStarts(Stream& stream, const TensorVie
 absl::StatusOr<TensorView> TaskHeads::BeamEnds(Stream& stream, const TensorView& pairs,
                                                HeadsWorkspace& workspace) const {
   BERTRAND_ASSIGN_OR_RETURN(const TensorView states,
-                            RunLayer(stream, beam_.end_dense, pairs, *workspace.front_));
-  return RunLayer(stream, beam_.end, states, *workspace.back_);
+                            RunLayer(stream, beam_.end_dense, pairs, workspace.front_->data()));
+  return RunLayer(stream, beam_.end, states, workspace.back_->data());
 }
 
 absl::StatusOr<TensorView> TaskHeads::BeamNoAnswer(Stream& stream, const TensorView& pairs,
                                                    HeadsWorkspace& workspace) const {
   BERTRAND_ASSIGN_OR_RETURN(const TensorView states,
-                            RunLayer(stream, beam_.class_dense, pairs, *workspace.front_));
-  return RunLayer(stream, beam_.class_out, states, *workspace.back_);
+                            RunLayer(stream, beam_.class_dense, pairs, workspace.front_->data()));
+  return RunLayer(stream, beam_.class_out, states, workspace.back_->data());
 }
 
 }  // namespace bertrand

@@ -55,6 +55,8 @@ class HeadsWorkspace {
     return {indices_->data(), DType::kInt32, {rows, k}};
   }
   int64_t candidates_max() const { return candidates_max_; }
+  // [tokens, 2], of at most max_tokens: logits of answers' starts and ends.
+  TensorView answer_logits(int64_t tokens) const { return View(*answer_logits_, tokens, 2); }
   // int32 [vocab_size]: the ids to choose from.
   TensorView targets(int64_t size) const { return {targets_->data(), DType::kInt32, {size}}; }
 
@@ -69,6 +71,7 @@ class HeadsWorkspace {
   int64_t hidden_size_ = 0, vocab_size_ = 0;
   int64_t rows_ = 0, vocabulary_rows_ = 0, candidates_max_ = 0;
   std::unique_ptr<Buffer> input_, front_, back_;
+  std::unique_ptr<Buffer> answer_logits_;  // only with the answers' head
   // Only with a masked-LM head.
   std::unique_ptr<Buffer> logits_, sparse_, values_, indices_, targets_;
 };
@@ -112,6 +115,9 @@ class TaskHeads {
   // vocabulary: vocabulary_rows()); the result lies in the workspace until the next call.
   absl::StatusOr<TensorView> Logits(Stream& stream, LogitsHead head, const TensorView& x,
                                     HeadsWorkspace& workspace) const;
+  // Requires has(kAnswerSpan). Start and end logits into `y` [R, 2].
+  absl::Status AnswerLogits(Stream& stream, const TensorView& x, HeadsWorkspace& workspace,
+                            const TensorView& y) const;
   absl::StatusOr<TensorView> VocabularyLogits(Stream& stream, const TensorView& x,
                                               HeadsWorkspace& workspace) const;
   // The parts of the beam head, each [R, 1]: `x` is workspace.input(R), then workspace.pairs(R)
@@ -153,7 +159,7 @@ class TaskHeads {
   absl::Status LoadMaskedLm(const MaskedLmNames& names, const Source& source, WeightLoader& loader);
   absl::Status LoadBeam(const BeamNames& names, WeightLoader& loader);
   absl::StatusOr<TensorView> RunLayer(Stream& stream, const Layer& layer, const TensorView& x,
-                                      const Buffer& y) const;
+                                      void* y) const;
   absl::StatusOr<TensorView> RunLayers(Stream& stream, const std::vector<Layer>& layers,
                                        size_t count, TensorView x, HeadsWorkspace& workspace) const;
 

@@ -120,7 +120,8 @@ absl::Status AddedTokens::Build(const Normalizer* normalizer) {
   return normalized_.Build(normalized);
 }
 
-bool AddedTokens::Adjust(std::string_view text, size_t after, AddedMatch* match) const {
+bool AddedTokens::Adjust(std::string_view text, size_t after, WhiteSpace* white,
+                         AddedMatch* match) const {
   const AddedToken& token = *Get(match->id);
   const auto space_or_word = [&](size_t at, CodePointFlag flag) {
     return HasFlag(NextCodePoint(text, &at), flag);
@@ -140,11 +141,14 @@ bool AddedTokens::Adjust(std::string_view text, size_t after, AddedMatch* match)
     match->begin = std::max(match->begin, after);
   }
   if (token.rstrip) {
+    const size_t begin = match->end;
+    if (white->begin <= begin && begin < white->end) match->end = white->end;
     while (match->end < text.size()) {
       size_t next = match->end;
       if (!HasFlag(NextCodePoint(text, &next), kSpace)) break;
       match->end = next;
     }
+    *white = {begin, match->end};
   }
   return true;
 }

@@ -61,6 +61,10 @@ class PatternSet {
 };
 
 class AddedTokens {
+  struct WhiteSpace {
+    size_t begin = 0, end = 0;
+  };
+
  public:
   // As `tokenizers` does when it reads a file: a token of the vocabulary keeps its id, others are
   // numbered on from the vocabulary's size, whatever id the file says and even where a vocabulary
@@ -88,8 +92,9 @@ class AddedTokens {
   void Split(bool normalized, std::string_view text, Visit visit) const;
 
  private:
-  // Widens or refuses a match (single_word, lstrip, rstrip); `after` is the end of the part before.
-  bool Adjust(std::string_view text, size_t after, AddedMatch* match) const;
+  // Widens or refuses a match (single_word, lstrip, rstrip); `after` is the end of the part before,
+  // *white the last white space that rstrip has taken, which is not read again.
+  bool Adjust(std::string_view text, size_t after, WhiteSpace* white, AddedMatch* match) const;
 
   std::vector<AddedToken> specials_, others_;  // in the order of looking
   std::unordered_set<std::string> special_;
@@ -105,9 +110,10 @@ void AddedTokens::Split(bool normalized, std::string_view text, Visit visit) con
   const PatternSet& patterns = normalized ? normalized_ : raw_;
   size_t done = 0, from = 0;
   AddedMatch match;
+  WhiteSpace white;
   while (patterns.Find(text, from, &match)) {
     from = match.end;  // as found: the search goes on inside white space that rstrip takes
-    if (!Adjust(text, done, &match)) continue;
+    if (!Adjust(text, done, &white, &match)) continue;
     // White space that the match before took: the library drops what is empty, and panics beyond.
     if (match.begin >= match.end) continue;
     if (done < match.begin) visit(AddedMatch{done, match.begin, -1});

@@ -12,7 +12,7 @@ namespace {
 
 // A window is as long as a job may be. The next one begins before it ends, so that both show some
 // tokens whole.
-constexpr size_t kWindow = MergeJob::kMaxBytes, kStride = 40, kNumWindows = 8;
+constexpr size_t kWindow = MergeJob::kMaxBytes, kStride = 48, kNumWindows = 8;
 // Tokens that begin this close to a window's end may be others in the whole word.
 constexpr size_t kDoubtful = 12;
 // Where windows are too short for the tokens there, this much is matched, and less trusted.

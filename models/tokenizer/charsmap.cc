@@ -78,6 +78,11 @@ absl::StatusOr<std::unique_ptr<Charsmap>> Charsmap::Create(std::string_view byte
     return InvalidArgument("precompiled_charsmap: byte " + std::to_string(*invalid) +
                            " of its results is not UTF-8");
   }
+  for (size_t begin = 0; begin < map->results_.size();) {
+    const size_t end = std::min(map->results_.find('\0', begin), map->results_.size());
+    map->longest_result_ = std::max(map->longest_result_, std::min(end - begin, kLongestResult));
+    begin = end + 1;
+  }
   for (unsigned char c = 0; c < 128; ++c) {
     const char byte = static_cast<char>(c);
     // A carriage return may be one cluster with what follows.

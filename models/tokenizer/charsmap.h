@@ -32,6 +32,7 @@ class Charsmap final : public Normalizer {
   static absl::StatusOr<std::unique_ptr<Charsmap>> Create(std::string_view bytes);
 
   void Normalize(NormalizedText* text, NormalizedText* spare) const override;
+  uint64_t MaxGrowth() const override { return longest_result_; }
 
  private:
   Charsmap() = default;
@@ -41,6 +42,7 @@ class Charsmap final : public Normalizer {
   std::vector<uint32_t> units_;
   std::string results_;
   std::array<bool, 128> ascii_stays_{};
+  size_t longest_result_ = 1;  // in bytes
 };
 
 // Base64 with padding, as tokenizer.json has the map; empty when it is not valid.

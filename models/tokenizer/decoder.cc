@@ -7,6 +7,7 @@
 #include "kernels/status.h"
 #include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/json_fields.h"
+#include "models/tokenizer/normalizer.h"
 #include "models/tokenizer/pattern.h"
 #include "models/tokenizer/pre_tokenizer.h"
 #include "models/tokenizer/tokenizer.h"
@@ -137,6 +138,7 @@ class ReplaceDecoder final : public Decoder {
       piece = result.append(piece, done);
     }
   }
+  uint64_t MaxGrowth() const override { return pattern_.MaxGrowth(content_); }
 
  private:
   Pattern pattern_;
@@ -226,6 +228,11 @@ class SequenceDecoder final : public Decoder {
       : steps_(std::move(steps)) {}
   void Decode(Pieces* pieces) const override {
     for (const auto& step : steps_) step->Decode(pieces);
+  }
+  uint64_t MaxGrowth() const override {
+    uint64_t growth = 1;
+    for (const auto& step : steps_) growth = MultipliedGrowth(growth, step->MaxGrowth());
+    return growth;
   }
 
  private:

@@ -6,6 +6,7 @@
 
 #include <absl/status/statusor.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@ class Decoder {
  public:
   virtual ~Decoder() = default;
   virtual void Decode(std::vector<std::string>* pieces) const = 0;
+  // As Normalizer's.
+  virtual uint64_t MaxGrowth() const { return 1; }
 };
 
 // `"decoder": null` joins tokens with spaces. Errors name types that are not supported.

@@ -101,7 +101,8 @@ absl::Status DoubleArray::Build(const std::vector<Key>& keys, uint32_t num_roots
                            " bytes");
   }
   end_states->assign(keys.size(), kNone);
-  cells_.reserve(num_states + num_states / 16 + kBlock);
+  // More than are needed, mostly: growing would take twice the memory for a while.
+  cells_.reserve(num_states + num_states / 4 + kBlock);
   by_depth_.reserve(num_states);
   while (cells_.size() <= num_roots) AddBlock();
   used_[kNone] = true;  // and stays the ring's anchor

@@ -14,6 +14,7 @@
 #include "models/tokenizer/pipeline.h"
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/tokenizer_config.h"
+#include "models/tokenizer/unicode.h"
 #include "models/tokenizer/unigram.h"
 
 namespace bertrand {
@@ -42,6 +43,21 @@ absl::StatusOr<std::optional<std::string>> ReadFile(const std::string& path) {
     return InvalidArgument(path + ": cannot be read");
   }
   return std::optional<std::string>(std::move(text));
+}
+
+// Annotate, for messages that quote a file: its names and tokens can be megabytes, or lines.
+absl::Status Explained(const absl::Status& status, std::string_view name) {
+  constexpr size_t kMessageBytesMax = 1000, kEndBytes = 300;
+  std::string message = Message(status);
+  for (char& c : message) c = static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  if (message.size() > kMessageBytesMax) {
+    const size_t begin = PreviousBoundary(message, kMessageBytesMax - kEndBytes + 1);
+    const size_t end = PreviousBoundary(message, message.size() - kEndBytes + 1);
+    message.replace(begin, end - begin, "[...]");
+  }
+  const std::string whole = std::string(name) + ": " + message;
+  if (status.code() == absl::StatusCode::kUnimplemented) return Unimplemented(whole);
+  return status.code() == absl::StatusCode::kNotFound ? NotFound(whole) : InvalidArgument(whole);
 }
 
 absl::StatusOr<std::optional<Json>> ReadJson(const std::string& path) {
@@ -239,21 +255,21 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSlowFiles(const std::string& fold
                                                          const TokenizerConfig& config) {
   absl::StatusOr<SlowFiles> files = ReadSlowFiles(folder, config);
   if (!files.ok()) return files.status();
-  if (!files->parts.ok()) return Annotate(files->parts.status(), files->name);
+  if (!files->parts.ok()) return Explained(files->parts.status(), files->name);
   PipelineParts& parts = *files->parts;
   ApplyConfig(config, &parts);
   if (absl::Status status = FinishConversion(config, &parts); !status.ok()) {
-    return Annotate(status, files->name);
+    return Explained(status, files->name);
   }
   absl::StatusOr<std::unique_ptr<Tokenizer>> made = Pipeline::Create(std::move(parts));
-  if (!made.ok()) return Annotate(made.status(), files->name);
+  if (!made.ok()) return Explained(made.status(), files->name);
   return made;
 }
 
 absl::StatusOr<PipelineParts> MakeParts(Json tokenizer_json, const TokenizerConfig& config,
                                         const std::string& name) {
   absl::StatusOr<PipelineParts> parts = ParseTokenizerJson(std::move(tokenizer_json));
-  if (!parts.ok()) return Annotate(parts.status(), name);
+  if (!parts.ok()) return Explained(parts.status(), name);
   ApplyConfig(config, &*parts);
   return parts;
 }
@@ -262,7 +278,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Make(absl::StatusOr<PipelineParts> pa
                                                 const std::string& name) {
   if (!parts.ok()) return parts.status();
   absl::StatusOr<std::unique_ptr<Tokenizer>> made = Pipeline::Create(*std::move(parts));
-  if (!made.ok()) return Annotate(made.status(), name);
+  if (!made.ok()) return Explained(made.status(), name);
   return made;
 }
 
@@ -279,7 +295,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& fo
   const TokenizerConfigFiles files{OrNull(config), OrNull(special), OrNull(added),
                                    OrNull(model),  OrNull(json),    true};
   absl::StatusOr<TokenizerConfig> parsed = ParseTokenizerConfig(files);
-  if (!parsed.ok()) return Annotate(parsed.status(), folder);
+  if (!parsed.ok()) return Explained(parsed.status(), folder);
   if (json.has_value()) {
     const std::string name = base + "tokenizer.json";
     return Make(MakeParts(*std::move(json), *parsed, name), name);
@@ -297,7 +313,7 @@ absl::StatusOr<PipelineParts> PartsFromJson(std::string_view tokenizer_json,
     files.config = &config_json;
   }
   absl::StatusOr<TokenizerConfig> parsed = ParseTokenizerConfig(files);
-  if (!parsed.ok()) return Annotate(parsed.status(), "tokenizer.json or tokenizer_config.json");
+  if (!parsed.ok()) return Explained(parsed.status(), "tokenizer.json or tokenizer_config.json");
   return MakeParts(std::move(json), *parsed, "tokenizer.json");
 }
 

@@ -52,8 +52,7 @@ void CanonicalDecomposer::Add(char32_t c, SourceRange from) {
 }
 
 void CanonicalDecomposer::Flush() {
-  std::stable_sort(run_.begin(), run_.end(),
-                   [](const Part& a, const Part& b) { return a.rank < b.rank; });
+  SortMarks(&run_);
   for (const Part& part : run_) {
     if (part.replaces) last_ = sources_[next_source_++];
     out_->Append(part.c, last_);

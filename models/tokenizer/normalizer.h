@@ -9,6 +9,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -95,10 +96,23 @@ class CanonicalDecomposer {
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  // Rewrites *text; *spare is memory to work in. Linear in the text (runs of combining marks are
-  // sorted: n log n).
+  // Rewrites *text; *spare is memory to work in. Linear in the text.
   virtual void Normalize(NormalizedText* text, NormalizedText* spare) const = 0;
+  // How many bytes may come of one at most, apart from what Unicode's own forms and cases add; see
+  // kMaxGrowth. Saturates.
+  virtual uint64_t MaxGrowth() const { return 1; }
 };
+
+// Replacements one after the other can double a text forty times: a file of 4 KB asks for more
+// memory than there is. The precompiled map of XLM-R's files, whose longest result has 33 bytes,
+// and a replacement of spaces behind it make 66.
+inline constexpr uint64_t kMaxGrowth = 256;
+
+// The product, which stays at the largest number.
+inline uint64_t MultipliedGrowth(uint64_t a, uint64_t b) {
+  return a > std::numeric_limits<uint64_t>::max() / b ? std::numeric_limits<uint64_t>::max()
+                                                      : a * b;
+}
 
 // The options of `BertNormalizer`, strip_accents resolved.
 struct BertNormalizerOptions {

@@ -103,6 +103,8 @@ class Prepend final : public Normalizer {
       text->source.insert(text->source.begin(), text_.size(), first);
     }
   }
+  // Of a text of one byte.
+  uint64_t MaxGrowth() const override { return 1 + text_.size(); }
 
  private:
   std::string text_;
@@ -138,6 +140,7 @@ class Replace final : public Normalizer {
     copy(old.size());
     text->Swap(spare);
   }
+  uint64_t MaxGrowth() const override { return pattern_.MaxGrowth(content_); }
 
  private:
   Pattern pattern_;
@@ -150,6 +153,11 @@ class SequenceNormalizer final : public Normalizer {
       : steps_(std::move(steps)) {}
   void Normalize(NormalizedText* text, NormalizedText* spare) const override {
     for (const auto& step : steps_) step->Normalize(text, spare);
+  }
+  uint64_t MaxGrowth() const override {
+    uint64_t growth = 1;
+    for (const auto& step : steps_) growth = MultipliedGrowth(growth, step->MaxGrowth());
+    return growth;
   }
 
  private:

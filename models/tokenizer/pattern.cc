@@ -1,5 +1,6 @@
 #include "models/tokenizer/pattern.h"
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
@@ -113,6 +114,11 @@ absl::StatusOr<Pattern> Pattern::Parse(const Json* json, std::string_view where)
 bool Pattern::Matches(char32_t c) const {
   if (flag_ == 0) return c == code_point_;
   return ((RecordOf(c).flags & flag_) != 0) != negated_;
+}
+
+uint64_t Pattern::MaxGrowth(std::string_view content) const {
+  const size_t shortest = kind_ == Kind::kLiteral ? literal_.size() : min_count_;
+  return std::max<uint64_t>(1, content.size() / shortest + (content.size() % shortest != 0));
 }
 
 bool Pattern::Find(std::string_view text, size_t from, size_t end, WordRange* match) const {

@@ -13,6 +13,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -33,6 +34,9 @@ class Pattern {
 
   // The first match in text[from, end). Linear.
   bool Find(std::string_view text, size_t from, size_t end, WordRange* match) const;
+
+  // How many bytes may come of one at most where each match becomes `content`.
+  uint64_t MaxGrowth(std::string_view content) const;
 
  private:
   bool Matches(char32_t c) const;

@@ -71,6 +71,13 @@ uint32_t Backward(std::string_view text, uint32_t byte, uint32_t count) {
   return static_cast<uint32_t>(at);
 }
 
+absl::Status CheckGrowth(const char* what, uint64_t growth) {
+  if (growth <= kMaxGrowth) return absl::OkStatus();
+  return InvalidArgument(std::string(what) + ": a text may become " + std::to_string(growth) +
+                         " times as long; at most " + std::to_string(kMaxGrowth) +
+                         " times are served");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
@@ -78,6 +85,10 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
   std::unique_ptr<Pipeline> pipeline(new Pipeline(std::move(parts)));
   PipelineParts& made = pipeline->parts_;
   BERTRAND_CHECK(made.model != nullptr && made.decoder != nullptr, "parts are missing");
+  if (made.normalizer != nullptr) {
+    BERTRAND_RETURN_IF_ERROR(CheckGrowth("normalizer", made.normalizer->MaxGrowth()));
+  }
+  BERTRAND_RETURN_IF_ERROR(CheckGrowth("decoder", made.decoder->MaxGrowth()));
   BERTRAND_RETURN_IF_ERROR(made.added_tokens.Build(made.normalizer.get()));
   for (const bool is_pair : {false, true}) {
     for (const TemplatePiece& piece : made.post_processor.Pieces(is_pair)) {

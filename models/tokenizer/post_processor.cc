@@ -10,6 +10,10 @@
 namespace bertrand {
 namespace {
 
+// Real templates have one to three special tokens. Of a name's ids, all are there each time.
+constexpr size_t kSpecialIdsMax = 1024;
+constexpr size_t kTextsMax = 16;
+
 absl::StatusOr<int32_t> TypeId(const JsonFields& fields) {
   int64_t type_id;
   BERTRAND_ASSIGN_OR_RETURN(type_id,
@@ -65,11 +69,22 @@ absl::StatusOr<std::vector<TemplatePiece>> ParseTemplate(const Json& json, std::
     return InvalidArgument("post_processor: `" + std::string(key) + "` must be an array");
   }
   std::vector<TemplatePiece> pieces;
+  size_t num_special = 0, num_texts = 0;
   for (const Json& element : list->elements()) {
     TemplatePiece piece;
     BERTRAND_ASSIGN_OR_RETURN(piece, ParsePiece(element, json.Find("special_tokens")));
     if (piece.sequence >= num_sequences) {
       return InvalidArgument("post_processor: `single` uses sequence B");
+    }
+    num_special += piece.ids.size();
+    num_texts += piece.sequence >= 0 ? 1 : 0;
+    if (num_special > kSpecialIdsMax) {
+      return InvalidArgument("post_processor: `" + std::string(key) + "` has more than " +
+                             std::to_string(kSpecialIdsMax) + " special tokens");
+    }
+    if (num_texts > kTextsMax) {
+      return InvalidArgument("post_processor: more than " + std::to_string(kTextsMax) +
+                             " pieces of `" + std::string(key) + "` stand for texts");
     }
     pieces.push_back(std::move(piece));
   }

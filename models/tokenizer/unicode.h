@@ -5,10 +5,14 @@
 // The tables are generated from that library (generate_unicode_tables.py), because it mixes several
 // Unicode versions. All functions are pure and thread-safe.
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace bertrand {
 
@@ -90,6 +94,25 @@ size_t DecomposeCompatibly(char32_t c, char32_t* out);
 
 // The primary composite of two code points, or 0.
 char32_t Compose(char32_t first, char32_t second);
+
+// Puts a run of marks in canonical order: by `rank`, equal ones as they are. Linear, since a run
+// may be all of a text.
+template <class Mark>
+void SortMarks(std::vector<Mark>* marks) {
+  constexpr size_t kFew = 64;
+  const auto is_before = [](const Mark& a, const Mark& b) { return a.rank < b.rank; };
+  if (std::is_sorted(marks->begin(), marks->end(), is_before)) return;
+  if (marks->size() <= kFew) {
+    std::stable_sort(marks->begin(), marks->end(), is_before);
+    return;
+  }
+  std::array<size_t, 257> begin{};  // where the marks of each rank go
+  for (const Mark& mark : *marks) ++begin[mark.rank + 1u];
+  std::partial_sum(begin.begin(), begin.end(), begin.begin());
+  std::vector<Mark> sorted(marks->size());
+  for (const Mark& mark : *marks) sorted[begin[mark.rank]++] = mark;
+  marks->swap(sorted);
+}
 
 // Reads the code point at *position of valid UTF-8 and moves *position behind it.
 inline char32_t NextCodePoint(std::string_view text, size_t* position) {

@@ -82,8 +82,7 @@ void ApplyForm(bool compatible, bool compose, NormalizedText* text, NormalizedTe
     }
   };
   const auto flush = [&] {
-    std::stable_sort(run.begin(), run.end(),
-                     [](const Part& a, const Part& b) { return a.rank < b.rank; });
+    SortMarks(&run);
     for (const Part& part : run) emit(part);
     run.clear();
   };

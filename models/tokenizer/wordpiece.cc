@@ -46,77 +46,109 @@ size_t WordPiece::MatchPadded(std::string_view word, int32_t* ids, uint32_t* end
   return 1;
 }
 
-uint32_t WordPiece::AddOutputs(const std::vector<Output>& outputs) {
-  if (outputs.empty()) return 0;
-  const auto index = static_cast<uint32_t>(outputs_.size());
-  outputs_.push_back({static_cast<int32_t>(outputs.size()), 0});
-  outputs_.insert(outputs_.end(), outputs.begin(), outputs.end());
-  return index;
-}
-
-void WordPiece::AppendOutputs(uint32_t state, std::vector<Output>* outputs) const {
-  const Output* header = &outputs_[states_.cell(state).second];
-  outputs->insert(outputs->end(), header + 1, header + 1 + header->id);
+// Calls visit(text, root, id) for what the automaton finds: each token at the start of a word, and
+// without the prefix behind it. Longer ones than words can be never match.
+template <typename Visit>
+void WordPiece::ForEachEntry(Visit visit) const {
+  const std::string& prefix = options_.continuing_subword_prefix;
+  for (int64_t id = 0; id < vocabulary_.size(); ++id) {
+    const std::string_view text = vocabulary_.Text(id);
+    if (text.empty() || CountCodePoints(text) > max_input_chars_ + CountCodePoints(prefix))
+      continue;
+    visit(text, kWordRoot, static_cast<int32_t>(id));
+    if (text.size() > prefix.size() && text.starts_with(prefix)) {
+      visit(text.substr(prefix.size()), kContinuationRoot, static_cast<int32_t>(id));
+    }
+  }
 }
 
 absl::Status WordPiece::BuildAutomaton() {
-  const std::string& prefix = options_.continuing_subword_prefix;
-  std::vector<DoubleArray::Key> keys;
-  for (int64_t id = 0; id < vocabulary_.size(); ++id) {
-    const std::string_view text = vocabulary_.Text(id);
-    const auto value = static_cast<uint32_t>(id);
-    // Longer entries than words can be never match.
-    if (text.empty() || CountCodePoints(text) > max_input_chars_ + CountCodePoints(prefix))
-      continue;
-    keys.push_back({text, kWordRoot - 1, value});
-    if (text.size() > prefix.size() && text.starts_with(prefix)) {
-      keys.push_back({text.substr(prefix.size()), kContinuationRoot - 1, value});
+  std::vector<uint32_t> ends;  // the states of the entries
+  {
+    size_t count = 0;
+    ForEachEntry([&count](std::string_view, uint32_t, int32_t) { ++count; });
+    std::vector<DoubleArray::Key> keys;
+    keys.reserve(count);
+    ForEachEntry([&keys](std::string_view text, uint32_t root, int32_t) {
+      keys.push_back({text, root - 1, 0});
+    });
+    if (absl::Status status = states_.Build(keys, 2, &ends); !status.ok()) {
+      return Annotate(status, "vocab");
     }
   }
-  std::vector<uint32_t> ends;
-  if (absl::Status status = states_.Build(keys, 2, &ends); !status.ok()) {
-    return Annotate(status, "vocab");
-  }
-  // Which key ends in a state. Of a word's entries two never share one: texts are distinct.
-  std::vector<uint32_t> key_at;  // plus one
-  for (size_t i = 0; i < keys.size(); ++i) {
-    if (ends[i] >= key_at.size()) key_at.resize(ends[i] + 1);
-    key_at[ends[i]] = static_cast<uint32_t>(i) + 1;
-  }
+  size_t num_outputs = 0;
+  BERTRAND_RETURN_IF_ERROR(LinkStates(ends, &num_outputs));
+  outputs_.reserve(num_outputs);
+  FillOutputs(ends);
+  BERTRAND_CHECK(outputs_.size() == num_outputs, "outputs are counted wrongly");
+  states_.Seal();
+  return absl::OkStatus();
+}
 
-  outputs_.assign(1, {0, 0});
+// Failure links, and in `second` how many outputs each state has. What ends an entry has that one,
+// and goes on behind it; other states have those of the way along the failure links to where the
+// text goes on. Each list takes one more, its header, and so does the empty one.
+absl::Status WordPiece::LinkStates(const std::vector<uint32_t>& ends, size_t* num_outputs) {
+  for (const uint32_t end : ends) states_.cell(end).first = kContinuationRoot;
   const std::vector<uint32_t>& order = states_.by_depth();
   const size_t most = kMaxOutputsPerState * order.size() + kFreeOutputs;
-  std::vector<Output> outputs;
+  *num_outputs = 1;
   for (const uint32_t state : order) {
     DoubleArray::Cell& cell = states_.cell(state);
     const uint32_t parent = cell.check;
     if (parent == DoubleArray::kNone) continue;  // a root
-    outputs.clear();
-    if (state < key_at.size() && key_at[state] != 0) {
-      const DoubleArray::Key& entry = keys[key_at[state] - 1];
-      outputs.push_back(
-          {static_cast<int32_t>(entry.value), static_cast<uint32_t>(entry.text.size())});
-      cell.first = kContinuationRoot;
+    if (cell.first == kContinuationRoot) {
+      cell.second = 1;
     } else {
       const auto byte = static_cast<unsigned char>(state ^ states_.cell(parent).base);
-      AppendOutputs(parent, &outputs);
+      uint32_t count = states_.cell(parent).second;
       uint32_t z = states_.cell(parent).first, next = DoubleArray::kNone;
       while (z != DoubleArray::kNone && (next = states_.Step(z, byte)) == DoubleArray::kNone) {
-        AppendOutputs(z, &outputs);
+        count += states_.cell(z).second;
         z = states_.cell(z).first;
       }
       cell.first = next;
-      if (next == DoubleArray::kNone) outputs.clear();
+      cell.second = next == DoubleArray::kNone ? 0 : count;
     }
-    cell.second = AddOutputs(outputs);
-    if (outputs_.size() > most) {
+    *num_outputs += cell.second == 0 ? 0 : cell.second + 1;
+    if (*num_outputs > most) {
       return InvalidArgument(
           "vocab: entries repeat each other too often for the WordPiece automaton");
     }
   }
-  states_.Seal();
   return absl::OkStatus();
+}
+
+// The lists behind each other: `second` becomes where a state's is.
+void WordPiece::FillOutputs(const std::vector<uint32_t>& ends) {
+  outputs_.assign(1, {0, 0});
+  size_t index = 0;
+  // Of a root's entries two never end in one state: texts are distinct.
+  ForEachEntry([&](std::string_view text, uint32_t, int32_t id) {
+    states_.cell(ends[index++]).second = static_cast<uint32_t>(outputs_.size());
+    outputs_.push_back({1, 0});
+    outputs_.push_back({id, static_cast<uint32_t>(text.size())});
+  });
+  const auto append = [this](uint32_t state) {
+    const size_t header = states_.cell(state).second;
+    for (int32_t i = 1; i <= outputs_[header].id; ++i) {
+      outputs_.push_back(outputs_[header + static_cast<size_t>(i)]);
+    }
+  };
+  for (const uint32_t state : states_.by_depth()) {
+    DoubleArray::Cell& cell = states_.cell(state);
+    const uint32_t parent = cell.check;
+    if (cell.second == 0 || cell.first == kContinuationRoot) continue;
+    const auto byte = static_cast<unsigned char>(state ^ states_.cell(parent).base);
+    const int32_t count = static_cast<int32_t>(cell.second);
+    cell.second = static_cast<uint32_t>(outputs_.size());
+    outputs_.push_back({count, 0});
+    append(parent);
+    for (uint32_t z = states_.cell(parent).first; states_.Step(z, byte) == DoubleArray::kNone;) {
+      append(z);
+      z = states_.cell(z).first;
+    }
+  }
 }
 
 template <bool kWantEnds>

@@ -80,9 +80,11 @@ class WordPiece final : public TokenModel {
 
   WordPiece(Vocabulary vocabulary, WordPieceOptions options);
   absl::Status BuildAutomaton();
+  template <typename Visit>
+  void ForEachEntry(Visit visit) const;
+  absl::Status LinkStates(const std::vector<uint32_t>& ends, size_t* num_outputs);
+  void FillOutputs(const std::vector<uint32_t>& ends);
   void BuildWholeWords();
-  uint32_t AddOutputs(const std::vector<Output>& outputs);
-  void AppendOutputs(uint32_t state, std::vector<Output>* outputs) const;
   template <bool kWantEnds>
   size_t MatchImpl(std::string_view word, int32_t* ids, uint32_t* ends) const;
 

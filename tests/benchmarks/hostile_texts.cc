@@ -89,11 +89,18 @@ std::string Range(const Tokenizer&, size_t size) {
   return RandomOf(kFirst, kCount, size);
 }
 
+std::string RandomWords(const Tokenizer&, size_t size) {
+  std::string text = RandomOf(U'a', 26, size);
+  for (size_t at = 8; at < text.size(); at += 9) text[at] = ' ';
+  return text;
+}
+
 constexpr Kind kKinds[] = {
     {"one letter", [](auto&, size_t size) { return Repeat("a", size); }},
     {"one letter, a space before each", [](auto&, size_t size) { return Repeat(" a", size); }},
     {"two letters in turn", [](auto&, size_t size) { return Repeat("ab", size); }},
     {"random letters", Range<U'a', 26>},
+    {"random words of eight letters", &RandomWords},
     {"random digits", Range<U'0', 10>},
     {"random punctuation", Range<U'!', 15>},
     {"spaces", [](auto&, size_t size) { return Repeat(" ", size); }},

@@ -1,6 +1,6 @@
 """Trains what tokenizer_peers.py measures: WordPiece, byte-level BPE and Unigram vocabularies of 30,000.
 
-    python tokenizer_vocabularies.py --text FILE --out FOLDER
+    python tokenizer_vocabularies.py --text FILE --out FOLDER [--kinds wordpiece,bpe,unigram]
 
 FILE has a text a line; its first half is trained on, and up to two megabytes of the second become
 FOLDER/text.txt: words in it were not all seen. FOLDER/wordpiece, bpe and unigram get a tokenizer.json
@@ -63,6 +63,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--text", required=True)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--kinds", default="wordpiece,bpe,unigram")
     args = parser.parse_args()
     texts = Path(args.text).read_text().split("\n")
     half = len(texts) // 2
@@ -75,6 +76,8 @@ def main():
     out = Path(args.out)
     # Training a Unigram model takes long: a fifth of the text is enough for it.
     for name, train, seen in (("wordpiece", train_wordpiece, texts[:half]), ("bpe", train_bpe, texts[:half]), ("unigram", train_unigram, texts[: half // 5])):
+        if name not in args.kinds.split(","):
+            continue
         (out / name).mkdir(parents=True, exist_ok=True)
         train(seen).save(str(out / name / "tokenizer.json"))
     (out / "text.txt").write_text("\n".join(measured) + "\n")

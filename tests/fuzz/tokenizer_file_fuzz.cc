@@ -11,14 +11,12 @@
 // Prints what it did.
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <new>
 #include <random>
 #include <string>
 #include <string_view>
@@ -27,48 +25,7 @@
 #include "kernels/status.h"
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/unicode.h"
-
-namespace {
-
-// What is allocated, in bytes: each block remembers its size in front of itself.
-std::atomic<size_t> live_bytes{0}, peak_bytes{0};
-constexpr size_t kHeader = 64;
-
-void* Allocate(size_t size, size_t alignment) {
-  void* block = std::aligned_alloc(std::max(alignment, kHeader),
-                                   (size + 2 * kHeader - 1) / kHeader * kHeader);
-  if (block == nullptr) std::abort();
-  *static_cast<size_t*>(block) = size;
-  const size_t live = live_bytes.fetch_add(size) + size;
-  if (live > peak_bytes.load()) peak_bytes.store(live);
-  return static_cast<char*>(block) + kHeader;
-}
-
-void Free(void* memory) {
-  if (memory == nullptr) return;
-  void* block = static_cast<char*>(memory) - kHeader;
-  live_bytes.fetch_sub(*static_cast<size_t*>(block));
-  std::free(block);
-}
-
-}  // namespace
-
-// Every form: a sanitizer's own must not meet ours.
-void* operator new(size_t size) { return Allocate(size, kHeader); }
-void* operator new[](size_t size) { return Allocate(size, kHeader); }
-void* operator new(size_t size, const std::nothrow_t&) noexcept { return Allocate(size, kHeader); }
-void* operator new[](size_t size, const std::nothrow_t&) noexcept {
-  return Allocate(size, kHeader);
-}
-void* operator new(size_t size, std::align_val_t) { return Allocate(size, kHeader); }
-void operator delete(void* memory) noexcept { Free(memory); }
-void operator delete[](void* memory) noexcept { Free(memory); }
-void operator delete(void* memory, const std::nothrow_t&) noexcept { Free(memory); }
-void operator delete[](void* memory, const std::nothrow_t&) noexcept { Free(memory); }
-void operator delete(void* memory, size_t) noexcept { Free(memory); }
-void operator delete[](void* memory, size_t) noexcept { Free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { Free(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { Free(memory); }
+#include "tests/fuzz/counted_memory.h"
 
 namespace bertrand {
 namespace {
@@ -250,11 +207,10 @@ int Main(int argc, char** argv) {
   while (std::chrono::duration<double>(clock() - start).count() < seconds) {
     const std::string text = Mutated(files[count++ % files.size()], random);
     const auto begin = clock();
-    const size_t before = live_bytes.load();
-    peak_bytes.store(before);
     {
+      const CountedMemory memory;
       const auto tokenizer = Tokenizer::FromJson(text, "");
-      const size_t used = peak_bytes.load() - before;
+      const size_t used = memory.peak_bytes();
       most = std::max(most, static_cast<double>(used) / static_cast<double>(text.size() + 1));
       if (used > kFreeBytes + kMostExpansion * text.size()) {
         std::fprintf(stderr, "%zu bytes for a file of %zu:\n%s\n", used, text.size(), text.c_str());

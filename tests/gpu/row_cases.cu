@@ -9,6 +9,7 @@
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/pooling/pooling.h"
 #include "kernels/scores/scores.h"
+#include "kernels/span/span.h"
 #include "tests/gpu/kernel_cases.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -63,6 +64,9 @@ class RowCases {
     AddSoftmax("masked", loads_[1].sequences(), vocabulary_);
     AddTopK(1, 5);
     AddTopK(loads_[1].sequences(), 5);
+    AddBestSpans(loads_[0]);
+    AddBestSpans(loads_[1]);
+    AddBiasActivation(kLarge, loads_[1], DType::kFloat16, Activation::kGeluErf, true);
     AddConvert(kBase, loads_[1]);
     AddCheckFinite(kBase, loads_[1]);
   }
@@ -135,17 +139,45 @@ class RowCases {
   }
 
   void AddBiasActivation(const Widths& widths, const CaseLoad& load, DType dtype,
-                         Activation activation) {
+                         Activation activation, bool quantise = false) {
     const int64_t rows = load.tokens(), width = widths.inner;
     const std::string name =
-        std::string(activation == Activation::kGeluErf ? "bias_gelu_erf/" : "bias_gelu_tanh/") +
-        widths.name + "/" + load.name;
+        std::string(activation == Activation::kGeluErf ? "bias_gelu_erf" : "bias_gelu_tanh") +
+        (quantise ? "_float8/" : "/") + widths.name + "/" + load.name;
     KernelCase& added = Add("bias_activation", name, dtype, Rows(rows, width));
-    added.bytes = static_cast<double>(rows * width) * static_cast<double>(SizeOf(dtype)) * 2;
+    const DType result = quantise ? DType::kFloat8 : dtype;
+    added.bytes =
+        static_cast<double>(rows * width) * static_cast<double>(SizeOf(dtype) + SizeOf(result));
     added.make = [=](Operands& o) -> CaseLaunch {
-      const BiasActivationParams p = {o.Random(dtype, {rows, width}), o.Random(dtype, {width}),
-                                      activation, TensorView(), o.Output(dtype, {rows, width})};
+      BiasActivationParams p = {o.Random(dtype, {rows, width}), o.Random(dtype, {width}),
+                                activation, TensorView(), o.Output(result, {rows, width})};
+      if (quantise) p.y_scale = o.Scalar(0.02f);
       return [p](simt::Stream& stream) { return BiasActivation(p, stream); };
+    };
+  }
+
+  // Windows of nothing but context, and transformers' default of 12 spans up to 15 tokens.
+  void AddBestSpans(const CaseLoad& load) {
+    const DType dtype = DType::kFloat16;
+    const int64_t tokens = load.tokens(), sequences = load.sequences();
+    KernelCase& added = Add("span", "best_spans/" + load.name, dtype, load.ToString());
+    added.bytes = static_cast<double>(tokens) * 8;
+    added.make = [=](Operands& o) -> CaseLaunch {
+      std::vector<int32_t> first;
+      for (int32_t i = 0; i <= sequences; ++i) first.push_back(13 * i);
+      const auto same = [&](int64_t count, int32_t value) {
+        return o.Ints(std::vector<int32_t>(static_cast<size_t>(count), value));
+      };
+      SpanParams p;
+      p.logits = o.Random(dtype, {tokens, 2});
+      p.masked = same(tokens, 0);
+      p.cu_seqlens = o.Ints(load.cu_seqlens());
+      p.null_tokens = same(sequences, 0);
+      p.tokens_max = same(sequences, 15);
+      p.first = o.Ints(first);
+      p.spans = o.Output(DType::kInt32, {13 * sequences, 3});
+      void* const workspace = o.Workspace(SpanWorkspaceBytes(tokens));
+      return [p, workspace](simt::Stream& stream) { return BestSpans(p, workspace, stream); };
     };
   }
 

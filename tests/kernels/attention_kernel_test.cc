@@ -100,6 +100,28 @@ class AttentionKernelTest : public EmulatedTest {
     return out.Download();
   }
 
+  // FP8 is the other output, rounded once more.
+  template <typename T>
+  void ExpectWritesFloat8(int64_t head_size) {
+    SCOPED_TRACE(head_size);
+    const std::vector<int> cu_seqlens = CuSeqlens({33, 1, 17});
+    const Sizes sizes = {cu_seqlens.back(), 2, head_size};
+    const int64_t tokens = sizes.tokens;
+    const DeviceTensor<T> qkv(stream(), {tokens, 3, 2, head_size},
+                              Random(static_cast<size_t>(tokens * 6 * head_size)));
+    const std::vector<float> wide = Run(qkv, cu_seqlens, sizes, 0.3f);
+    const DeviceTensor<int> lengths(stream(), {4}, cu_seqlens);
+    const DeviceTensor<float> scale(stream(), {1}, std::vector<float>{0.001f});
+    const DeviceTensor<simt::Float8> out(stream(), {tokens, 2, head_size});
+    ASSERT_OK(gpu::Attention({.qkv = qkv.view(),
+                              .cu_seqlens = lengths.view(),
+                              .scale = 0.3f,
+                              .out = out.view(),
+                              .out_scale = scale.view()},
+                             stream()));
+    ExpectIsFloat8Of<T>(out.Download(), wide, 0.001f);
+  }
+
   template <typename T>
   void ExpectMatchesReference(const std::vector<int>& lengths, int64_t heads, int64_t head_size,
                               float magnitude = 1) {
@@ -252,6 +274,33 @@ TEST_P(AttentionKernelTest, UnalignedTensorsAreRight) {
   for (size_t i = 0; i < actual.size(); ++i) {
     ASSERT_NEAR(ToHostFloat(actual[i]), exact[i], 2 * kRoundingOf<Half>);
   }
+}
+
+TEST_P(AttentionKernelTest, WritesFloat8) {
+  for (const int64_t head_size : {24, 64, 136}) ExpectWritesFloat8<Half>(head_size);
+  ExpectWritesFloat8<BFloat16>(128);
+}
+
+TEST_P(AttentionKernelTest, RefusesFloat8ItCannotWrite) {
+  const std::vector<int> cu_seqlens = CuSeqlens({5});
+  const DeviceTensor<int> lengths(stream(), {2}, cu_seqlens);
+  const DeviceTensor<float> scale(stream(), {1}, Random(1));
+  const DeviceTensor<simt::Float8> out(stream(), {5, 1, 12}), fits(stream(), {5, 1, 16});
+  const DeviceTensor<Half> odd(stream(), {5, 3, 1, 12}, Random(180));
+  const DeviceTensor<float> wide(stream(), {5, 3, 1, 16}, Random(240));
+  const auto message = [this](const gpu::AttentionParams& params) {
+    return Message(gpu::Attention(params, stream()));
+  };
+  EXPECT_THAT(message({.qkv = odd.view(),
+                       .cu_seqlens = lengths.view(),
+                       .out = out.view(),
+                       .out_scale = scale.view()}),
+              testing::HasSubstr("float8 wants aligned 16-bit heads of a multiple of 8"));
+  EXPECT_THAT(message({.qkv = wide.view(),
+                       .cu_seqlens = lengths.view(),
+                       .out = fits.view(),
+                       .out_scale = scale.view()}),
+              testing::HasSubstr("float8 wants"));
 }
 
 TEST_P(AttentionKernelTest, RefusesWhatItCannotDo) {

@@ -67,6 +67,38 @@ TEST_P(BiasActivationKernelTest, SizesAroundVectorsAndBlocks) {
   }
 }
 
+// Values up to 6 over a scale at which some saturate.
+TEST_P(BiasActivationKernelTest, WritesFloat8) {
+  for (const int64_t n : {8, 40, 3072}) {
+    const size_t count = static_cast<size_t>(3 * n);
+    const DeviceTensor<simt::Half> x(stream(), {3, n}, Random(count, -6, 6)),
+        bias(stream(), {n}, Random(static_cast<size_t>(n))), y(stream(), {3, n});
+    const DeviceTensor<simt::Float8> narrow(stream(), {3, n});
+    const DeviceTensor<float> scale(stream(), {1}, std::vector<float>{0.01f});
+    BiasActivationParams params = {
+        .x = x.view(), .bias = bias.view(), .activation = Activation::kGeluErf, .y = y.view()};
+    ASSERT_OK(BiasActivation(params, stream()));
+    params.y = narrow.view();
+    params.y_scale = scale.view();
+    ASSERT_OK(BiasActivation(params, stream()));
+    ExpectIsFloat8Of<simt::Half>(narrow.Download(), y.Download(), 0.01f);
+  }
+}
+
+TEST_P(BiasActivationKernelTest, RefusesFloat8ItCannotWrite) {
+  const DeviceTensor<simt::Half> x(stream(), {2, 12}, Random(24));
+  const DeviceTensor<simt::Float8> y(stream(), {2, 12});
+  const DeviceTensor<float> scale(stream(), {1}, Random(1));
+  BiasActivationParams params = {.x = x.view(), .y = y.view(), .y_scale = scale.view()};
+  EXPECT_THAT(Message(BiasActivation(params, stream())), testing::HasSubstr("multiple of 8"));
+  const DeviceTensor<float> wide(stream(), {2, 16}, Random(32));
+  const DeviceTensor<simt::Float8> fits(stream(), {2, 16});
+  params = {.x = wide.view(), .y = fits.view(), .y_scale = scale.view()};
+  EXPECT_EQ(BiasActivation(params, stream()).code(), absl::StatusCode::kInvalidArgument);
+  params = {.x = x.view(), .y = fits.view()};
+  EXPECT_EQ(BiasActivation(params, stream()).code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST_P(BiasActivationKernelTest, WorksInPlaceOfXAndOfTheResidual) {
   for (const int64_t n : {24, 27}) {
     const size_t count = static_cast<size_t>(5 * n);

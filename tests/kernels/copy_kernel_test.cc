@@ -43,6 +43,36 @@ TEST_F(CopyKernelTest, ValuesOutOfRangeBecomeInfinite) {
   EXPECT_EQ(Read(to.view), (std::vector<float>{65504, infinity, -infinity, 0}));
 }
 
+// Every value of e4m3 comes back; what lies between goes to the nearest, the even one of two, and
+// beyond the largest to it.
+TEST_F(CopyKernelTest, Float8) {
+  constexpr float kScale = 0.25f;
+  std::vector<float> values;
+  for (int bits = 0; bits < 256; ++bits) {
+    if ((bits & 0x7f) == 0x7f) continue;  // NaN
+    values.push_back(kScale * ToHostFloat(simt::Float8{static_cast<uint8_t>(bits)}));
+  }
+  const size_t num_exact = values.size();
+  // 1 and 1.125 are neighbours, 448 the largest, 2^-9 the smallest.
+  for (const float value : {1.0624f, 1.0625f, 1.0626f, 1.1875f, 449.0f, -1e30f, 0x1.8p-10f}) {
+    values.push_back(kScale * value);
+  }
+  std::vector<float> expected(values.begin(), values.begin() + static_cast<long>(num_exact));
+  for (const float value : {1.0f, 1.0f, 1.125f, 1.25f, 448.0f, -448.0f, 0x1p-9f}) {
+    expected.push_back(kScale * value);
+  }
+  const auto count = static_cast<int64_t>(values.size());
+  const DeviceTensor from = Upload(values, DType::kFloat32, {count});
+  DeviceTensor back;
+  const auto run = [&]() -> absl::Status {
+    const DeviceTensor narrow = Empty(DType::kFloat8, {count});
+    back = Empty(DType::kFloat32, {count});
+    BERTRAND_RETURN_IF_ERROR(gpu::Convert(from.view, narrow.view, *stream_, kScale));
+    return gpu::Convert(narrow.view, back.view, *stream_, kScale);
+  };
+  EXPECT_EQ(UnderEveryOrder(run, [&] { return Read(back.view); }), expected);
+}
+
 TEST_F(CopyKernelTest, MismatchesAreRefused) {
   const DeviceTensor half = Empty(DType::kFloat16, {8}), other = Empty(DType::kBFloat16, {8}),
                      floats = Empty(DType::kFloat32, {9});

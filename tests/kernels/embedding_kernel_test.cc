@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/embedding/embedding.h"
 #include "kernels/embedding/embedding_reference.h"
 #include "tests/kernels/row_kernel_fixture.h"
@@ -93,6 +96,49 @@ TEST_F(EmbeddingKernelTest, TokensAroundABlock) {
   for (const int64_t tokens : {1, 3, 4, 5, 33}) {
     Check(DType::kFloat16, tokens, 384, {true, true, true});
   }
+}
+
+// The registers' path and the wide one, at a scale at which some values saturate.
+TEST_F(EmbeddingKernelTest, WritesASecondOutputInFloat8) {
+  for (const int64_t width : {40, 768, 1032}) {
+    const DeviceTensor word = Upload(Random(9 * width, 1, DType::kFloat16), DType::kFloat16,
+                                     {9, width}),
+                       gamma = Upload(Random(width, 1, DType::kFloat16), DType::kFloat16, {width}),
+                       ids = Upload(RandomIds(5, 9)), y = Empty(DType::kFloat16, {5, width}),
+                       narrow = Empty(DType::kFloat8, {5, width}),
+                       scale = Upload({0.004f}, DType::kFloat32, {1});
+    EmbeddingParams params;
+    params.ids = ids.view;
+    params.word = word.view;
+    params.gamma = params.beta = gamma.view;
+    params.y = y.view;
+    const auto run = [&] { return gpu::Embedding(params, *stream_, {narrow.view, scale.view}); };
+    const std::vector<float> wide = UnderEveryOrder(run, [&] { return Read(y.view); });
+    std::vector<uint8_t> bytes(wide.size());
+    ASSERT_TRUE(ReadBack(*stream_, bytes.data(), narrow.view.data(), DType::kFloat8, bytes.size()));
+    for (size_t i = 0; i < wide.size(); ++i) {
+      const float expected = std::clamp(wide[i] / 0.004f, -448.0f, 448.0f);
+      // A rounding to 4 bits of a value that f16's may have moved; subnormals are multiples of
+      // 2^-9.
+      ASSERT_NEAR(ToHostFloat(simt::Float8{bytes[i]}), expected,
+                  std::abs(expected) * (0x1p-4 + 0x1p-10) + 0x1p-10);
+    }
+  }
+}
+
+TEST_F(EmbeddingKernelTest, RefusesFloat8ItCannotWrite) {
+  const DeviceTensor word = Upload(Random(9 * 12, 1, DType::kFloat16), DType::kFloat16, {9, 12}),
+                     ids = Upload(RandomIds(5, 9)), y = Empty(DType::kFloat16, {5, 12}),
+                     narrow = Empty(DType::kFloat8, {5, 12}),
+                     scale = Upload({1}, DType::kFloat32, {1});
+  EmbeddingParams params;
+  params.ids = ids.view;
+  params.word = word.view;
+  params.y = y.view;
+  EXPECT_EQ(gpu::Embedding(params, *stream_, {narrow.view, scale.view}).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(gpu::Embedding(params, *stream_, {narrow.view, {}}).code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(EmbeddingKernelTest, NoTokensDoNothing) {

@@ -159,6 +159,20 @@ inline void ExpectAtMostTwice(const std::vector<float>& actual, const std::vecto
   EXPECT_LE(MaxError(actual, exact), 2 * MaxError(naive, exact) + slack);
 }
 
+// `narrow` is e4m3 and stands for `wide`, a kernel's result in T, divided by `scale`: a rounding to
+// 4 bits, of a value whose own rounding may move it. Subnormals of e4m3 are multiples of 2^-9.
+template <typename T>
+void ExpectIsFloat8Of(const std::vector<float>& narrow, const std::vector<float>& wide,
+                      float scale) {
+  ASSERT_EQ(narrow.size(), wide.size());
+  for (size_t i = 0; i < wide.size(); ++i) {
+    const double expected = std::clamp(double{wide[i]} / scale, -448.0, 448.0);
+    ASSERT_NEAR(narrow[i], expected,
+                std::abs(expected) * (kRoundingOf<simt::Float8> + 2 * kRoundingOf<T>)+0x1p-10)
+        << i;
+  }
+}
+
 class EmulatedTest : public testing::TestWithParam<EmulatedCase> {
  protected:
   // Another device's limits: set_device(simt::ProfileL4()).

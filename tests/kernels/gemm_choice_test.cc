@@ -364,5 +364,17 @@ TEST_P(GemmChoiceTest, ATrialKnowsRightFromWrong) {
   }
 }
 
+TEST_P(GemmChoiceTest, ATrialOfFloat8) {
+  const GemmKey key = {16, 32, 64, DType::kFloat16, Activation::kNone, true, true, true};
+  auto trial = GemmTrial::Create(key, 256, stream());
+  ASSERT_OK(trial.status());
+  EXPECT_EQ(Gemm::Key(trial->params()), key);
+  EXPECT_TRUE(trial->IsRight(stream()).value());
+  GemmParams wrong = trial->params();
+  wrong.residual = {};
+  ASSERT_OK(FloatGemm(wrong, stream()));
+  EXPECT_FALSE(trial->IsRight(stream()).value());
+}
+
 }  // namespace
 }  // namespace bertrand::gpu

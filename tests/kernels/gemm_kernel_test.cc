@@ -4,7 +4,8 @@
 
 #include <algorithm>
 
-#include "kernels/gemm/small_gemm.h"
+#include "kernels/bias_activation/bias_activation_reference.h"
+#include "kernels/gemm/gemm.h"
 #include "tests/kernels/gemm_problem.h"
 
 namespace bertrand::gpu {
@@ -53,6 +54,64 @@ TEST_P(GemmKernelTest, EveryTile) {
     ASSERT_OK(RunSmall(params, Plan(params, tile, 1), stream()));
     problem.ExpectRight(params);
   }
+}
+
+// Products of e4m3 by the fallback and by the library's stand-in, against float64 of the same
+// values: float's sums, one rounding of the result.
+TEST_P(GemmKernelOnceTest, Float8) {
+  const Shape sizes = {70, 80, 208};
+  const auto floats = [this](int64_t count, float scale) {
+    return RandomFloats(random_, count, scale);
+  };
+  const DeviceTensor<simt::Float8> x(stream(), {sizes.m, sizes.k}, floats(sizes.m * sizes.k, 448)),
+      weight(stream(), {sizes.n, sizes.k}, floats(sizes.n * sizes.k, 448));
+  const DeviceTensor<simt::Half> bias(stream(), {sizes.n}, floats(sizes.n, 1)),
+      residual(stream(), {sizes.m, sizes.n}, floats(sizes.m * sizes.n, 1)),
+      y(stream(), {sizes.m, sizes.n});
+  const DeviceTensor<float> x_scale(stream(), {1}, std::vector<float>{0.004f}),
+      weight_scale(stream(), {1}, std::vector<float>{0.0005f});
+  GemmParams params;
+  params.x = x.view();
+  params.weight = weight.view();
+  params.bias = bias.view();
+  params.activation = Activation::kGeluErf;
+  params.residual = residual.view();
+  params.y = y.view();
+  params.x_scale = x_scale.view();
+  params.weight_scale = weight_scale.view();
+  std::vector<double> exact;
+  for (int i = 0; i < sizes.m * sizes.n; ++i) {
+    double sum = 0;
+    for (int j = 0; j < sizes.k; ++j) {
+      sum += double{x.values()[static_cast<size_t>(i / sizes.n * sizes.k + j)]} *
+             weight.values()[static_cast<size_t>(i % sizes.n * sizes.k + j)];
+    }
+    sum = sum * 0.004f * 0.0005f + bias.values()[static_cast<size_t>(i % sizes.n)];
+    exact.push_back(ActivationReference(Activation::kGeluErf, sum) +
+                    residual.values()[static_cast<size_t>(i)]);
+  }
+  double largest = 0;
+  for (const double value : exact) largest = std::max(largest, std::abs(value));
+
+  ASSERT_OK(FloatGemm(params, stream()));
+  EXPECT_LE(MaxError(y.Download(), exact), 1.01 * largest * kRoundingOf<simt::Half>);
+  auto gemm = Gemm::Create(device(), {.own_kernels = GemmOptions::OwnKernels::kRarely});
+  ASSERT_OK(gemm.status());
+  EXPECT_EQ((*gemm)->Choice(params).kind, GemmChoice::Kind::kLibrary);
+  // The library leaves the rest to bias_activation: a rounding more.
+  ASSERT_OK((*gemm)->Run(params, nullptr, stream()));
+  EXPECT_LE(MaxError(y.Download(), exact), 3 * largest * kRoundingOf<simt::Half>);
+
+  params.x_scale = {};
+  EXPECT_EQ(FloatGemm(params, stream()).code(), absl::StatusCode::kInvalidArgument);
+}
+
+// Before Ada no tensor core has e4m3, and rows must be multiples of 16 bytes.
+TEST_P(GemmKernelOnceTest, Float8WithoutTheLibrary) {
+  EXPECT_TRUE(LibraryTakesFloat8(simt::ProfileL4(), 16, 32));
+  EXPECT_FALSE(LibraryTakesFloat8(simt::ProfileA100(), 16, 32));
+  EXPECT_FALSE(LibraryTakesFloat8(simt::ProfileH100(), 24, 32));
+  EXPECT_FALSE(LibraryTakesFloat8(simt::ProfileH100(), 16, 40));
 }
 
 TEST_P(GemmKernelTest, RowsAroundTilesWithThePlannedTile) {

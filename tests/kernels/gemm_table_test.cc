@@ -26,6 +26,7 @@ GemmTable SomeTable() {
   table[{12288, 4096, 1024, DType::kFloat16, Activation::kGeluErf, true, false}] = {
       GemmChoice::Kind::kHopper, 1, 1, {}, 160.0f};
   table[{16, 3, 7, DType::kFloat32, Activation::kSigmoid, false, false}] = {};
+  table[{16, 32, 64, DType::kFloat16, Activation::kNone, true, true, /*float8=*/true}] = {};
   return table;
 }
 
@@ -110,27 +111,28 @@ std::string WithEntries(const std::string& entries) {
 
 TEST(GemmTableTest, EntriesOutOfRangeAreAMissEvenWithARightChecksum) {
   const std::string tail = " 0 0 0 0 0 0 0 0 0\n";
-  const std::string good = "16 8 8 1 0 0 0 0 9 8" + tail;
+  const std::string good = "16 8 8 1 0 0 0 0 0 9 8" + tail;
   ASSERT_TRUE(ParseGemmTable(WithEntries(good), kOrigin).has_value());
   const std::vector<std::string> bad_entries = {
-      "17 8 8 1 0 0 0 0 9 8" + tail,  // no bucket
-      "0 8 8 1 0 0 0 0 9 8" + tail,   // no rows
-      "131072 8 8 1 0 0 0 0 9 8" + tail,
-      "16 0 8 1 0 0 0 0 9 8" + tail,
-      "16 8 2147483648 1 0 0 0 0 9 8" + tail,
-      "16 8 8 3 0 0 0 0 9 8" + tail,  // no such type
-      "16 8 8 1 7 0 0 0 9 8" + tail,  // nor activation
-      "16 8 8 1 0 2 0 0 9 8" + tail,
-      "16 8 8 1 0 0 2 0 9 8" + tail,
-      "16 8 8 1 0 0 0 3 9 8" + tail,   // nor kernel
-      "16 8 8 1 0 0 0 0 10 8" + tail,  // nor tile
-      "16 8 8 1 0 0 0 0 9 0" + tail,
-      "16 8 8 1 0 0 0 0 9 9" + tail,
-      "-16 8 8 1 0 0 0 0 9 8" + tail,
-      "16  8 8 1 0 0 0 0 9 8" + tail,
-      "16 8 8 1 0 0 0 0 9 8 7f800000 0 0 0 0 0 0 0 0\n",  // an infinite time
-      "16 8 8 1 0 0 0 0 9 8 0 0 0 0 0 0 0 0\n",
-      "16 8 8 1 0 0 0 0 9 8 0 0 0 0 0 0 0 0 0 0\n",
+      "17 8 8 1 0 0 0 0 0 9 8" + tail,  // no bucket
+      "0 8 8 1 0 0 0 0 0 9 8" + tail,   // no rows
+      "131072 8 8 1 0 0 0 0 0 9 8" + tail,
+      "16 0 8 1 0 0 0 0 0 9 8" + tail,
+      "16 8 2147483648 1 0 0 0 0 0 9 8" + tail,
+      "16 8 8 3 0 0 0 0 0 9 8" + tail,  // no such type
+      "16 8 8 1 7 0 0 0 0 9 8" + tail,  // nor activation
+      "16 8 8 1 0 2 0 0 0 9 8" + tail,
+      "16 8 8 1 0 0 2 0 0 9 8" + tail,
+      "16 8 8 1 0 0 0 2 0 9 8" + tail,
+      "16 8 8 1 0 0 0 0 4 9 8" + tail,   // nor kernel
+      "16 8 8 1 0 0 0 0 0 10 8" + tail,  // nor tile
+      "16 8 8 1 0 0 0 0 0 9 0" + tail,
+      "16 8 8 1 0 0 0 0 0 9 9" + tail,
+      "-16 8 8 1 0 0 0 0 0 9 8" + tail,
+      "16  8 8 1 0 0 0 0 0 9 8" + tail,
+      "16 8 8 1 0 0 0 0 0 9 8 7f800000 0 0 0 0 0 0 0 0\n",  // an infinite time
+      "16 8 8 1 0 0 0 0 0 9 8 0 0 0 0 0 0 0 0\n",
+      "16 8 8 1 0 0 0 0 0 9 8 0 0 0 0 0 0 0 0 0 0\n",
       good + good,
       "\n"};
   for (const std::string& bad : bad_entries) {

@@ -137,17 +137,7 @@ TEST_P(LayerNormKernelTest, WritesASecondOutputInFloat8) {
   params.y8 = y8.view();
   params.y8_scale = scale.view();
   ASSERT_OK(gpu::LayerNorm(params, stream()));
-  const std::vector<float> wide = y.Download(), narrow = y8.Download();
-  ASSERT_EQ(wide.size(), narrow.size());
-  for (size_t i = 0; i < wide.size(); ++i) {
-    const double expected = std::clamp(double{wide[i]} / 0.0078125, -448.0, 448.0);
-    // A rounding to 4 bits, of a value whose own rounding to 11 bits may move it. Subnormals of
-    // e4m3 are multiples of 2^-9.
-    ASSERT_NEAR(
-        narrow[i], expected,
-        std::abs(expected) * (kRoundingOf<simt::Float8> + 2 * kRoundingOf<simt::Half>)+0x1p-10)
-        << i;
-  }
+  ExpectIsFloat8Of<simt::Half>(y8.Download(), y.Download(), 0.0078125f);
 }
 
 TEST_P(LayerNormKernelTest, RefusesWhatItCannotDo) {

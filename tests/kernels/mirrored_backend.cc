@@ -167,6 +167,16 @@ class MirroredBackend final : public HostBackend {
     return mirror.Finish(device_->SparsePool(
         stream, {mirror.In(params.x), params.sum, params.log_twice, mirror.Out(params.y)}));
   }
+  absl::Status DoBestSpans(Stream& stream, const SpanParams& params) const override {
+    Mirror mirror(*device_, stream);
+    SpanParams p = params;
+    for (TensorView* input :
+         {&p.logits, &p.masked, &p.cu_seqlens, &p.null_tokens, &p.tokens_max, &p.first}) {
+      *input = mirror.In(*input);
+    }
+    p.spans = mirror.Out(p.spans);
+    return mirror.Finish(device_->BestSpans(stream, p));
+  }
 
   const std::unique_ptr<Backend> device_;
 };

@@ -64,6 +64,22 @@ class Operands {
                                     : DeviceTensor<T>(stream_, out_shape, out_before);
     const DeviceTensor<int> cu_seqlens(stream_, {static_cast<int64_t>(launch_seqlens.size())},
                                        launch_seqlens);
+    const absl::Status status = Launch(cu_seqlens, out.view(), {});
+    EXPECT_TRUE(status.ok()) << Message(status);
+    return status.ok() ? out.Download() : std::vector<float>();
+  }
+  // In FP8, divided by `scale`.
+  std::vector<float> RunFloat8(float scale) {
+    const DeviceTensor<simt::Float8> out(stream_, {tokens(), shape_.heads, shape_.head_size});
+    const DeviceTensor<int> cu_seqlens(stream_, {static_cast<int64_t>(cu_seqlens_.size())},
+                                       cu_seqlens_);
+    const DeviceTensor<float> out_scale(stream_, {1}, std::vector<float>{scale});
+    const absl::Status status = Launch(cu_seqlens, out.view(), out_scale.view());
+    EXPECT_TRUE(status.ok()) << Message(status);
+    return status.ok() ? out.Download() : std::vector<float>();
+  }
+  absl::Status Launch(const DeviceTensor<int>& cu_seqlens, const TensorView& out,
+                      const TensorView& out_scale) {
     gpu::RelativeAttentionParams params = {.qkv = qkv_->view(),
                                            .content_bias = biases_[0]->view(),
                                            .position_bias = biases_[1]->view(),
@@ -74,11 +90,10 @@ class Operands {
                                            .type_ids = types_->view(),
                                            .cu_seqlens = cu_seqlens.view(),
                                            .scale = scale(),
-                                           .out = out.view()};
+                                           .out = out,
+                                           .out_scale = out_scale};
     const simt::Memory rings = UploadRings(params);
-    const absl::Status status = gpu::RelativeAttention(params, stream_);
-    EXPECT_TRUE(status.ok()) << Message(status);
-    return status.ok() ? out.Download() : std::vector<float>();
+    return gpu::RelativeAttention(params, stream_);
   }
 
   void SetTypes(int type) {
@@ -345,6 +360,13 @@ TEST_P(RelativeAttentionKernelTest, MemoryContinuesADocument) {
   for (size_t i = 0; i < second.size(); ++i) {
     // Keys fall into other tiles: sums are rounded in another order.
     ASSERT_NEAR(second[i], all[50 * 32 + i], 40 * 0x1p-24) << i;
+  }
+}
+
+TEST_P(RelativeAttentionKernelTest, WritesFloat8) {
+  for (const int64_t head_size : {24, 64, 136}) {  // the last in floats
+    Operands<Half> operands(stream(), {{33, 1, 17}, 2, head_size}, random_);
+    ExpectIsFloat8Of<Half>(operands.RunFloat8(0.001f), operands.Run(), 0.001f);
   }
 }
 

@@ -20,18 +20,29 @@ const std::string kSuite = "tests/parity/suite";
 // The product's promise.
 constexpr double kTolerance = 1e-4;
 
-class SuiteParity : public testing::TestWithParam<std::string> {};
-
-TEST_P(SuiteParity, AnswersEqual) {
-  const Json checkpoint = ReadJsonFile(kSuite + "/" + GetParam() + ".json");
-  const TestFolder folder;
-  folder.CopyFrom(kSuite + "/tokenizers/" + *checkpoint.Find("tokenizer")->as_string());
-  for (const auto& [name, text] : checkpoint.Find("files")->members()) {
-    folder.Write(name, *text.as_string());
+// A checkpoint of the suite, on a device.
+class SuiteModel {
+ public:
+  SuiteModel(const Json& checkpoint, const std::string& device) : backend_(device) {
+    folder_.CopyFrom(kSuite + "/tokenizers/" + *checkpoint.Find("tokenizer")->as_string());
+    for (const auto& [file, text] : checkpoint.Find("files")->members()) {
+      folder_.Write(file, *text.as_string());
+    }
+    WriteSuiteWeights(*checkpoint.Find("weights"), folder_);
+    model_ = Model::Load(folder_.path(), *backend_, {});
   }
-  WriteSuiteWeights(*checkpoint.Find("weights"), folder);
-  TestBackend backend("cpu");
-  const auto model = Model::Load(folder.path(), *backend, {});
+  const absl::StatusOr<std::unique_ptr<Model>>& model() const { return model_; }
+
+ private:
+  const TestFolder folder_;
+  const TestBackend backend_;
+  absl::StatusOr<std::unique_ptr<Model>> model_;
+};
+
+void ExpectAnswersEqual(const std::string& name, const std::string& device) {
+  const Json checkpoint = ReadJsonFile(kSuite + "/" + name + ".json");
+  const SuiteModel loaded(checkpoint, device);
+  const auto& model = loaded.model();
   ASSERT_TRUE(model.ok()) << model.status();
   const std::vector<Json>& calls = checkpoint.Find("calls")->elements();
   ASSERT_FALSE(calls.empty());
@@ -44,6 +55,59 @@ TEST_P(SuiteParity, AnswersEqual) {
     }
     EXPECT_EQ(Difference(*answer, *calls[i].Find("expected"), kTolerance), "")
         << "call " << i << ", " << task;
+  }
+}
+
+class SuiteParity : public testing::TestWithParam<std::string> {};
+
+TEST_P(SuiteParity, AnswersEqual) { ExpectAnswersEqual(GetParam(), "cpu"); }
+
+// Answers are found on the device, so there as well; in both layouts of question and context.
+TEST(EmulatedSuite, SpansEqual) {
+  for (const char* name : {"bert_answers", "xlnet_answers"}) {
+    SCOPED_TRACE(name);
+    ExpectAnswersEqual(name, "emulated");
+  }
+}
+
+// Spans of a batch that do not fit into one call of the device's search: 40 x 2,305.
+TEST(AnswerSpans, OfABatchComeInParts) {
+  constexpr size_t kSequences = 40, kTokens = 48, kSpans = 1 + kTokens * kTokens;
+  static_assert(kSequences * kSpans > SpanOutput::kSpansMax);
+  const SuiteModel loaded(ReadJsonFile(kSuite + "/bert_answers.json"), "cpu");
+  ASSERT_TRUE(loaded.model().ok()) << loaded.model().status();
+  const auto runner = (*loaded.model())->NewRunner(kSequences * kTokens, kSequences);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  std::vector<std::vector<int32_t>> ids(kSequences);
+  const std::vector<int32_t> types(kTokens, 0);
+  const std::vector<uint8_t> masked(kTokens, 0);
+  std::vector<std::vector<ScoredSpan>> alone(kSequences), together(kSequences);
+  std::vector<SpanOutput> outputs(kSequences);
+  std::vector<SequenceWork> batch(kSequences);
+  for (size_t i = 0; i < kSequences; ++i) {
+    for (size_t j = 0; j < kTokens; ++j) {
+      ids[i].push_back(static_cast<int32_t>((7 * i + 5 * j + i * j) % 300));
+    }
+    alone[i].resize(kSpans);
+    together[i].resize(kSpans);
+    outputs[i] = {masked, 0, kTokens, alone[i]};
+    batch[i].ids = ids[i];
+    batch[i].type_ids = types;
+    batch[i].answers = &outputs[i];
+    const absl::Status status = (*runner)->Forward(std::span(batch).subspan(i, 1));
+    ASSERT_TRUE(status.ok()) << status;
+    outputs[i].spans = together[i];
+  }
+  const absl::Status status = (*runner)->Forward(batch);
+  ASSERT_TRUE(status.ok()) << status;
+  for (size_t i = 0; i < kSequences; ++i) {
+    EXPECT_GT(alone[i][1].score, alone[i][1000].score);
+    EXPECT_EQ(alone[i][1 + (kTokens - 1) * kTokens / 2].start, -1);  // beyond those without null
+    for (size_t j = 0; j < kSpans; ++j) {
+      ASSERT_EQ(alone[i][j].start, together[i][j].start) << i << ' ' << j;
+      ASSERT_EQ(alone[i][j].end, together[i][j].end) << i << ' ' << j;
+      ASSERT_EQ(alone[i][j].score, together[i][j].score) << i << ' ' << j;
+    }
   }
 }
 

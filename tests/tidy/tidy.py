@@ -32,7 +32,7 @@ CONFINED = {
     r"^boost/": ("server/http/", "tests/"),
     r"^prometheus/": ("server/", "tests/"),
     r"^spdlog/": ("server/", "tests/server/"),
-    r"^simdjson": ("models/checkpoint/", "server/http/"),
+    r"^simdjson": ("server/http/",),
     r"^curl/": ("server/hub_client",),
     r"^CLI/": ("server/", "client/"),
     r"^absl/(synchronization|log)/": (),

@@ -96,6 +96,16 @@ TEST_P(HopperKernelsTest, ReadersAreForgottenWithTheBlock) {
   EXPECT_THAT(Message(status), HasSubstr("byte 640 has never been written"));
 }
 
+// In units of Mma, 16 x 8 x 16: two phases, four steps of k, 16 columns of eight for four warps.
+TEST_P(HopperKernelsTest, CountsProductsAndBytes) {
+  device().TakeReports();
+  ASSERT_OK(RunKernel<TwoPhases<false>>());
+  const auto reports = device().TakeReports();
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_EQ(reports[0].second.counters.mma, 2 * 4 * 16 * 4);
+  EXPECT_EQ(reports[0].second.counters.async_bytes, 2 * HopperKernel::kBytes);
+}
+
 TEST_P(HopperKernelsTest, Stages) {
   ExpectCaught<TwoPhases>("race in shared memory|has not been waited for");
   ExpectCaught<EmptyBeforeWait>(

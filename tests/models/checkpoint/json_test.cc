@@ -141,8 +141,8 @@ TEST(JsonTest, RefusesATreeManyTimesTheFile) {
 }
 
 TEST(JsonTest, RefusesTinyValuesAmongOthers) {
-  std::string text = "{\"long\":\"" + std::string(1 << 20, 'x') + "\",\"a\":[0";
-  for (int i = 0; i < 8000000; ++i) text += ",0";
+  std::string text = "{\"long\":\"" + std::string(1 << 20, 'x') + "\",\"a\":[[]";
+  for (int i = 0; i < 1000000; ++i) text += ",[]";
   EXPECT_NE(ErrorOf(text + "]}").find("too many tiny values"), std::string::npos);
 }
 
@@ -172,6 +172,34 @@ TEST(JsonTest, EveryPrefixOfAFileIsRefused) {
     EXPECT_FALSE(Json::Parse(text.substr(0, length), "test.json").ok()) << length;
   }
   EXPECT_TRUE(Json::Parse(text, "test.json").ok());
+}
+
+// The byte that is wrong, not the start of what it is in.
+TEST(JsonTest, ErrorsSayWhere) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"[\"ab\xFF\"]", "byte 4: a string that is not UTF-8"},
+      {"[\"\xED\xA0\x80\"]", "byte 2: a string that is not UTF-8"},
+      {"[\"\xF4\x90\x80\x80\"]", "byte 2: a string that is not UTF-8"},
+      {"[\"\xC0\x80\"]", "byte 2: a string that is not UTF-8"},
+      {"[1, 2 3]", "byte 6: expected , or ] in an array"},
+      {"{\"a\" 1}", "byte 5: expected : behind a key"},
+      {"{\"a\":1", "byte 6: expected , or } in an object"},
+      {"[12, 0x10]", "byte 5: neither a value nor a number"},
+      {"[] []", "byte 3: bytes after the end"},
+      {"[\"a\n\"]", "byte 3: a control character in a string"},
+      {"[\"\\ud83d\\u0041\"]", "a lone surrogate"},
+      {"[\"\\ud83d\\", "a lone surrogate"},
+      {"[\"\\ud83d\\u", "a lone surrogate"},
+      {"[\"\\u00g0\"]", "\\u without four hexadecimal digits"},
+      {"[\"\\", "an unknown escape"},
+      {"\xEF\xBB\xBF", "byte 3: expected an object or an array"},
+  };
+  for (const auto& [text, message] : cases) {
+    EXPECT_NE(ErrorOf(text).find(message), std::string::npos) << ErrorOf(text);
+  }
+  const std::string zero("[\"a\0\", 1]", 9);
+  EXPECT_NE(ErrorOf(zero).find("control character"), std::string::npos);
+  EXPECT_EQ(*Parsed("[\"\\u0000\\\"\\/\"]").elements()[0].as_string(), std::string("\0\"/", 3));
 }
 
 TEST(JsonTest, Moves) {

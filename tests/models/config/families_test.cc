@@ -248,6 +248,33 @@ TEST(Families, MathematicsThatAreNotImplemented) {
   }
 }
 
+// sentence-transformers' CrossEncoder with one label: its scores are what the activation makes of
+// the logits.
+TEST(Families, CrossEncoderActivations) {
+  const auto parse = [](const std::string& name, const std::string& labels) {
+    return ParseBert(R"("num_labels":)" + labels +
+                     R"(,"sentence_transformers":{"activation_fn":")" + name + "\"}");
+  };
+  const std::string modules = "torch.nn.modules.";
+  const auto sigmoid = parse(modules + "activation.Sigmoid", "1");
+  ASSERT_TRUE(sigmoid.ok()) << sigmoid.status();
+  EXPECT_EQ(sigmoid->heads.traits.rerank, ScoreFunction::kSigmoid);
+  const auto identity = parse(modules + "linear.Identity", "1");
+  ASSERT_TRUE(identity.ok()) << identity.status();
+  EXPECT_EQ(identity->heads.traits.rerank, ScoreFunction::kNone);
+  for (const char* name : {"activation.ReLU", "activation.Tanh", "activation.Softmax"}) {
+    const auto refused = parse(modules + name, "1");
+    EXPECT_EQ(refused.status().code(), absl::StatusCode::kUnimplemented);
+    EXPECT_THAT(Message(refused.status()),
+                HasSubstr("sentence_transformers.activation_fn is \"" + modules + name +
+                          "\", served are Identity and Sigmoid"));
+    EXPECT_TRUE(parse(modules + name, "2").ok()) << "there is no Rerank";
+  }
+  EXPECT_THAT(Error(R"("num_labels":1,"sbert_ce_default_activation_function":)"
+                    R"("torch.nn.modules.activation.GELU")"),
+              HasSubstr("is \"torch.nn.modules.activation.GELU\""));
+}
+
 TEST(Families, HostileValues) {
   const std::vector<std::pair<const char*, const char*>> refused = {
       {R"("hidden_size":2147483648)", "hidden_size is 2147483648, expected an integer from 1 to"},
@@ -270,6 +297,25 @@ TEST(Families, HostileValues) {
       {R"("layer_norm_eps":NaN)", "layer_norm_eps is nan"},
       {R"("layer_norm_eps":Infinity)", "layer_norm_eps is inf"},
       {R"("layer_norm_eps":-1e-12)", "layer_norm_eps is -1e-12"},
+      {R"("layer_norm_eps":1e400)", "layer_norm_eps is inf"},
+      {R"("layer_norm_eps":null,"hidden_act":null,"vocab_size":"9")", "vocab_size is \"9\""},
+      {R"("num_attention_heads":"12")", "num_attention_heads is \"12\""},
+      {R"("num_hidden_layers":"two")", "num_hidden_layers is \"two\""},
+      {R"("num_hidden_layers":NaN)", "num_hidden_layers is nan"},
+      {R"("hidden_size":-9223372036854775808)", "hidden_size is -9223372036854775808"},
+      {R"("hidden_size":true)", "hidden_size is true"},
+      {R"("intermediate_size":2147483648)", "intermediate_size is 2147483648"},
+      {R"("max_position_embeddings":4294967296)", "max_position_embeddings is 4294967296"},
+      {R"("type_vocab_size":-2)", "type_vocab_size is -2"},
+      {R"("num_labels":0)", "num_labels is 0"},
+      {R"("num_labels":1000000000)", "num_labels is 1000000000"},
+      {R"("id2label":{"0":"a","2":"b"})", "id2label has \"2\", expected the ids 0 to 1"},
+      {R"("id2label":{"00":"a","0":"b"})", "id2label has \"0\""},
+      {R"("id2label":{"-1":"a"})", "id2label has \"-1\""},
+      {R"("id2label":{"0":7})", "id2label has \"0\""},
+      {R"("id2label":{})", "id2label is empty"},
+      {R"("tie_word_embeddings":1)", "tie_word_embeddings is 1, expected true or false"},
+      {R"("model_type":["bert"])", "model_type"},
       {R"("layer_norm_eps":"1e-12")", "layer_norm_eps is \"1e-12\""},
       {R"("is_decoder":"no")", "is_decoder is \"no\", expected true or false"},
       {R"("architectures":[1])", "architectures"},

@@ -17,14 +17,16 @@ MATCHER_P2(IsSpan, start, end, "") {
   return arg.start == static_cast<size_t>(start) && arg.end == static_cast<size_t>(end);
 }
 
-// [CLS] question [SEP] two of the context [SEP].
+// [CLS] question [SEP] two of the context [SEP], of which three spans have a score.
 class DecodeWindowTest : public testing::Test {
  protected:
   DecodedWindow Decode(size_t count, size_t answer_tokens_max) const {
-    return DecodeWindow({logits_, masked_, 0}, count, answer_tokens_max);
+    std::vector<ScoredSpan> spans = {{0, 0, 0.1F}, {3, 4, 0.4F}, {3, 3, 0.2F}, {4, 4, 0.2F}};
+    if (answer_tokens_max == 1) spans.erase(spans.begin() + 1);
+    spans.resize(NumSpans(masked_.size(), count, answer_tokens_max));
+    return DecodeWindow(spans, masked_, count, answer_tokens_max);
   }
 
-  const std::vector<float> logits_ = {0, 0, 9, 9, 9, 9, 2, 1, 1, 2, 9, 9};
   const std::vector<uint8_t> masked_ = {0, 1, 1, 0, 0, 1};
 };
 

@@ -37,6 +37,22 @@ AddedToken Raw(std::string content) {
   return token;
 }
 
+// White space that rstrip takes is read once, not again for each token in it.
+TEST(AddedTokensTest, WhiteSpaceTakesLinearTime) {
+  AddedToken newline = Raw("\n");
+  newline.rstrip = true;
+  const AddedTokens tokens = Make({newline});
+  const std::string text = std::string(1'000'000, '\n') + "a";
+  size_t num_tokens = 0, last = 0;
+  tokens.Split(false, text, [&](const AddedMatch& m) {
+    num_tokens += m.id >= 0 ? 1 : 0;
+    last = m.end;
+    if (m.id >= 0) EXPECT_EQ(m.end, text.size() - 1);
+  });
+  EXPECT_EQ(num_tokens, text.size() - 1);
+  EXPECT_EQ(last, text.size());
+}
+
 TEST(AddedTokensTest, LeftmostLongest) {
   const AddedTokens tokens = Make({Raw("ab"), Raw("abcd"), Raw("bcdef"), Raw("c")});
   EXPECT_THAT(Split(tokens, "xabcdef"), ElementsAre("x", "<abcd>", "ef"));

@@ -1,6 +1,6 @@
-// Every code point in several contexts: blocks of 256 are compared by a checksum of ids, spans and
-// special masks with what `tokenizers` gave (make_expected.py). tokenizer_fuzz.py --code-points
-// shows the difference in a block that fails. Then texts as long as they come.
+// Every code point in several contexts: blocks of 256 (or 4096) are compared by a checksum of ids,
+// spans and special masks with what `tokenizers` gave (make_expected.py). tokenizer_fuzz.py
+// --code-points shows the difference in a block that fails. Then texts as long as they come.
 
 #include <gtest/gtest.h>
 
@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "models/tokenizer/pipeline.h"
+#include "models/tokenizer/sentence_piece.h"
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/unicode.h"
 #include "tests/models/tokenizer/test_data.h"
@@ -100,11 +101,12 @@ std::string TextOf(char32_t c) {
   return x + " a" + x + "B e\u0301" + x + "\u302e\u0323d";
 }
 
-uint32_t BlockChecksum(const Tokenizer& tokenizer, char32_t start, Encoding* encoding) {
+uint32_t BlockChecksum(const Tokenizer& tokenizer, char32_t start, char32_t size,
+                       Encoding* encoding) {
   EncodeOptions options;
   options.want_spans = true;
   Crc32 crc;
-  for (char32_t c = start; c < start + 256; ++c) {
+  for (char32_t c = start; c < start + size; ++c) {
     if (c >= 0xD800 && c < 0xE000) continue;
     EXPECT_TRUE(tokenizer.Encode(TextOf(c), nullptr, options, encoding).ok());
     crc.Add(static_cast<uint32_t>(encoding->ids.size()));
@@ -118,17 +120,21 @@ uint32_t BlockChecksum(const Tokenizer& tokenizer, char32_t start, Encoding* enc
   return crc.value();
 }
 
-void ExpectHashes(const Tokenizer& tokenizer, const std::string& name, const std::string& what) {
+void ExpectHashes(const Tokenizer& tokenizer, const std::string& name, const std::string& what,
+                  char32_t block = 256) {
   std::istringstream expected(ReadData(name + ".crc"));
   Encoding encoding;
-  for (char32_t start = 0; start < 0x110000; start += 256) {
+  for (char32_t start = 0; start < 0x110000; start += block) {
     uint32_t checksum;
     ASSERT_TRUE(expected >> std::hex >> checksum);
-    if (start >= 0xD800 && start < 0xE000) continue;
-    EXPECT_EQ(BlockChecksum(tokenizer, start, &encoding), checksum)
-        << "U+" << std::hex << static_cast<uint32_t>(start) << " and the 255 that follow; " << what;
+    if (start >= 0xD800 && start + block <= 0xE000) continue;
+    EXPECT_EQ(BlockChecksum(tokenizer, start, block, &encoding), checksum)
+        << "U+" << std::hex << static_cast<uint32_t>(start) << std::dec << " and the " << block - 1
+        << " that follow; " << what;
   }
 }
+
+constexpr char32_t kLargeBlock = 4096;
 
 class CodePointsTest : public testing::TestWithParam<Options> {};
 
@@ -157,21 +163,38 @@ TEST(ModelCodePointsTest, EqualTokenizers) {
   }
 }
 
-// SentencePiece's own charsmap, nmt_nfkc, alone and behind XLNet's normalisers.
+// SentencePiece's own charsmap, nmt_nfkc, alone, and behind XLNet's and ALBERT's normalisers.
 TEST(SentencePieceCodePointsTest, EqualTokenizers) {
-  const std::tuple<const char*, const char*, const char*> cases[] = {
-      {"xlm_roberta_slow", "sentencepiece.bpe.model", "xlm-roberta"},
-      {"xlnet_slow", "spiece.model", "xlnet"},
+  const std::tuple<const char*, const char*, const char*, char32_t> cases[] = {
+      {"xlm_roberta_slow", "sentencepiece.bpe.model", "xlm-roberta", 256},
+      {"camembert_slow", "sentencepiece.bpe.model", "camembert", kLargeBlock},
+      {"xlnet_slow", "spiece.model", "xlnet", 256},
+      {"albert_slow", "spiece.model", "albert", kLargeBlock},
   };
-  for (const auto& [name, file, model_type] : cases) {
+  for (const auto& [name, file, model_type, block] : cases) {
     const std::string folder = testing::TempDir() + "/code_points_" + name;
     std::filesystem::create_directories(folder);
     std::ofstream(folder + "/" + file, std::ios::binary) << ReadData("trained/unigram.model");
     std::ofstream(folder + "/config.json") << R"({"model_type": ")" << model_type << "\"}";
     const auto tokenizer = Tokenizer::Load(folder);
     ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
-    ExpectHashes(**tokenizer, name, name);
+    ExpectHashes(**tokenizer, name, name, block);
     std::filesystem::remove_all(folder);
+  }
+}
+
+// The same from the tokenizer.json that transformers saves of them.
+TEST(SavedCodePointsTest, EqualTokenizers) {
+  const auto model = ParseSentencePieceModel(ReadData("trained/unigram.model"));
+  ASSERT_TRUE(model.ok()) << Message(model.status());
+  for (const char* name : {"albert_slow", "camembert_slow"}) {
+    std::string json = ReadData(std::string(name) + ".json");
+    const std::string placeholder = "@charsmap";
+    ASSERT_NE(json.find(placeholder), std::string::npos);
+    json.replace(json.find(placeholder), placeholder.size(), Base64(model->precompiled_charsmap));
+    const auto tokenizer = Tokenizer::FromJson(json, "");
+    ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+    ExpectHashes(**tokenizer, name, std::string(name) + ".json", kLargeBlock);
   }
 }
 

@@ -24,6 +24,7 @@ from make_tokenizers import DATA
 
 TABLES = Path(__file__).resolve().parents[3] / "models" / "tokenizer" / "unicode_tables.inc"
 BLOCK = 256
+LARGE_BLOCK = 4096  # of those that were added later; their files are small
 
 
 def characters():
@@ -53,10 +54,10 @@ def texts_of_code_point(c):
     return f"{x} a{x}B e\u0301{x}\u302e\u0323d"
 
 
-def code_point_hashes(tokenizer):
+def code_point_hashes(tokenizer, block):
     """CRC-32 of (count, then id, start, end, special of each token) over blocks of code points."""
-    for start in range(0, 0x110000, BLOCK):
-        texts = [texts_of_code_point(c) for c in range(start, start + BLOCK) if not 0xD800 <= c < 0xE000]
+    for start in range(0, 0x110000, block):
+        texts = [texts_of_code_point(c) for c in range(start, start + block) if not 0xD800 <= c < 0xE000]
         crc = 0
         for e in tokenizer.encode_batch(texts):
             row = [len(e.ids)]
@@ -166,8 +167,17 @@ def write_json(path, value):
     path.write_text(json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
-def write_hashes(name, tokenizer):
-    (DATA / f"{name}.crc").write_text("\n".join(f"{h:08x}" for h in code_point_hashes(tokenizer)) + "\n")
+def write_hashes(name, tokenizer, block=BLOCK):
+    (DATA / f"{name}.crc").write_text("\n".join(f"{h:08x}" for h in code_point_hashes(tokenizer, block)) + "\n")
+
+
+def write_saved(name, tokenizer):
+    """The tokenizer.json that transformers saves of a conversion, but for the map: the test has that."""
+    whole = json.loads(tokenizer.to_str())
+    for step in whole["normalizer"]["normalizers"]:
+        if step["type"] == "Precompiled":
+            step["precompiled_charsmap"] = "@charsmap"
+    write_json(DATA / f"{name}.json", whole)
 
 
 def folders():
@@ -254,6 +264,17 @@ def code_point_tokenizers():
             yield name, AutoTokenizer.from_pretrained(folder).backend_tokenizer
 
 
+def saved_code_point_tokenizers():
+    """SentencePiece's charsmap behind ALBERT's normalisers (quotes, NFKD, accents, lower case) and before
+    CamemBERT's (spaces): name -> tokenizers.Tokenizer."""
+    from transformers import AutoTokenizer
+
+    for name in ("albert_slow", "camembert_slow"):
+        with tempfile.TemporaryDirectory() as folder:
+            write_folder(folder, folders()[name])
+            yield name, AutoTokenizer.from_pretrained(folder).backend_tokenizer
+
+
 def write_folder(folder, files):
     for file, content in files.items():
         content = content if isinstance(content, str) else json.dumps(content)
@@ -291,6 +312,14 @@ def folder_cases():
     return result
 
 
+def write_models():
+    for name, tokenizer in code_point_tokenizers():
+        write_hashes(name, tokenizer)
+    for name, tokenizer in saved_code_point_tokenizers():
+        write_hashes(name, tokenizer, LARGE_BLOCK)
+        write_saved(name, tokenizer)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--only-characters", action="store_true")
@@ -299,8 +328,7 @@ def main():
     args = parser.parse_args()
     DATA.mkdir(exist_ok=True)
     if args.only_models:
-        for name, tokenizer in code_point_tokenizers():
-            write_hashes(name, tokenizer)
+        write_models()
         return
     if not args.only_cases:
         (DATA / "characters.txt").write_text("\n".join(f"{c:x}" for c in characters()) + "\n")
@@ -318,8 +346,7 @@ def main():
         return
     for name, text in make_tokenizers.char_tokenizers().items():
         write_hashes(name, load(text))
-    for name, tokenizer in code_point_tokenizers():
-        write_hashes(name, tokenizer)
+    write_models()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "models/tokenizer/tokenizer.h"
 
@@ -68,6 +71,24 @@ TEST(UnicodeTest, TablesKnowTheUsualCases) {
   EXPECT_TRUE(SequenceAt(RecordOf(U'\u0130').lower) == U"i\u0307");
   EXPECT_EQ(RecordOf(U'a').lower, 0);
   EXPECT_LT(RecordOf(U'\u0323').combining_rank, RecordOf(U'\u0301').combining_rank);
+}
+
+TEST(UnicodeTest, SortsMarks) {
+  struct Mark {
+    int place;
+    uint8_t rank;
+    bool operator==(const Mark&) const = default;
+  };
+  std::mt19937 random(1);
+  for (int size = 0; size < 300; ++size) {
+    std::vector<Mark> marks;
+    for (int i = 0; i < size; ++i) marks.push_back({i, static_cast<uint8_t>(random())});
+    std::vector<Mark> wanted = marks;
+    std::stable_sort(wanted.begin(), wanted.end(),
+                     [](const Mark& a, const Mark& b) { return a.rank < b.rank; });
+    SortMarks(&marks);
+    ASSERT_TRUE(marks == wanted) << size;
+  }
 }
 
 TEST(UnicodeTest, Decomposes) {
