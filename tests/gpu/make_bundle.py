@@ -19,8 +19,7 @@ from kernel_sources import ROOT, current_hashes, tests_of_kernels
 
 PROGRAMS = ["bertrand-server", "bertrand", "libbertrand_cuda.so", "gpu_kernel_test", "forward_benchmark"]
 OPTIONAL = ["gpu_kernel_benchmark"]
-NOT_OURS = re.compile(r"^(ld-linux|libc\.|libm\.|libpthread|libdl|librt|libresolv|libutil|libstdc\+\+|libgcc_s|libcuda\."
-                      r"|libcublas|libcudnn|linux-vdso)")
+NOT_OURS = re.compile(r"^(ld-linux|linux-vdso|lib(c|m|pthread|dl|rt|resolv|util|stdc\+\+|gcc_s|cuda)\.|libcublas|libcudnn)")
 BUNDLE_BYTES_MAX = 60 * 10**6
 # What the call that carries it takes, the working tree included.
 TRAVEL_BYTES_MAX = 64 * 2**20

@@ -14,6 +14,7 @@ from unittest import mock
 
 import kernel_phases
 import kernel_sources
+import make_bundle
 import phase
 import record
 import run
@@ -157,6 +158,15 @@ class SanitizerTest(unittest.TestCase):
     def test_a_program_that_dies_is_a_failure(self):
         self.assertEqual(kernel_phases.read_results(Path("/nowhere"), -11)["failures"], ["the program ended with -11"])
         self.assertEqual(kernel_phases.read_results(Path("/nowhere"), "timeout")["failed"], 1)
+
+
+class BundleTest(unittest.TestCase):
+    def test_which_libraries_travel(self):
+        for name in ("librtmp.so.1", "libcrypto.so.3", "libcares.so.2", "libgrpc.so.29", "libcurl.so.4"):
+            self.assertIsNone(make_bundle.NOT_OURS.match(name), name)
+        for name in ("librt.so.1", "libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libcuda.so.1",
+                     "libcublasLt.so.13", "libcudnn.so.9", "ld-linux-x86-64.so.2"):
+            self.assertIsNotNone(make_bundle.NOT_OURS.match(name), name)
 
 
 class RunTest(unittest.TestCase):
