@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 KERNELS = {"attention", "bias_activation", "embedding", "gemm", "gpu", "layer_norm", "pooling",
-           "relative_attention", "scores"}
+           "relative_attention", "scores", "span"}
 
 
 def run(*command):

@@ -349,7 +349,7 @@ TEST_P(RelativeAttentionTest, WrongOperandsAreNamed) {
   expect([&](P& p, M&) { p.center = p.positions.dim(0); }, "center is 9, expected a row");
   expect([&](P& p, M&) { p.type_ids = p.cu_seqlens; }, "type_ids is int32[3], expected int32[5]");
   expect([&](P& p, M&) { p.cu_seqlens_host = p.cu_seqlens_host.first(2); },
-         "cu_seqlens_host is from 0 to 2");
+         "cu_seqlens is int32[3], expected int32[2]");
   expect([&](P& p, M& m) { p.memory = std::span(m).first(1); }, "memory of 1 sequences, expected");
   expect([&](P&, M& m) { m[0].size = 5; }, "memory of 5 rows from 0 in a ring of 4");
   expect([&](P&, M& m) { m[0].first = 4; }, "memory of 2 rows from 4 in a ring of 4");
