@@ -1,11 +1,12 @@
 // Whole forwards in float16 and bfloat16 through the emulated GPU, every family and head: no
 // further from transformers' float32 than twice as far as transformers' own float16 and bfloat16
-// are (low_precision.json, make_low_precision.py), and every decision that those make alike is
-// made.
+// are (low_precision.json, make_low_precision.py): hidden states by the root of the mean square of
+// their errors, numbers in answers by the largest. Every decision that those make alike is made.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <string>
@@ -119,13 +120,29 @@ TEST_P(LowPrecisionSuite, AnswersAreWithinTheBar) {
 INSTANTIATE_TEST_SUITE_P(Suite, LowPrecisionSuite,
                          testing::ValuesIn(Cases("suite", {DType::kFloat16})), CaseName);
 
+// Of the squares of errors.
+struct ErrorSum {
+  double sum = 0;
+  size_t count = 0;
+
+  void Add(const std::vector<float>& actual, const std::vector<float>& expected) {
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t i = 0; i < actual.size(); ++i) {
+      const double error = double{actual[i]} - double{expected[i]};
+      sum += error * error;
+    }
+    count += actual.size();
+  }
+  double Root() const { return std::sqrt(sum / static_cast<double>(count)); }
+};
+
 class LowPrecisionEncoder : public LowPrecision {};
 
 TEST_P(LowPrecisionEncoder, HiddenStatesAreWithinTheBar) {
   const std::string folder = "tests/parity/" + std::get<0>(GetParam());
-  // How far transformers is off. bfloat16 has three bits less than float16: where its error there
-  // is less than eight times the other, that is luck (a near tie of attention that it happens to
-  // hit).
+  // bfloat16 has three bits less than float16. Where transformers' error is less than eight times
+  // the other it was lucky: four times on electra_equal, where ours is 2.3 times as large as
+  // theirs. It is 1.8 times as large on distilbert and 0.6 to 1.4 times elsewhere.
   const auto theirs = [&](const char* output) {
     const double half = *ErrorsOf("encoders", DType::kFloat16).Find(output)->as_number();
     if (std::get<1>(GetParam()) == DType::kFloat16) return half;
@@ -139,7 +156,7 @@ TEST_P(LowPrecisionEncoder, HiddenStatesAreWithinTheBar) {
   const std::string last_name = "layer" + std::to_string(layers[0]);
   auto runner = PackedRunner::Create(*network->encoder, *network->head, *backend_, 512, 2);
   ASSERT_TRUE(runner.ok()) << runner.status();
-  float last_error = 0, mean_error = 0;
+  ErrorSum last_error, mean_error;
   for (int index = 0;; ++index) {
     const std::string prefix = std::to_string(index) + ".";
     const std::vector<int32_t> ids = expected.ReadIds(prefix + "ids");
@@ -152,15 +169,15 @@ TEST_P(LowPrecisionEncoder, HiddenStatesAreWithinTheBar) {
     const SequenceWork batch[] = {{ids, types, &embed}};
     const SequenceWork other[] = {{.ids = ids, .type_ids = types, .tokens = &tokens}};
     ASSERT_TRUE((*runner)->Forward(batch).ok());
-    mean_error = std::max(mean_error, Distance(mean, expected.Read(prefix + "mean")));
+    mean_error.Add(mean, expected.Read(prefix + "mean"));
     const std::vector<float> last = expected.Read(prefix + last_name);
     if (last.empty()) continue;
     ASSERT_TRUE((*runner)->Forward(other).ok());
-    last_error = std::max(last_error, Distance(states, last));
+    last_error.Add(states, last);
   }
-  EXPECT_LE(mean_error, kBar * theirs("mean"));
-  if (last_error > 0) {
-    EXPECT_LE(last_error, kBar * theirs("last"));
+  EXPECT_LE(mean_error.Root(), kBar * theirs("mean"));
+  if (last_error.count > 0) {
+    EXPECT_LE(last_error.Root(), kBar * theirs("last"));
   }
 }
 
