@@ -1,0 +1,179 @@
+// What the GPU's backend adds to the operations: types, replayed work, tuning, results that travel
+// in parts.
+
+#include "kernels/gpu/gpu_backend.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/status.h"
+#include "tests/kernels/device_fixture.h"
+
+namespace bertrand {
+namespace {
+
+// What float16 has no number for is said at load, with what to do.
+TEST(EmulatedBackendTest, ValuesBeyondFloat16AreRefused) {
+  ThreadPool pool(1);
+  const std::vector<float> weight = {1, -65504, 65505, 2};
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    const auto backend = CreateBackend("emulated", pool, dtype);
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    EXPECT_TRUE((*backend)->PackLinear(std::span(weight).first(2), {}, 1, 2).ok());
+    const absl::Status status = (*backend)->PackLinear(weight, {}, 2, 2).status();
+    if (dtype == DType::kBFloat16) {
+      EXPECT_TRUE(status.ok()) << status;
+    } else {
+      ExpectInvalid(status, "a value of 65505.000000 does not fit float16");
+      EXPECT_NE(Message(status).find("--dtype bfloat16"), std::string::npos) << status;
+    }
+  }
+}
+
+// Work is done as it is once, recorded once, and then replayed, with what the operands have in them
+// by then; of more keys than graphs are kept for, those that were replayed longest ago go.
+TEST(EmulatedBackendTest, WorkIsReplayed) {
+  ThreadPool pool(1);
+  const auto backend = *CreateBackend("emulated", pool);
+  ASSERT_TRUE(backend->replays());
+  const auto stream = *backend->CreateStream(4);
+  const auto x_buffer = *backend->Allocate(16), y_buffer = *backend->Allocate(16);
+  const auto rows_buffer = *backend->Allocate(8);
+  const TensorView x(x_buffer->data(), DType::kFloat32, {2, 2});
+  const TensorView y(y_buffer->data(), DType::kFloat32, {2, 2});
+  const TensorView rows(rows_buffer->data(), DType::kInt32, {2});
+  const int32_t swapped[] = {1, 0};
+  ASSERT_TRUE(backend->CopyToDevice(*stream, swapped, rows.data(), sizeof(swapped)).ok());
+  int num_calls = 0;
+  const auto work = [&] {
+    ++num_calls;
+    return backend->Gather(*stream, {x, rows, 0, y});
+  };
+  for (float run = 0; run < 5; ++run) {
+    const std::vector<float> in = {run, 1, 2, 3};
+    std::vector<float> out(4);
+    ASSERT_TRUE(backend->CopyToDevice(*stream, in.data(), x.data(), 16).ok());
+    ASSERT_TRUE(backend->Replay(*stream, 7, work).ok());
+    ASSERT_TRUE(backend->CopyToHost(*stream, y, out).ok());
+    ASSERT_TRUE(backend->Synchronize(*stream).ok());
+    EXPECT_EQ(out, (std::vector<float>{2, 3, run, 1}));
+  }
+  EXPECT_EQ(num_calls, 2);
+  for (uint64_t key = 100; key < 200; ++key) {
+    ASSERT_TRUE(backend->Replay(*stream, key, work).ok());
+  }
+  EXPECT_EQ(num_calls, 102);
+  ASSERT_TRUE(backend->Replay(*stream, 199, work).ok());  // seen not long ago: recorded
+  ASSERT_TRUE(backend->Replay(*stream, 7, work).ok());    // forgotten: as the first time
+  EXPECT_EQ(num_calls, 104);
+}
+
+// Shapes that a forward has had are tuned for all numbers of rows, and not again by the next
+// backend; without time only what is known is settled.
+TEST(EmulatedBackendTest, ShapesAreTunedAndKept) {
+  const std::string folder = testing::TempDir() + "/backend_test_gemm";
+  std::filesystem::remove_all(folder);
+  int num_measured = 0;
+  const auto tune = [&](int64_t max_tokens, int milliseconds) {
+    gpu::GpuBackendOptions options = {.name = "emulated", .dtype = DType::kFloat16};
+    options.gemm.cache_folder = folder;
+    options.gemm.measure_us =
+        [&](const gpu::GemmChoice&,
+            const std::function<absl::Status()>& run) -> absl::StatusOr<double> {
+      ++num_measured;
+      BERTRAND_RETURN_IF_ERROR(run());
+      return 1.5;
+    };
+    const auto backend =
+        *gpu::CreateGpuBackend(simt::Device::Emulated(simt::ProfileH100()), options);
+    const auto stream = *backend->CreateStream(4);
+    const std::vector<float> ones(32 * 24, 1);
+    const auto weight = *backend->PackLinear(ones, {}, 32, 24);
+    const auto x = *backend->Allocate(2 * 24 * 2), y = *backend->Allocate(2 * 32 * 2);
+    const TensorView in(x->data(), DType::kFloat16, {2, 24});
+    EXPECT_TRUE(backend->Upload(std::span(ones).first(48), in).ok());
+    const TensorView out(y->data(), DType::kFloat16, {2, 32});
+    EXPECT_TRUE(backend->Linear(*stream, {.x = in, .weight = weight.get(), .y = out}).ok());
+    return *backend->Tune(max_tokens, std::chrono::milliseconds(milliseconds));
+  };
+  const std::vector<std::string> lines = tune(20, 1'000'000);
+  ASSERT_EQ(lines.size(), 2u);  // up to 16 rows, and up to 32
+  EXPECT_EQ(lines[0].rfind("gemm 16 x 32 x 24 float16: ", 0), 0u) << lines[0];
+  EXPECT_NE(lines[0].find(", 1.5"), std::string::npos) << lines[0];
+  EXPECT_GT(num_measured, 0);
+  num_measured = 0;
+  EXPECT_EQ(tune(20, 0), lines);
+  EXPECT_EQ(tune(40, 0).back(), "gemm: some shapes stay untuned, the time is over");
+  EXPECT_EQ(num_measured, 0);
+  std::filesystem::remove_all(folder);
+}
+
+// Results come in any number of parts, also through less memory than they need.
+TEST(EmulatedBackendTest, PartsOfAllSizesArrive) {
+  ThreadPool pool(1);
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16, DType::kFloat32}) {
+    const auto backend = *CreateBackend("emulated", pool, dtype);
+    const auto stream = *backend->CreateStream(4);
+    constexpr int64_t kSize = 3'000'001;
+    std::vector<float> in(kSize), out(kSize, -1);
+    for (size_t i = 0; i < kSize; ++i) in[i] = static_cast<float>(i % 257) - 128;
+    const auto buffer = *backend->Allocate(kSize * SizeOf(dtype));
+    const TensorView x(buffer->data(), dtype, {kSize});
+    ASSERT_TRUE(backend->Upload(in, x).ok());
+    std::vector<std::span<float>> parts;
+    for (size_t first = 0, size = 0; first < kSize; first += size, size = size * 2 + 1) {
+      size = std::min(size, kSize - first);
+      parts.push_back(std::span(out).subspan(first, size));
+    }
+    ASSERT_TRUE(backend->CopyToHost(*stream, x, parts).ok());
+    ASSERT_TRUE(backend->Synchronize(*stream).ok());
+    EXPECT_EQ(out, in) << Name(dtype);
+    // From an address that no kernel reads a vector at.
+    const TensorView odd(static_cast<char*>(x.data()) + SizeOf(dtype), dtype, {3});
+    ASSERT_TRUE(backend->Upload(std::span(in).first(3), odd).ok());
+    ASSERT_TRUE(backend->CopyToHost(*stream, odd, std::span(out).first(3)).ok());
+    ASSERT_TRUE(backend->Synchronize(*stream).ok());
+    EXPECT_TRUE(std::equal(in.begin(), in.begin() + 3, out.begin())) << Name(dtype);
+  }
+}
+
+// Subnormal numbers, infinities and NaN become the same float32.
+TEST(EmulatedBackendTest, SpecialValuesOf16BitsArrive) {
+  ThreadPool pool(1);
+  const std::vector<std::pair<uint16_t, float>> halves = {{0x0001, 0x1p-24f},
+                                                          {0x8400, -0x1p-14f},
+                                                          {0x7bff, 65504},
+                                                          {0x7c00, INFINITY},
+                                                          {0x8000, -0.0f}};
+  const auto backend = *CreateBackend("emulated", pool, DType::kFloat16);
+  const auto stream = *backend->CreateStream(4);
+  const auto buffer = *backend->Allocate(2);
+  const TensorView x(buffer->data(), DType::kFloat16, {1});
+  for (const auto& [bits, expected] : halves) {
+    std::vector<float> out(1);
+    ASSERT_TRUE(backend->CopyToDevice(*stream, &bits, x.data(), 2).ok());
+    ASSERT_TRUE(backend->CopyToHost(*stream, x, out).ok());
+    ASSERT_TRUE(backend->Synchronize(*stream).ok());
+    EXPECT_EQ(std::bit_cast<uint32_t>(out[0]), std::bit_cast<uint32_t>(expected)) << bits;
+  }
+  const uint16_t nan = 0x7e01;
+  std::vector<float> out(1);
+  ASSERT_TRUE(backend->CopyToDevice(*stream, &nan, x.data(), 2).ok());
+  ASSERT_TRUE(backend->CopyToHost(*stream, x, out).ok());
+  ASSERT_TRUE(backend->Synchronize(*stream).ok());
+  EXPECT_TRUE(std::isnan(out[0]));
+}
+
+}  // namespace
+}  // namespace bertrand
