@@ -12,9 +12,8 @@
 //   struct ScaleKernel {
 //     static constexpr const char* kName = "scale";
 //     static constexpr int kThreads = 256;            // the block, a multiple of 32
-//     static constexpr int kMinBlocks = 4;            // optional: blocks an SM must hold
-//     (registers) struct Params {                                 // plain data, passed by value,
-//     read-only
+//     static constexpr int kMinBlocks = 4;            // optional: an SM's blocks (registers)
+//     struct Params {                                 // plain data, by value, read-only
 //       Global<const T> x;                            // views carry their bounds in the emulator
 //       Global<T> y;
 //       int count;
@@ -43,15 +42,13 @@
 // Cast<U>(view) reads the same bytes as another type. V below is either kind.
 //   T            Load<cache>(V p)                    cache: Cache::kDefault, kReadOnly, kStreaming
 //   void         Store<cache>(V p, T value)
-//   Vector<T, n> LoadVector<n, cache>(V p)           4, 8 or 16 bytes in one access, aligned to
-//   them void         StoreVector<cache>(V p, Vector<T, n>)   (2 bytes and more; 1-byte stores
-//   race, see
+//   Vector<T, n> LoadVector<n, cache>(V p)           4, 8 or 16 bytes at once, aligned to them
+//   void         StoreVector<cache>(V p, Vector<T, n>)   2 bytes and more (1-byte stores race, see
 //                                                    docs/emulator.md)
 //   Shared<T>    SharedArray<&Layout::member>()      the member as a flat array, bounds checked
-//   Shared<T>    SharedTail<Layout, T>(count)        after the layout; sized by
-//   LaunchShape.tail_bytes T AtomicAdd(V p, T value)   T AtomicMax(V p, T value)     relaxed;
-//   return the old value.
-//                                                    Add: int, uint32_t, float. Max: those too
+//   Shared<T>    SharedTail<Layout, T>(count)        after it, sized by LaunchShape.tail_bytes
+//   T            AtomicAdd(V p, T value)             relaxed; returns the old value. int, uint32_t,
+//   T            AtomicMax(V p, T value)             float
 //
 // Barriers. Only these order memory: SyncThreads for the block, SyncWarp within a warp. Shuffles,
 // votes, LoadMatrix and Mma do not. Every lane of a warp (thread of the block) must arrive at the
@@ -72,11 +69,9 @@
 //   uint32_t WarpBallot(bool)   bool WarpAny(bool)   bool WarpAll(bool)
 //   T WarpSum<width>(T)  WarpMax<width>(T)  WarpMin<width>(T)   over groups of `width` (32) lanes,
 //                                                    result in all of them
-//   float BlockSum(float, Shared<float> scratch)   float BlockMax(...)   int likewise: all threads;
-//   the
-//                                                    result in all of them. scratch: NumWarps()
-//                                                    values; has a barrier before and after its use
-//                                                    of it
+//   float BlockSum(float, Shared<float> scratch)     all threads; the result in all of them; int
+//   float BlockMax(float, Shared<float> scratch)     likewise. scratch: NumWarps() values, with a
+//                                                    barrier before and after its use
 //
 // Asynchronous copies (cp.async) from global to shared memory, 4, 8 or 16 bytes, aligned to them.
 // Of them `valid_bytes` are read, the rest becomes zero. The data is there, for the issuing thread
@@ -90,10 +85,9 @@
 //   MmaA, 16 x 16 (row, k)      r[0]: (g, 2t..)  r[1]: (g + 8, 2t..)  r[2]: (g, 2t + 8..)
 //                               r[3]: (g + 8, 2t + 8..)
 //   MmaB, 16 x 8 (k, column)    r[0]: (2t.., g)  r[1]: (2t + 8.., g)
-//   MmaC, 16 x 8 (row, column)  v[0], v[1]: (g, 2t), (g, 2t + 1)   v[2], v[3]: (g + 8, 2t), (.., 2t
-//   + 1) Mma<T>(MmaC& c, const MmaA& a, const MmaB& b)    c += a b, float accumulation
-//   LoadMatrix(uint32_t (&r)[n], Shared<T> row)      n = 1, 2, 4 matrices of 8 x 8 values of 16
-//   bits:
+//   MmaC, 16 x 8 (row, column)  v[0], v[1]: (g, 2t..)   v[2], v[3]: (g + 8, 2t..)
+//   Mma<T>(MmaC& c, const MmaA& a, const MmaB& b)    c += a b, float accumulation
+//   LoadMatrix(uint32_t (&r)[n], Shared<T> row)      n = 1, 2, 4 matrices of 8 x 8 16-bit values:
 //                                                    lane 8i + j names row j of matrix i (16 bytes,
 //                                                    aligned); r[i] gets (row g, columns 2t, 2t +
 //                                                    1). Lanes from 8n on: any valid row
@@ -102,9 +96,9 @@
 // [column][k] is LoadMatrix, B stored as [k][column] LoadMatrixTransposed.
 //
 // Arithmetic. float unless said; error bounds from the CUDA guide.
-//   ToFloat(T)   FromFloat<T>(float)   of Half, BFloat16, Float8 (saturating at 448), float; round
-//   to
-//                                      nearest even. Also of Vector<T, n> <-> Vector<float, n>
+//   ToFloat(T)   FromFloat<T>(float)   of Half, BFloat16, Float8 (saturating at 448), float;
+//                                      round to nearest even. Also of Vector<T, n> <->
+//                                      Vector<float, n>
 //   uint32_t Pack<T>(float low, float high)   void Unpack<T>(uint32_t, float& low, float& high)
 //   Min Max (float, int; a NaN loses)   Abs   Fma   FloatAsInt IntAsFloat
 //   Sqrt Divide Erf TanhExact Exp Log Log1p     full precision (2 ulp)

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -127,8 +128,14 @@ TEST_P(Replay, TheSameBitsAsWithout) {
   const auto runner = replayed.NewRunner(80), expected = plain.NewRunner(80);
   const std::pair<size_t, size_t> sizes[] = {{1, 1},  {31, 1}, {32, 1}, {33, 1}, {33, 2}, {64, 8},
                                              {65, 2}, {72, 8}, {73, 3}, {80, 2}, {40, 9}};
+  const uint64_t runs_before = simt::emulator::NumGraphRuns();
+  uint64_t runs = 0;
+  std::set<uint64_t> seen;
   for (uint32_t round = 0; round < 3; ++round) {
     for (const auto& [tokens, sequences] : sizes) {
+      const auto shape =
+          ReplayShapeOf(static_cast<int64_t>(tokens), static_cast<int64_t>(sequences));
+      if (shape && !seen.insert(shape->key()).second) ++runs;
       const std::vector<size_t> lengths = Cut(tokens, sequences);
       const uint32_t seed = round * 1000 + static_cast<uint32_t>(tokens);
       EXPECT_EQ(Means(*runner, lengths, seed, plain.width()),
@@ -136,6 +143,8 @@ TEST_P(Replay, TheSameBitsAsWithout) {
           << tokens << " tokens in " << sequences << " sequences, round " << round;
     }
   }
+  EXPECT_EQ(simt::emulator::NumGraphRuns() - runs_before, runs);
+  EXPECT_GT(runs, 20u);
 }
 
 // Slots share weights and nothing else.

@@ -73,6 +73,9 @@ struct EmulatedLaunch {
 absl::Status Emulate(const EmulatedLaunch& launch, const EmulationOptions& options,
                      LaunchReport* report);
 
+// How often graphs have been run in this process: tests ask whether work was replayed at all.
+uint64_t NumGraphRuns();
+
 // Whatever was launched is over before the next launch begins, and may be read at once there
 // (simt.h, WaitForEarlierKernels).
 void Settle();

@@ -1,5 +1,6 @@
 #include "kernels/simt/runtime.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -9,6 +10,17 @@
 
 #include "kernels/simt/launch_checks.h"
 #include "kernels/status.h"
+
+namespace bertrand::simt::emulator {
+namespace {
+
+std::atomic<uint64_t> num_graph_runs = 0;
+
+}  // namespace
+
+uint64_t NumGraphRuns() { return num_graph_runs; }
+
+}  // namespace bertrand::simt::emulator
 
 namespace bertrand::simt::inline SIMT_TARGET {
 
@@ -172,6 +184,7 @@ absl::StatusOr<std::unique_ptr<Graph>> Stream::EndCapture() {
 
 absl::Status Stream::Run(const Graph& graph) {
   if (impl_->capture != nullptr) return FailedPrecondition("a graph runs while capturing");
+  ++emulator::num_graph_runs;
   for (const Work& work : graph.impl_->works) BERTRAND_RETURN_IF_ERROR(work());
   return absl::OkStatus();
 }
