@@ -58,8 +58,8 @@ struct TensorAttentionKernel {
       SIMT_UNROLL
       for (int group = 0; group < kGroups; ++group) MaskScores<kKeys>(scores[group], valid_keys);
     }
-    const float offsets[kGroups][2] = {};
-    UpdateSoftmax<kKeys>(softmax, scores, scale, offsets);
+    const float no_offsets[kGroups][2] = {};
+    UpdateSoftmax<kKeys, false>(softmax, scores, scale, no_offsets);
     AddValues<kKeys, kHeadSize, kPartial>(softmax, scores, tiles, stage + kTile, valid_keys);
   }
 

@@ -154,9 +154,10 @@ SIMT_FN void MoveReferences(OnlineSoftmax<kColumns> (&softmax)[kGroups],
 }
 
 // Turns scores into weights 2^(score * scale - reference), after the references have been moved if
-// need be. `offsets` are what all scores of a row lack. Requires: scale > 0. The sum is that of the
-// weights in float, before they are rounded to T for the product with the values.
-template <int kKeys, int kColumns, int kGroups>
+// need be. `offsets`, read if kOffsets, are what all scores of a row lack. Requires: scale > 0. The
+// sum is that of the weights in float, before they are rounded to T for the product with the
+// values.
+template <int kKeys, bool kOffsets, int kColumns, int kGroups>
 SIMT_FN void UpdateSoftmax(OnlineSoftmax<kColumns> (&softmax)[kGroups],
                            MmaC (&scores)[kGroups][kKeys / 8], float scale,
                            const float (&offsets)[kGroups][2]) {
@@ -172,7 +173,7 @@ SIMT_FN void UpdateSoftmax(OnlineSoftmax<kColumns> (&softmax)[kGroups],
       for (int n = 0; n < kKeys / 8; ++n) {
         max = Max(max, Max(scores[group][n].v[i], scores[group][n].v[i + 1]));
       }
-      largest[group][half] = Fma(max, scale, offsets[group][half] * scale);
+      largest[group][half] = kOffsets ? Fma(max, scale, offsets[group][half] * scale) : max * scale;
       grows = grows || largest[group][half] > softmax[group].max[half] + kSlack;
     }
   }
@@ -182,7 +183,8 @@ SIMT_FN void UpdateSoftmax(OnlineSoftmax<kColumns> (&softmax)[kGroups],
     SIMT_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int i = 2 * half;
-      const float base = offsets[group][half] * scale - softmax[group].max[half];
+      const float max = softmax[group].max[half];
+      const float base = kOffsets ? offsets[group][half] * scale - max : -max;
       float sum = 0;
       SIMT_UNROLL
       for (int n = 0; n < kKeys / 8; ++n) {

@@ -302,7 +302,7 @@ struct TensorRelativeAttentionKernel {
         rows.band[group][i] = rows.band[group][i + kKeys / 8];
       }
     }
-    UpdateSoftmax<kKeys>(rows.softmax, scores, scale, offsets);
+    UpdateSoftmax<kKeys, true>(rows.softmax, scores, scale, offsets);
     AddValues<kKeys, kHeadSize, kPartial>(rows.softmax, scores, tiles, stage * 2 * kTile + kTile,
                                           valid_keys);
   }
