@@ -155,7 +155,21 @@ absl::Status Backend::Linear(Stream& stream, const LinearParams& params) const {
   if (params.y.data() == params.x.data()) {
     return InvalidArgument("Linear: y is x's memory, expected another");
   }
-  return DoLinear(stream, params);
+  if (!params.norm.gamma && !params.norm.beta) return DoLinear(stream, params);
+  BERTRAND_RETURN_IF_ERROR(Check("Linear", "norm.gamma", params.norm.gamma, dtype, {out}));
+  BERTRAND_RETURN_IF_ERROR(Check("Linear", "norm.beta", params.norm.beta, dtype, {out}));
+  return DoNormedLinear(stream, params);
+}
+
+absl::Status Backend::DoNormedLinear(Stream& stream, const LinearParams& params) const {
+  LinearParams linear = params;
+  linear.norm = {};
+  BERTRAND_RETURN_IF_ERROR(DoLinear(stream, linear));
+  return DoLayerNorm(stream, {.x = params.y,
+                              .gamma = params.norm.gamma,
+                              .beta = params.norm.beta,
+                              .eps = params.norm.eps,
+                              .y = params.y});
 }
 
 absl::Status Backend::Attention(Stream& stream, const AttentionParams& params) const {

@@ -87,6 +87,12 @@ struct EmbeddingParams {
   TensorView y;
 };
 
+// A normalisation's weights, [width], and what is added to the variance.
+struct RowNorm {
+  TensorView gamma, beta;
+  float eps = 0;
+};
+
 // y = activation(x W^T + bias) + residual.
 // Shapes: x [M, in]; y, residual (optional) [M, out]. y may equal residual, not x.
 // Numerics: float accumulation; bias, activation and residual in float before one rounding.
@@ -96,6 +102,9 @@ struct LinearParams {
   Activation activation = Activation::kNone;
   TensorView residual;
   TensorView y;
+  // Optional: y is LayerNorm's result of the above (LayerNormParams), which may not have been
+  // rounded in between.
+  RowNorm norm;
 };
 
 // Softmax(Q K^T * scale) V for each sequence and head, over packed sequences.
@@ -334,6 +343,10 @@ class Backend {
   absl::Status TopK(Stream& stream, const TopKParams& params) const;
   absl::Status SparsePool(Stream& stream, const SparsePoolParams& params) const;
   absl::Status BestSpans(Stream& stream, const SpanParams& params) const;
+
+ protected:
+  // Linear with a norm. By itself it does one after the other.
+  virtual absl::Status DoNormedLinear(Stream& stream, const LinearParams& params) const;
 
  private:
   virtual absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const = 0;

@@ -175,6 +175,7 @@ class GpuBackend final : public Backend {
                            .y = p.y},
                           Native(stream));
   }
+  absl::Status DoNormedLinear(Stream& stream, const LinearParams& p) const override;
   absl::Status DoPool(Stream& stream, const PoolParams& params) const override {
     return gpu::Pool(params, Native(stream));
   }
@@ -315,6 +316,28 @@ absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
     lines.push_back("gemm: choices are not kept: " + Message(saved));
   }
   return lines;
+}
+
+// Where our own kernel cuts k into splits, as it does for few rows, LayerNorm adds them up: one
+// launch less, and no rounding in between.
+absl::Status GpuBackend::DoNormedLinear(Stream& stream, const LinearParams& p) const {
+  const auto& linear = static_cast<const GpuLinear&>(*p.weight);
+  gpu::LayerNormParams norm = {.residual = p.residual,
+                               .bias = linear.bias(),
+                               .gamma = p.norm.gamma,
+                               .beta = p.norm.beta,
+                               .eps = p.norm.eps,
+                               .y = p.y};
+  if (linear.out_features() > kGemvOutputsMax && LayerNormTakesSplits(norm)) {
+    const GemmParams params = {p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y};
+    BERTRAND_ASSIGN_OR_RETURN(norm.splits,
+                              gemm_->RunSplits(params, Own(stream).workspace(), Native(stream)));
+    if (norm.splits) {
+      RememberShape(params);
+      return gpu::LayerNorm(norm, Native(stream));
+    }
+  }
+  return Backend::DoNormedLinear(stream, p);
 }
 
 absl::Status GpuBackend::DoRelativeAttention(Stream& stream,

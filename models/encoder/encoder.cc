@@ -192,15 +192,18 @@ absl::Status Encoder::RunBlock(Stream& stream, const BlockWeights& block, int64_
   BERTRAND_RETURN_IF_ERROR(config_.is_relative()
                                ? AttendRelative(stream, block, place, batch, workspace)
                                : Attend(stream, batch, workspace));
-  BERTRAND_RETURN_IF_ERROR(
-      backend_.Linear(stream, {.x = context, .weight = block.out.get(), .residual = x, .y = x}));
-  BERTRAND_RETURN_IF_ERROR(Norm(stream, block.attention_norm, x));
-
+  BERTRAND_RETURN_IF_ERROR(backend_.Linear(stream, {.x = context,
+                                                    .weight = block.out.get(),
+                                                    .residual = x,
+                                                    .y = x,
+                                                    .norm = RowNormOf(block.attention_norm)}));
   BERTRAND_RETURN_IF_ERROR(backend_.Linear(
       stream, {.x = x, .weight = block.up.get(), .activation = config_.activation, .y = inner}));
-  BERTRAND_RETURN_IF_ERROR(
-      backend_.Linear(stream, {.x = inner, .weight = block.down.get(), .residual = x, .y = x}));
-  return Norm(stream, block.output_norm, x);
+  return backend_.Linear(stream, {.x = inner,
+                                  .weight = block.down.get(),
+                                  .residual = x,
+                                  .y = x,
+                                  .norm = RowNormOf(block.output_norm)});
 }
 
 // From workspace.wide_, which has QKV, to workspace.context_.
@@ -217,12 +220,8 @@ absl::Status Encoder::Attend(Stream& stream, const EncoderBatch& batch,
   return backend_.Attention(stream, attention);
 }
 
-absl::Status Encoder::Norm(Stream& stream, const NormWeights& norm, const TensorView& x) const {
-  return backend_.LayerNorm(stream, {.x = x,
-                                     .gamma = norm.gamma.view,
-                                     .beta = norm.beta.view,
-                                     .eps = config_.layer_norm_eps,
-                                     .y = x});
+RowNorm Encoder::RowNormOf(const NormWeights& norm) const {
+  return {norm.gamma.view, norm.beta.view, config_.layer_norm_eps};
 }
 
 absl::Status Encoder::Pool(Stream& stream, const TensorView& x, const TensorView& y) const {
