@@ -1,8 +1,7 @@
 // float8 through the emulated GPU, six families: what calibration finds is what transformers'
-// layers read, and hidden states are no further from float32's than twice as far as a plain
-// emulation of the scheme with transformers (float8.json, make_float8.py): it rounds to e4m3 at the
-// same places, but nothing to 16 bits. All that rounds is in the error, so an error far below that
-// says that something was not in float8.
+// layers read, and hidden states are about as far from float32's as a plain emulation of the scheme
+// with transformers (float8.json, make_float8.py), which rounds to e4m3 at the same places and
+// nothing to 16 bits. That is 6 to 11 % of their size on these checkpoints of two to four layers.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -24,8 +23,9 @@ namespace {
 
 using testing::HasSubstr;
 
-// Of theirs: where a value falls between two of e4m3's, 16 bits may have tipped it.
-constexpr double kBar = 2, kLeast = 0.5;
+// Of theirs; ours were 0.97 to 1.02 of it in float16, 0.89 to 1.02 in bfloat16. Far less would say
+// that something was not in float8.
+constexpr double kBar = 1.25, kLeast = 0.8;
 
 const Json& Expectations() {
   static const Json errors = ReadJsonFile("tests/parity/float8.json");
