@@ -257,13 +257,11 @@ absl::Status Calibrate(const Options& options, int threads) {
   }
   BERTRAND_ASSIGN_OR_RETURN(const std::string text, run.Finish());
   BERTRAND_RETURN_IF_ERROR(WriteFile(output, text));
-  std::fprintf(stderr, "%s: calibrated with %lld texts, %lld tokens", output.c_str(),
-               static_cast<long long>(counts.texts), static_cast<long long>(counts.tokens));
-  if (counts.cut > 0) {
-    std::fprintf(stderr, "; %lld texts were cut", static_cast<long long>(counts.cut));
-  }
-  if (counts.texts == kTextsMax) std::fprintf(stderr, "; further ones were not read");
-  std::fprintf(stderr, "\n");
+  const std::string cut = counts.cut == 0 ? "" : absl::StrCat(" (", counts.cut, " cut)");
+  std::fprintf(stderr, "%s: calibrated with %lld texts%s, %lld tokens%s\n", output.c_str(),
+               static_cast<long long>(counts.texts), cut.c_str(),
+               static_cast<long long>(counts.tokens),
+               counts.texts == kTextsMax ? "; no more than that are read" : "");
   return absl::OkStatus();
 }
 
