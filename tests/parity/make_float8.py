@@ -1,17 +1,18 @@
 """Makes tests/parity/float8.json: checkpoints of the six families at sizes that float8 takes, the largest
 magnitudes of what their layers read, and how far a plain emulation of the scheme (docs/fp8.md) with
-transformers is from its float32. Half the bar for ours (float8_test.cc).
+transformers is from its float32 (float8_test.cc).
 
 Run with the oracle's interpreter from the source tree's root:
     oracle tests/parity/make_float8.py
 
-The emulation is float32 with inputs and weights of a block's four products rounded to e4m3 and back. As in
-make_suite.py no weights are kept; float32's hidden states are not either, as the CPU's are equal to 1e-5
-(encoder_parity_test.cc). "error": the root of the mean square over all values of all sequences' last hidden
-states; "memory": that of XLNet's second segment, which attends to the first.
+The emulation is tests/gpu/float8_scheme.py. As in make_suite.py no weights are kept; float32's hidden states
+are not either, as the CPU's are equal to 1e-5 (encoder_parity_test.cc). "error": the root of the mean square
+over all values of all sequences' last hidden states; "memory_error": of XLNet's second segment, which attends
+to the first.
 """
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from make_suite import FAMILIES, make_recipe, stored_tensors, write_weights
 from transformers import AutoConfig, AutoModel, logging
 
 HERE = Path(__file__).resolve().parent
-LARGEST = 448  # of e4m3
-PLACES = ("qkv", "out", "up", "down")
+sys.path.insert(0, str(HERE.parent / "gpu"))
+from float8_scheme import PLACES, Emulation  # noqa: E402
+
 LENGTHS = (1, 9, 24, 46)
 SEGMENTS = (24, 22)  # of the last sequence, XLNet
 
@@ -34,74 +36,6 @@ SPECS = {
     "electra": (64, 2, 2, 256, {"embedding_size": 48}),
     "xlnet": (128, 2, 2, 144, {}),
 }
-# The modules of a block by their place; XLNet's first two are products without modules.
-MODULES = {
-    "self.query": "qkv", "self.key": "qkv", "self.value": "qkv", "attention.output.dense": "out",
-    "intermediate.dense": "up", "output.dense": "down",
-    "attention.query": "qkv", "attention.key": "qkv", "attention.value": "qkv", "attention.dense": "out",
-    "ffn": "up", "ffn_output": "down",
-    "q_lin": "qkv", "k_lin": "qkv", "v_lin": "qkv", "out_lin": "out", "lin1": "up", "lin2": "down",
-    "ff.layer_1": "up", "ff.layer_2": "down",
-}
-
-
-def place_of(name):
-    fitting = [end for end in MODULES if name.endswith("." + end)]
-    return MODULES[max(fitting, key=len)] if fitting else None
-
-
-def block_of(name):
-    """encoder.layer.3.attention.self.query: 3. ALBERT's: the group."""
-    return next(int(part) for part in name.split(".") if part.isdigit())
-
-
-def rounded(x, amax):
-    scale = amax / LARGEST
-    return (x / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn).float() * scale
-
-
-class Emulation:
-    """Looks at the inputs of all products, and then rounds them."""
-
-    def __init__(self, model):
-        self.inputs, self.weights, self.is_rounding = {}, {}, False
-        layers = [(name, module) for name, module in model.named_modules()
-                  if place_of(name) and isinstance(module, torch.nn.Linear)]
-        for name, module in layers:
-            self.watch(module, (block_of(name), place_of(name)), module.weight)
-        self.products = {}  # of XLNet, by the parameter
-        for name, parameter in model.named_parameters():
-            last = name.rsplit(".", 1)[-1]
-            if ".rel_attn." in name and last in "qkvo":
-                key = (block_of(name), "out" if last == "o" else "qkv")
-                self.products[id(parameter)] = key
-                self.weights.setdefault(key, []).append(parameter)
-        self.einsum = torch.einsum
-        torch.einsum = self.product
-
-    def watch(self, module, key, weight):
-        self.weights.setdefault(key, []).append(weight)
-        module.register_forward_pre_hook(lambda _, inputs: (self.seen(key, inputs[0]),))
-
-    def seen(self, key, x):
-        if self.is_rounding:
-            return rounded(x, self.inputs[key])
-        self.inputs[key] = max(self.inputs.get(key, 0.0), x.abs().max().item())
-        return x
-
-    def product(self, equation, x, *others):
-        key = self.products.get(id(others[0])) if others else None
-        return self.einsum(equation, x if key is None else self.seen(key, x), *others)
-
-    def round(self):
-        self.is_rounding = True
-        for weights in self.weights.values():
-            amax = max(weight.abs().max().item() for weight in weights)
-            for weight in weights:
-                weight.data = rounded(weight.data, amax)
-
-    def close(self):
-        torch.einsum = self.einsum
 
 
 def inputs_of(family, ids):
