@@ -24,6 +24,15 @@ NarrowOutput NarrowFor(const PackedLinear& layer, const TensorView& narrow) {
   return layer.input_scale() ? NarrowOutput{narrow, layer.input_scale()} : NarrowOutput{};
 }
 
+// Texts have larger values than those that a model was calibrated with, which would all become the
+// largest. Room for twice as much costs one of e4m3's 15 powers of two, at the other end; a number
+// is rounded to as many bits as before (docs/fp8.md has what it did).
+BlockInputs WithHeadroom(const BlockInputs& inputs) {
+  constexpr float kHeadroom = 2;
+  return {kHeadroom * inputs.qkv, kHeadroom * inputs.out, kHeadroom * inputs.up,
+          kHeadroom * inputs.down};
+}
+
 // Not a number is larger than all.
 void KeepLargest(const TensorView& x, float* largest) {
   const std::span<const float> values(x.as<float>(), static_cast<size_t>(x.num_elements()));
@@ -117,7 +126,8 @@ absl::Status Encoder::LoadWeights(const EncoderNames& names, WeightLoader& loade
   blocks_.clear();
   for (int64_t group = 0; group < config_.num_groups; ++group) {
     for (int64_t index = 0; index < config_.blocks_per_layer; ++index) {
-      const BlockInputs inputs = float8.empty() ? BlockInputs{} : float8[blocks_.size()];
+      const BlockInputs inputs =
+          float8.empty() ? BlockInputs{} : WithHeadroom(float8[blocks_.size()]);
       BERTRAND_ASSIGN_OR_RETURN(BlockWeights block, LoadBlock(names, group, index, inputs, loader));
       blocks_.push_back(std::move(block));
     }
