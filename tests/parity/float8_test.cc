@@ -6,7 +6,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -242,6 +245,33 @@ TEST(Float8Scales, EachIsItsOwnProducts) {
     // A number is rounded to as many bits whatever its size: other scales do as well.
     EXPECT_LT(error_with(input, 4), 1.5 * right);
   }
+}
+
+// Hidden states beyond float16 are found where products saturate, too.
+TEST(Float8Overflow, IsNoAnswer) {
+  const Checkpoint checkpoint("bert");
+  const std::string path = checkpoint.folder().path() + "/model.safetensors";
+  {
+    const auto file = SafetensorsFile::Open(path);
+    const StoredTensor* const gain =
+        file->Find("encoder.layer.0.attention.output.LayerNorm.weight");
+    ASSERT_NE(gain, nullptr);
+    std::fstream bytes(path, std::ios::binary | std::ios::in | std::ios::out);
+    bytes.seekp(static_cast<std::streamoff>(gain->begin));
+    const float large = 60000;
+    for (int64_t i = 0; i < gain->num_elements(); ++i) {
+      bytes.write(reinterpret_cast<const char*>(&large), sizeof(large));
+    }
+  }
+  const TestBackend cpu("cpu"), half("emulated", DType::kFloat16),
+      bfloat("emulated", DType::kBFloat16);
+  checkpoint.Calibrate(*checkpoint.Load(*cpu));
+  const auto is_nan = [](float value) { return std::isnan(value); };
+  const auto narrow = checkpoint.Load(*half, "float8"), wide = checkpoint.Load(*bfloat, "float8");
+  const std::vector<float> infinite = Forward(*narrow, checkpoint.sequences());
+  const std::vector<float> finite = Forward(*wide, checkpoint.sequences());
+  EXPECT_TRUE(std::all_of(infinite.begin(), infinite.end(), is_nan));
+  EXPECT_TRUE(std::none_of(finite.begin(), finite.end(), is_nan));
 }
 
 TEST(Float8Refusals, SayWhatToDo) {
