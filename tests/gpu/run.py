@@ -30,10 +30,11 @@ PHASES = {
     "device": ("run", "device_phase", 25),
     "kernel_tests": ("kernel_phases", "kernel_tests", 75),
     "server": ("server_phase", "server", 50),
-    "parity": ("parity", "parity", 150),
-    "kernel_benchmark": ("kernel_phases", "kernel_benchmark", 55),
-    "models": ("models_benchmark", "models", 130),
-    "sanitizer": ("kernel_phases", "sanitizer", 90),
+    "parity": ("parity", "parity", 145),
+    "kernel_benchmark": ("kernel_phases", "kernel_benchmark", 60),
+    "attention_peers": ("attention_peers", "attention_peers", 25),
+    "models": ("models_benchmark", "models", 115),
+    "sanitizer": ("kernel_phases", "sanitizer", 85),
 }
 LOG_BYTES_MAX = 1 << 20  # of each phase
 
@@ -100,6 +101,9 @@ def succeeded(name, result):
         return bool(result) and all(entry["passed"] for entry in result.values())
     if name == "kernel_benchmark":
         return result.get("status") == 0
+    if name == "attention_peers":
+        return bool(result["cases"]) and not any("error" in peer for case in result["cases"]
+                                                 for peer in case["peers"].values())
     if name == "models":
         return bool(result) and not any("error" in entry or any("error" in t for t in entry["times"].values())
                                         for entry in result)

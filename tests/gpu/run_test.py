@@ -36,7 +36,16 @@ RESULTS = {
     "server": {"drain": {"passed": True}},
     "kernel_benchmark": {"status": 0, "ceilings": {"copy_gb_s": 3000}, "cases": [
         {"name": "copy", "shape": "8", "us": 2.0, "gb_s": 1500, "tflop_s": 0, "limit": "memory", "share": 0.5},
+        {"name": "attention/bert-base/squad/float16", "shape": "7", "us": 20.0, "gb_s": 1, "tflop_s": 300,
+         "limit": "products", "share": 0.4},
+        {"name": "cudnn_graph", "shape": "6", "not_available": "no libcudnn.so.9"},
         {"name": "attention", "shape": "9", "error": "failed"}]},
+    "attention_peers": {"cudnn": 92000, "cases": [
+        {"name": "attention/bert-base/squad/float16",
+         "peers": {"flash": {"us": 30.0, "graph": True}, "cudnn": {"us": 25.0, "graph": False}}},
+        {"name": "attention/bert-base/mixed/float16",
+         "peers": {"flash_nested": {"us": 40.0}, "cudnn_nested": {"not available": "No | kernel"},
+                   "flash_padded": {"not available": "No mask"}, "cudnn_padded": {"error": "its error is 1"}}}]},
     "models": [{"model": "base", "batch": "1 x 128", "dtype": "float16", "tokens": 128, "sequences": 1, "times": {
         "ours": {"ms": 1.0}, "torch_sdpa": {"ms": 3.0}, "torch_compile": {"ms": 2.0}, "ours_grpc": {"error": "x"}}}],
 }
@@ -122,6 +131,11 @@ class RecordTest(unittest.TestCase):
         self.assertIn("| xlnet | float32 | failed: no server |", text)
         self.assertIn("| base | 1 x 128 | float16 | 1 | failed | 3 | 2 | 2.00 x |", text)
         self.assertIn("| copy | 8 | 2 | 1.5e+03 GB/s | 50 % |", text)
+        self.assertIn("| cudnn_graph | 6 | not available: no libcudnn.so.9 |", text)
+        self.assertIn("cuDNN 92000", text)
+        self.assertIn("| attention/bert-base/squad/float16 | 20 | 30 | 25 (no graph) |  |  | 1.25 x |", text)
+        self.assertIn("| attention/bert-base/mixed/float16 |  | 40 | not available | not available | error |  |", text)
+        self.assertIn("\n- cudnn_nested: No \\| kernel\n", text)
         for line in text.splitlines():
             if line.startswith("|"):
                 self.assertGreater(line.count("|"), 3, line)
@@ -215,7 +229,7 @@ def kernel_tests(context):
         # Ten minutes, less 20 s to begin and 7 s for each phase that must be killed.
         self.assertLessEqual(sum(seconds for _, _, seconds in run.PHASES.values()), 580)
         for module, function, _ in run.PHASES.values():
-            if module not in ("parity", "models_benchmark"):  # which need PyTorch
+            if module not in ("parity", "models_benchmark", "attention_peers"):  # which need PyTorch
                 self.assertTrue(hasattr(__import__(module), function))
 
     def test_call_ends_what_takes_too_long(self):
