@@ -102,19 +102,23 @@ def models_table(record):
         entry = times.get(name)
         return "" if entry is None else number(entry["ms"]) if "ms" in entry else "failed"
 
-    rows = []
+    rows, reasons = [], {}
     for entry in record["models"]:
         if "error" in entry:
             rows.append([entry["model"], "failed: " + entry["error"][-200:], "", "", "", "", "", ""])
             continue
         times = entry["times"]
+        for name, time in times.items():
+            if "error" in time:
+                reasons.setdefault(f"{name}: {time['error'].strip()[-200:]}")
         peers = [times[p]["ms"] for p in ("torch_sdpa", "torch_compile") if "ms" in times.get(p, {})]
         own = times.get("ours", {}).get("ms")
         rows.append([entry["model"], entry["batch"], entry["dtype"], cell(times, "ours"), cell(times, "ours_grpc"),
                      cell(times, "torch_sdpa"), cell(times, "torch_compile"),
                      f"{min(peers) / own:.2f} x" if peers and own else ""])
-    return table(["BERT", "batch", "type", "ours, ms", "through gRPC", "PyTorch SDPA", "torch.compile",
+    text = table(["BERT", "batch", "type", "ours, ms", "through gRPC", "PyTorch SDPA", "torch.compile",
                   "best peer / ours"], rows)
+    return text + "".join(f"\n- failed, {escape(reason)}" for reason in reasons) + ("\n" if reasons else "")
 
 
 def attention_table(record):
