@@ -36,7 +36,7 @@ struct MergeJob {
   std::string_view word;  // 1 to kMaxBytes bytes
   uint64_t starts = 0;    // the bytes that begin a token, as bits
   // Of the token that begins at byte i, symbols[i + 1] is the number.
-  std::array<uint16_t, kMaxBytes + 2> symbols;
+  std::array<uint16_t, kMaxBytes + 4> symbols;  // 64 can be read from 1 on
 };
 
 // Compiled for each instruction set.
