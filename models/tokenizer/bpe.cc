@@ -290,19 +290,19 @@ void Bpe::AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) 
   }
 }
 
-void Bpe::AddPath(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
+void Bpe::AddPath(std::string_view word, const SourceRange* source, std::span<const int32_t> path,
                   TokenRun* run) const {
-  run->Reserve(scratch.path.size());
-  std::copy(scratch.path.begin(), scratch.path.end(), run->next_id());
+  run->Reserve(path.size());
+  std::copy(path.begin(), path.end(), run->next_id());
   size_t begin = 0, index = run->size();
-  for (const int32_t id : scratch.path) {
+  for (const int32_t id : path) {
     if (source == nullptr) break;
     const size_t end = begin + origins_[static_cast<size_t>(id)].length;
     run->AddSource({source[begin].start, source[end - 1].end}, index++);
     begin = end;
   }
   BERTRAND_CHECK(source == nullptr || begin == word.size(), "tokens do not cover the word");
-  run->Advance(scratch.path.size());
+  run->Advance(path.size());
 }
 
 void Bpe::AddMerged(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
@@ -365,8 +365,13 @@ bool Bpe::AddParts(std::string_view word, const SourceRange* source, ModelScratc
     AddJob(job, source, run);
     return true;
   }
-  if (backtracks_ && (MergeWindows(word, scratch) || Backtrack(word, scratch, &scratch->path))) {
-    AddPath(word, source, *scratch, run);
+  if (short_merger_.is_built()) {
+    MergeLong({&word, 1}, scratch);
+    AddPath(word, source, scratch->path, run);
+    return true;
+  }
+  if (backtracks_ && Backtrack(word, scratch, &scratch->path)) {
+    AddPath(word, source, scratch->path, run);
     return true;
   }
   if (!AddSymbols(word, scratch)) return false;
