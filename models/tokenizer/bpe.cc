@@ -176,13 +176,15 @@ void Bpe::BuildShortMerger(const MergeList& merges) {
     return numbers[static_cast<size_t>(*vocabulary_.Find(token))];
   };
   std::vector<ShortMerger::Merge> numbered;
+  std::vector<std::string> made;
   for (const auto& [left, right] : merges) {
     const int32_t id = *vocabulary_.Find(left + right);
+    made.push_back(*BytesOf(id));
     numbers[static_cast<size_t>(id)] = static_cast<uint32_t>(ids.size());
     numbered.push_back({number_of(left), number_of(right)});
     ids.push_back(id);
   }
-  short_merger_.Build(numbered, std::move(ids));
+  if (short_merger_.Build(numbered, std::move(ids))) sure_cuts_.Build(made);
 }
 
 bool Bpe::AddFallback(std::string_view symbol, ModelScratch* scratch) const {

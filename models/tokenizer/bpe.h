@@ -49,6 +49,7 @@
 #include "models/checkpoint/json.h"
 #include "models/tokenizer/double_array.h"
 #include "models/tokenizer/short_merger.h"
+#include "models/tokenizer/sure_cuts.h"
 #include "models/tokenizer/token_model.h"
 #include "models/tokenizer/word_table.h"
 
@@ -166,6 +167,7 @@ class Bpe final : public TokenModel {
   DoubleArray proper_;            // `first`: 1 + the id of the proper token that ends here, or 0
   WordTable words_;
   ShortMerger short_merger_;
+  SureCuts sure_cuts_;
   bool backtracks_ = false;
 };
 

@@ -17,9 +17,13 @@ constexpr size_t kWindow = MergeJob::kMaxBytes;
 constexpr size_t kDoubtful = 12;
 // Where windows are too short for the tokens there, this much is matched, and less trusted.
 constexpr size_t kPiece = 256, kTrusted = 192;
-// So many pieces are merged in turn, three times what short_merger.cc takes at once. A piece goes
-// on for some way into the one behind it, until both have a token in common.
-constexpr size_t kNumPieces = 36, kPieceBytes = 2048, kOverlap = 64;
+// So many pieces are merged in turn.
+constexpr size_t kNumPieces = 144;
+// A piece of one window has at least so many bytes.
+constexpr size_t kLeastCut = 20;
+// Pieces that do not end at a sure cut: each one is twice as long as the one before it. They go on
+// for some way into what is behind, until both have a token in common.
+constexpr size_t kLeastPiece = 128, kMostPiece = 2048, kOverlap = 64;
 
 // The place of the first bit behind bit `at`, or 64.
 size_t NextBit(uint64_t bits, size_t at) {
@@ -102,29 +106,33 @@ class Bpe::LongWords {
   }
 
   void Add(std::string_view word) {
-    size_t at = 0, first = 0;
+    size_t at = 0, first = 0, chain = 0, size = kLeastPiece;
     while (at < word.size()) {
-      if (count_ == kNumPieces) Flush();
-      const size_t rest = word.size() - at, room = kNumPieces - count_;
-      const size_t wanted = std::max<size_t>(1, rest / kPieceBytes);
-      const size_t count = std::min(wanted, room);
-      const size_t size = wanted <= room ? rest / count : kPieceBytes;
-      for (size_t i = 0; i < count; ++i) {
-        Piece& piece = pieces_[count_++];
-        piece.word = word;
-        piece.begin = piece.at = at + i * size;
-        piece.first = i == 0 ? first : 0;
-        piece.is_joined = i + 1 < count;
-        piece.stop = piece.begin + size + (piece.is_joined ? kOverlap : 0);
-        piece.has_failed = false;
-        piece.tokens.clear();
+      size_t end = EndOfWindow(word, at);
+      const bool is_cut = end != 0 || word.size() - at <= size;
+      if (is_cut) {
+        end = end != 0 ? end : word.size();
+        size = kLeastPiece;
+      } else {
+        end = at + size;
+        size = std::min(2 * size, kMostPiece);
       }
-      if (wanted <= room) {
-        pieces_[count_ - 1].stop = word.size();
-        return;
-      }
+      Piece& piece = pieces_[count_++];
+      piece.word = is_cut ? word.substr(0, end) : word;
+      piece.whole_size = word.size();
+      piece.chain = chain;
+      piece.at = piece.begin = at;
+      piece.first = first;
+      piece.is_joined = !is_cut && count_ < kNumPieces;
+      piece.stop = std::min(end + (piece.is_joined ? kOverlap : 0), word.size());
+      piece.has_failed = false;
+      piece.tokens.clear();
+      at = end;
+      first = 0;
+      if (is_cut) chain = end;
+      if (count_ < kNumPieces) continue;
       const Piece& last = Flush();
-      if (last.has_failed) return;
+      if (is_cut) continue;
       at = last.at;
       first = last.first;
     }
@@ -138,6 +146,13 @@ class Bpe::LongWords {
   using Piece = ModelScratch::PieceOfWord;
 
   size_t LengthOf(int32_t id) const { return model_.origins_[static_cast<size_t>(id)].length; }
+
+  // Where a window from `at` on can end for good; 0: nowhere.
+  size_t EndOfWindow(std::string_view word, size_t at) const {
+    if (word.size() - at <= kWindow) return word.size();
+    const size_t last = std::min(at + kWindow, word.size() - 2);
+    return model_.sure_cuts_.FindLast(word, at + kLeastCut, last);
+  }
 
   // Merges what has been added, and puts it behind the path. The place of the piece that is
   // returned is where it ends.
@@ -161,10 +176,12 @@ class Bpe::LongWords {
     for (size_t i = 0; i < count_; ++i) {
       last = &pieces_[i];
       size_t from = 0;
+      if (last->begin == last->chain) chain_in_path_ = scratch_.path.size();
       while (last->is_joined) last = Join(last, &pieces_[++i], &from);
       while (last->at < last->stop) Extend(last);
       Append(*last, from, last->tokens.size());
-      if (last->at == last->word.size()) EndWord(*last);
+      if (last->has_failed) MatchChain(last);
+      if (last->at == last->whole_size) scratch_.path_ends.push_back(scratch_.path.size());
     }
     count_ = 0;
     return *last;
@@ -175,15 +192,12 @@ class Bpe::LongWords {
     scratch_.path.insert(scratch_.path.end(), at(from), at(to));
   }
 
-  void EndWord(const Piece& piece) {
-    if (piece.has_failed) {
-      const size_t begin = scratch_.path_ends.empty() ? 0 : scratch_.path_ends.back();
-      scratch_.path.resize(begin);
-      const bool found = model_.Backtrack(piece.word, &scratch_, &scratch_.piece);
-      BERTRAND_CHECK(found, "every byte is a token");
-      scratch_.path.insert(scratch_.path.end(), scratch_.piece.begin(), scratch_.piece.end());
-    }
-    scratch_.path_ends.push_back(scratch_.path.size());
+  // What has not been cut for good is matched as one, and found whatever it is.
+  void MatchChain(Piece* last) {
+    scratch_.path.resize(chain_in_path_);
+    const std::string_view text = last->word.substr(last->chain);
+    BERTRAND_CHECK(model_.Backtrack(text, &scratch_, &scratch_.piece), "every byte is a token");
+    scratch_.path.insert(scratch_.path.end(), scratch_.piece.begin(), scratch_.piece.end());
   }
 
   void Extend(Piece* piece) {
@@ -274,9 +288,14 @@ class Bpe::LongWords {
     }
     piece->is_joined = behind->is_joined;
     piece->stop = behind->stop;
-    if (behind->has_failed && !piece->has_failed) {
-      piece->has_failed = true;
-      piece->at = piece->word.size();
+    piece->word = behind->word;
+    if (behind->has_failed) piece->has_failed = true;
+    if (piece->has_failed) piece->at = piece->word.size();
+    // Beyond a sure cut.
+    while (piece->at > piece->word.size()) {
+      piece->at -= LengthOf(piece->tokens.back());
+      piece->tokens.pop_back();
+      piece->first = 0;
     }
     return piece;
   }
@@ -285,6 +304,7 @@ class Bpe::LongWords {
   ModelScratch& scratch_;
   std::vector<Piece>& pieces_;
   size_t count_ = 0;
+  size_t chain_in_path_ = 0;  // where the path was when the last chain of pieces began
 };
 
 void Bpe::MergeLong(std::span<const std::string_view> words, ModelScratch* scratch) const {

@@ -41,9 +41,11 @@ struct ModelScratch {
   std::vector<MergeJob> windows;  // of long words
   // Part of a long word, and its tokens as far as they are known.
   struct PieceOfWord {
-    std::string_view word;
-    size_t begin, stop;  // goes on until `at` is no more before `stop`
-    size_t at;           // where the tokens end
+    std::string_view word;  // up to a sure cut
+    size_t whole_size;      // of the word
+    size_t chain;           // the sure cut before: pieces from there on are joined
+    size_t begin, stop;     // goes on until `at` is no more before `stop`
+    size_t at;              // where the tokens end
     // The length of the token there, which is compatible with the last one; 0: any may follow.
     size_t first;
     bool is_joined;  // another piece of the same word follows
