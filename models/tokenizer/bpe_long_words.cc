@@ -103,6 +103,7 @@ class Bpe::LongWords {
       : model_(model), scratch_(*scratch), pieces_(scratch->pieces_of_words) {
     pieces_.resize(kNumPieces);
     scratch_.windows.resize(kNumPieces);
+    scratch_.window_cache.Clear();
   }
 
   void Add(std::string_view word) {
@@ -161,13 +162,10 @@ class Bpe::LongWords {
     size_t num_active = 0;
     for (Piece& piece : std::span(pieces_).first(count_)) active[num_active++] = &piece;
     while (num_active > 0) {
-      for (size_t i = 0; i < num_active; ++i) {
-        scratch_.windows[i].word = active[i]->word.substr(active[i]->at, kWindow);
-      }
-      model_.short_merger_.Run(std::span(scratch_.windows).first(num_active));
+      MergeWindows(std::span(active).first(num_active));
       size_t kept = 0;
       for (size_t i = 0; i < num_active; ++i) {
-        Take(scratch_.windows[i], active[i]);
+        Take(*merged_[i], active[i]);
         if (active[i]->at < active[i]->stop) active[kept++] = active[i];
       }
       num_active = kept;
@@ -187,6 +185,27 @@ class Bpe::LongWords {
     return *last;
   }
 
+  // The next window of each becomes merged_.
+  void MergeWindows(std::span<Piece* const> pieces) {
+    for (size_t i = 0; i < num_to_keep_; ++i) {
+      scratch_.window_cache.Add(to_keep_[i].hash, scratch_.windows[to_keep_[i].index]);
+    }
+    num_to_keep_ = 0;
+    size_t count = 0;
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      const std::string_view window = pieces[i]->word.substr(pieces[i]->at, kWindow);
+      if (window.size() >= WindowCache::kMinBytes) {
+        const uint64_t hash = WindowCache::HashOf(window);
+        merged_[i] = scratch_.window_cache.Find(hash, window);
+        if (merged_[i] != nullptr) continue;
+        if (scratch_.window_cache.IsWorthKeeping(hash)) to_keep_[num_to_keep_++] = {hash, count};
+      }
+      merged_[i] = &scratch_.windows[count];
+      scratch_.windows[count++].word = window;
+    }
+    model_.short_merger_.Run(std::span(scratch_.windows).first(count));
+  }
+
   void Append(const Piece& piece, size_t from, size_t to) {
     const auto at = [&](size_t i) { return piece.tokens.begin() + static_cast<std::ptrdiff_t>(i); };
     scratch_.path.insert(scratch_.path.end(), at(from), at(to));
@@ -201,10 +220,8 @@ class Bpe::LongWords {
   }
 
   void Extend(Piece* piece) {
-    MergeJob job;
-    job.word = piece->word.substr(piece->at, kWindow);
-    model_.short_merger_.Run({&job, 1});
-    Take(job, piece);
+    MergeWindows({&piece, 1});
+    Take(*merged_[0], piece);
   }
 
   // Goes on with a window that begins where the piece has come to. Its tokens are right up to one
@@ -304,6 +321,14 @@ class Bpe::LongWords {
   ModelScratch& scratch_;
   std::vector<Piece>& pieces_;
   size_t count_ = 0;
+  std::array<const MergeJob*, kNumPieces> merged_;
+  // Those of scratch_.windows that are to be kept when all have been read.
+  struct ToKeep {
+    uint64_t hash;
+    size_t index;
+  };
+  std::array<ToKeep, kNumPieces> to_keep_;
+  size_t num_to_keep_ = 0;
   size_t chain_in_path_ = 0;  // where the path was when the last chain of pieces began
 };
 

@@ -13,6 +13,7 @@
 #include "models/tokenizer/short_merger.h"
 #include "models/tokenizer/token_run.h"
 #include "models/tokenizer/vocabulary.h"
+#include "models/tokenizer/window_cache.h"
 
 namespace bertrand {
 
@@ -39,6 +40,7 @@ struct ModelScratch {
   uint64_t work = 0;  // bytes merged and tokens tried in long words: for a test that it is linear
   std::vector<MergeJob> jobs;     // of several words
   std::vector<MergeJob> windows;  // of long words
+  WindowCache window_cache;
   // Part of a long word, and its tokens as far as they are known.
   struct PieceOfWord {
     std::string_view word;  // up to a sure cut
