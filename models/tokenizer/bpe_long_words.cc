@@ -14,9 +14,11 @@ namespace {
 
 constexpr size_t kWindow = MergeJob::kMaxBytes;
 // Tokens that begin this close to a window's end may be others in the whole word.
-constexpr size_t kDoubtful = 12;
+constexpr size_t kDoubtful = 8;
 // Where windows are too short for the tokens there, this much is matched, and less trusted.
 constexpr size_t kPiece = 256, kTrusted = 192;
+// Going back in vain must not add up.
+constexpr size_t kLeastProgress = 24;
 // So many pieces are merged in turn.
 constexpr size_t kNumPieces = 144;
 // A piece of one window has at least so many bytes.
@@ -126,6 +128,7 @@ class Bpe::LongWords {
       piece.first = first;
       piece.is_joined = !is_cut && count_ < kNumPieces;
       piece.stop = std::min(end + (piece.is_joined ? kOverlap : 0), word.size());
+      piece.least_retreat = 0;
       piece.has_failed = false;
       piece.tokens.clear();
       at = end;
@@ -237,6 +240,7 @@ class Bpe::LongWords {
       return;
     }
     const uint64_t whole = starts & ~std::bit_floor(starts) & ~uint64_t{1};
+    if (!fits && Retreat(piece)) return;
     if (!fits || whole == 0) return Match(piece);
     const uint64_t trusted = whole & ((uint64_t{1} << (kWindow - kDoubtful)) - 1);
     const uint64_t next = std::bit_floor(trusted != 0 ? trusted : whole);
@@ -244,6 +248,20 @@ class Bpe::LongWords {
     const auto length = static_cast<size_t>(std::countr_zero(next));
     piece->at += length;
     piece->first = NextBit(starts, length) - length;
+  }
+
+  // The token that was to follow was another one than the next window shows. Goes back by one
+  // token, so that a window begins there that shows more of what is behind it; not twice to about
+  // the same place.
+  bool Retreat(Piece* piece) {
+    if (piece->tokens.empty()) return false;
+    const size_t length = LengthOf(piece->tokens.back());
+    if (piece->at - length < piece->least_retreat) return false;
+    piece->tokens.pop_back();
+    piece->at -= length;
+    piece->first = length;
+    piece->least_retreat = piece->at + kLeastProgress;
+    return true;
   }
 
   void TakeTokens(const MergeJob& job, uint64_t starts, Piece* piece) {
@@ -290,6 +308,10 @@ class Bpe::LongWords {
         if (index == piece->tokens.size()) {
           if (place == piece->word.size()) break;
           Extend(piece);
+          if (index > piece->tokens.size()) {
+            index = piece->tokens.size();
+            place = piece->at;
+          }
           continue;
         }
         place += LengthOf(piece->tokens[index++]);
