@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <span>
 #include <utility>
 
@@ -21,7 +22,6 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr size_t kNumBytes = 256;
 constexpr uint16_t kNone = PairTable::kNone;
 
 // The least lane in the upper half, the first position that has it in the lower one.
@@ -102,10 +102,11 @@ struct Lane {
     std::copy_n(kNext.data(), kSize + 2, next.data());
     std::copy_n(kPrevious.data(), kSize + 2, previous.data());
     symbols[0] = symbols[size + 1] = kNone;
-    symbols[1] = bytes[0];
-    for (size_t i = 1; i < size; ++i) {
-      symbols[i + 1] = bytes[i];
-      ranks()[i - 1] = tables.byte_pairs[bytes[i - 1] * kNumBytes + bytes[i]];
+    for (size_t i = 0; i < size; ++i) symbols[i + 1] = bytes[i];
+    for (size_t i = 0; i + 1 < size; ++i) {
+      uint16_t pair;
+      std::memcpy(&pair, bytes + i, sizeof(pair));
+      ranks()[i] = tables.byte_pairs[pair];
     }
   }
 
@@ -229,7 +230,7 @@ bool ShortMerger::Build(const std::vector<Merge>& merges, std::vector<int32_t> i
     const auto right = static_cast<uint16_t>(merges[i].right);
     const auto number = static_cast<uint16_t>(kNumBytes + i);
     if (left < kNumBytes && right < kNumBytes) {
-      tables.byte_pairs[left * kNumBytes + right] = number;
+      tables.byte_pairs[left | right << 8] = number;
     } else {
       entries.push_back({left, right, number});
     }

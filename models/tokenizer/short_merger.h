@@ -24,7 +24,7 @@ namespace bertrand {
 
 // What merging reads. A symbol has a number: byte b is b, what merge i makes is 256 + i.
 struct MergeTables {
-  std::vector<uint16_t> byte_pairs;  // [256][256]: few of its lines are ever read
+  std::vector<uint16_t> byte_pairs;  // [256][256], the left byte the lower one of the index
   PairTable pairs;                   // those that are not two bytes
   std::vector<int32_t> ids;          // of tokens, by number
 };

@@ -28,8 +28,9 @@ class SureCuts {
   bool IsCut(std::string_view word, size_t at) const {
     uint32_t four;
     std::memcpy(&four, word.data() + at - 2, sizeof(four));
-    return !(Has(kInside, four) | Has(kFirst, four >> 8) | Has(kLast, four << 8) |
-             Has(kWhole, four >> 8 & 0xFFFF));
+    // Most places are inside tokens.
+    return !Has(kInside, four) &&
+           !(Has(kFirst, four >> 8) | Has(kLast, four << 8) | Has(kWhole, four >> 8 & 0xFFFF));
   }
   // The last one in word[from, to], or 0. Requires as above.
   size_t FindLast(std::string_view word, size_t from, size_t to) const {
