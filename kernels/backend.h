@@ -280,6 +280,12 @@ struct SpanParams {
   TensorView spans;
 };
 
+// What Backend::Tune has settled, as lines for a log.
+struct TuningReport {
+  std::vector<std::string> shapes;  // one for each shape
+  std::vector<std::string> notes;   // what is absent, who is fastest, what was not done
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -357,11 +363,11 @@ class Backend {
 
   // At load, after a forward of each model, and before work is recorded: settles how linear layers
   // of the shapes seen so far are computed, for batches of up to max_tokens tokens. What no earlier
-  // run has left on disk is measured, for about `time` in all and the small batches first. Returns
-  // lines for a log. Not beside other work.
-  virtual absl::StatusOr<std::vector<std::string>> Tune(int64_t /*max_tokens*/,
-                                                        std::chrono::milliseconds /*time*/) const {
-    return std::vector<std::string>();
+  // run has left on disk is measured, for about `time` in all and the small batches first. Not
+  // beside other work.
+  virtual absl::StatusOr<TuningReport> Tune(int64_t /*max_tokens*/,
+                                            std::chrono::milliseconds /*time*/) const {
+    return TuningReport();
   }
 
   absl::Status Embedding(Stream& stream, const EmbeddingParams& params) const;

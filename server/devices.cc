@@ -68,15 +68,20 @@ absl::StatusOr<const Backend*> Devices::For(size_t device, DType stored) {
   return backend.get();
 }
 
-absl::StatusOr<std::vector<std::string>> Devices::Tune(int64_t max_tokens,
-                                                       std::chrono::milliseconds time) const {
-  std::vector<std::string> lines;
+absl::StatusOr<TuningReport> Devices::Tune(int64_t max_tokens,
+                                           std::chrono::milliseconds time) const {
+  TuningReport all;
   for (const auto& [key, backend] : backends_) {
     const auto found = backend->Tune(max_tokens, time);
     if (!found.ok()) return Annotate(found.status(), backend->name());
-    for (const std::string& line : *found) lines.push_back(backend->name() + ": " + line);
+    for (const std::string& line : found->shapes) {
+      all.shapes.push_back(backend->name() + ": " + line);
+    }
+    for (const std::string& line : found->notes) {
+      all.notes.push_back(backend->name() + ": " + line);
+    }
   }
-  return lines;
+  return all;
 }
 
 }  // namespace bertrand

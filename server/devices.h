@@ -49,9 +49,9 @@ class Devices {
   bool is_float8() const { return dtype_ == Name(DType::kFloat8); }
   const std::string& name(size_t device) const { return names_[device]; }
 
-  // Backend::Tune of every backend, `time` for each; lines for the log. Errors name the device.
-  absl::StatusOr<std::vector<std::string>> Tune(int64_t max_tokens,
-                                                std::chrono::milliseconds time) const;
+  // Backend::Tune of every backend, `time` for each. Errors, and the report's lines, name the
+  // device.
+  absl::StatusOr<TuningReport> Tune(int64_t max_tokens, std::chrono::milliseconds time) const;
 
   // The backend for a checkpoint, made when it is first asked for. Errors name the flag.
   absl::StatusOr<const Backend*> For(size_t device, DType stored);

@@ -310,13 +310,14 @@ absl::Status WarmUp(const Options& options, const Devices& devices, Engine& engi
   BERTRAND_RETURN_IF_ERROR(engine.WarmUp());
   const auto begin = std::chrono::steady_clock::now();
   BERTRAND_ASSIGN_OR_RETURN(
-      const std::vector<std::string> lines,
+      const TuningReport report,
       devices.Tune(options.max_batch_tokens, duration_cast<milliseconds>(options.tuning_time)));
-  if (lines.empty()) return absl::OkStatus();
-  for (const std::string& line : lines) spdlog::debug("{}", ForLog(line));
+  for (const std::string& line : report.shapes) spdlog::debug("{}", ForLog(line));
+  for (const std::string& line : report.notes) spdlog::info("{}", ForLog(line));
+  if (report.shapes.empty()) return absl::OkStatus();
   const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
   spdlog::info("tuned for {} shapes in {} ms, kept in {}; --log-level debug lists them",
-               lines.size(), elapsed.count(), ForLog(options.tuning_cache));
+               report.shapes.size(), elapsed.count(), ForLog(options.tuning_cache));
   // Again, to record what was chosen.
   return engine.WarmUp();
 }

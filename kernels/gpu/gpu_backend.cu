@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -176,8 +177,8 @@ class GpuBackend final : public Backend {
   }
   absl::Status Synchronize(Stream& stream) const override { return Own(stream).Synchronize(); }
   bool replays() const override { return options_.graphs; }
-  absl::StatusOr<std::vector<std::string>> Tune(int64_t max_tokens,
-                                                std::chrono::milliseconds time) const override;
+  absl::StatusOr<TuningReport> Tune(int64_t max_tokens,
+                                    std::chrono::milliseconds time) const override;
   absl::Status Replay(Stream& stream, uint64_t key,
                       const std::function<absl::Status()>& work) const override {
     return options_.graphs ? Own(stream).Replay(key, work) : work();
@@ -390,8 +391,8 @@ void GpuBackend::RememberShape(const GemmParams& params) const {
   shapes_.insert(key);
 }
 
-absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
-                                                          std::chrono::milliseconds time) const {
+absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
+                                              std::chrono::milliseconds time) const {
   const auto end = std::chrono::steady_clock::now() + time;
   std::set<GemmKey> shapes;
   {
@@ -399,7 +400,8 @@ absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
     shapes = shapes_;
   }
   const MutexLock lock(load_mutex_);
-  std::vector<std::string> lines;
+  TuningReport report;
+  std::map<std::string, int> counts;
   bool complete = true;
   for (int64_t m = 1; m <= GemmBucket(max_tokens); ++m) {
     m = GemmBucket(m);
@@ -412,15 +414,23 @@ absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
       }
       BERTRAND_RETURN_IF_ERROR(gemm_->Tune(key, load_stream_->stream()));
       if (const auto choice = gemm_->Tuned(key)) {
-        lines.push_back("gemm " + ToString(key) + ": " + ToString(*choice));
+        report.shapes.push_back("gemm " + ToString(key) + ": " + ToString(*choice));
+        ++counts[KindName(choice->kind)];
       }
     }
   }
-  if (!complete) lines.push_back("gemm: some shapes stay untuned, the time is over");
-  if (const absl::Status saved = gemm_->Save(); !saved.ok()) {
-    lines.push_back("gemm: choices are not kept: " + Message(saved));
+  report.notes = gemm_->Absent();
+  std::string summary;
+  for (const auto& [kind, count] : counts) {
+    summary +=
+        (summary.empty() ? "gemm: fastest is " : ", ") + kind + " for " + std::to_string(count);
   }
-  return lines;
+  if (!counts.empty()) report.notes.push_back(summary + " shapes");
+  if (!complete) report.notes.push_back("gemm: some shapes stay untuned, the time is over");
+  if (const absl::Status saved = gemm_->Save(); !saved.ok()) {
+    report.notes.push_back("gemm: choices are not kept: " + Message(saved));
+  }
+  return report;
 }
 
 absl::Status GpuBackend::DoRelativeAttention(Stream& stream,

@@ -39,6 +39,16 @@ bool WeightLoader::HasPart(std::string_view name) const {
   return Has(name) || files_.Has(BiasName(name));
 }
 
+bool WeightLoader::FitsLinear(std::string_view name, int64_t out_features, int64_t in_features,
+                              bool with_bias) const {
+  return files_.Check(WeightName(name), {out_features, in_features}).ok() &&
+         (!with_bias || files_.Check(BiasName(name), {out_features}).ok());
+}
+
+bool WeightLoader::FitsNorm(std::string_view name, int64_t size) const {
+  return files_.Check(WeightName(name), {size}).ok() && files_.Check(BiasName(name), {size}).ok();
+}
+
 absl::StatusOr<DeviceTensor> WeightLoader::Table(std::string_view name, int64_t rows,
                                                  int64_t columns) {
   const std::string tensor_name = WeightName(name);

@@ -51,6 +51,10 @@ class WeightLoader {
   bool Has(std::string_view name) const;
   // NAME's weight, or its bias alone.
   bool HasPart(std::string_view name) const;
+  // Whether Linear and Norm would find tensors of these shapes.
+  bool FitsLinear(std::string_view name, int64_t out_features, int64_t in_features,
+                  bool with_bias = true) const;
+  bool FitsNorm(std::string_view name, int64_t size) const;
   // The same by a tensor's whole name, prefix included.
   bool HasTensor(std::string_view tensor_name) const { return files_.Has(tensor_name); }
   // NAME.weight [rows, columns].

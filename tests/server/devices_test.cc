@@ -57,9 +57,9 @@ TEST(Devices, BackendsAreMadeWhenTheyAreNeeded) {
   EXPECT_EQ(*devices.For(0, DType::kFloat16), *half);
   EXPECT_EQ((*devices.For(0, DType::kBFloat16))->activation_dtype(), DType::kBFloat16);
   EXPECT_EQ((*devices.For(1, DType::kFloat32))->name(), "emulated:1");
-  const auto lines = devices.Tune(64, std::chrono::milliseconds(10));
-  ASSERT_TRUE(lines.ok()) << lines.status();
-  EXPECT_TRUE(lines->empty());  // there is no time in the emulator
+  const auto report = devices.Tune(64, std::chrono::milliseconds(10));
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->shapes.empty() && report->notes.empty());  // there is no time in the emulator
   EXPECT_FALSE(devices.is_float8());
   // One with float16, of which models are told to use float8.
   Devices narrow({"emulated"}, "float8", "", &pool);
