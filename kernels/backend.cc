@@ -185,19 +185,6 @@ absl::Status Backend::Linear(Stream& stream, const LinearParams& params) const {
   return normed ? DoNormedLinear(stream, params) : DoLinear(stream, params);
 }
 
-absl::Status Backend::DoNormedLinear(Stream& stream, const LinearParams& params) const {
-  LinearParams linear = params;
-  linear.norm = {};
-  linear.narrow = {};
-  BERTRAND_RETURN_IF_ERROR(DoLinear(stream, linear));
-  return DoLayerNorm(stream, {.x = params.y,
-                              .gamma = params.norm.gamma,
-                              .beta = params.norm.beta,
-                              .eps = params.norm.eps,
-                              .y = params.y,
-                              .narrow = params.narrow});
-}
-
 absl::Status Backend::Attention(Stream& stream, const AttentionParams& params) const {
   BERTRAND_RETURN_IF_ERROR(CheckHeads("Attention", *this, params.qkv, params.out, params.narrow));
   const int64_t tokens = params.qkv.dim(0);

@@ -392,13 +392,11 @@ class Backend {
   absl::Status SparsePool(Stream& stream, const SparsePoolParams& params) const;
   absl::Status BestSpans(Stream& stream, const SpanParams& params) const;
 
- protected:
-  // Linear with a norm. By itself it does one after the other.
-  virtual absl::Status DoNormedLinear(Stream& stream, const LinearParams& params) const;
-
  private:
   virtual absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const = 0;
+  // Without a norm, and with one.
   virtual absl::Status DoLinear(Stream& stream, const LinearParams& params) const = 0;
+  virtual absl::Status DoNormedLinear(Stream& stream, const LinearParams& params) const = 0;
   virtual absl::Status DoAttention(Stream& stream, const AttentionParams& params) const = 0;
   virtual absl::Status DoRelativeAttention(Stream& stream,
                                            const RelativeAttentionParams& params) const = 0;

@@ -46,6 +46,10 @@ class HostBackend : public Backend {
                           std::span<int32_t> host) const override;
   absl::Status Clear(Stream& stream, const TensorView& y) const override;
   absl::Status Synchronize(Stream& stream) const override;
+
+ private:
+  // One after the other.
+  absl::Status DoNormedLinear(Stream& stream, const LinearParams& params) const override;
 };
 
 }  // namespace bertrand

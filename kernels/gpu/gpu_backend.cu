@@ -458,7 +458,13 @@ absl::Status GpuBackend::DoNormedLinear(Stream& stream, const LinearParams& p) c
       return gpu::LayerNorm(norm, Native(stream));
     }
   }
-  return Backend::DoNormedLinear(stream, p);
+  LinearParams linear = p;
+  linear.norm = {};
+  linear.narrow = {};
+  BERTRAND_RETURN_IF_ERROR(DoLinear(stream, linear));
+  norm.x = p.y;
+  norm.residual = norm.bias = {};
+  return gpu::LayerNorm(norm, Native(stream));
 }
 
 absl::Status GpuBackend::DoRelativeAttention(Stream& stream,

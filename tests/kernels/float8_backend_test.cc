@@ -258,8 +258,9 @@ TEST(Float8BackendsTest, ShapesAreTuned) {
   ASSERT_TRUE(backend->Linear(*stream, {.x = in, .weight = layer.get(), .y = out}).ok());
   const auto lines = backend->Tune(16, std::chrono::milliseconds(1'000'000));
   ASSERT_TRUE(lines.ok()) << lines.status();
-  ASSERT_EQ(lines->size(), 1u);
-  EXPECT_EQ(lines->front().rfind("gemm 16 x 32 x 48 float8 to float16: ", 0), 0u) << lines->front();
+  ASSERT_EQ(lines->shapes.size(), 1u);
+  EXPECT_EQ(lines->shapes[0].rfind("gemm 16 x 32 x 48 float8 to float16: ", 0), 0u)
+      << lines->shapes[0];
 }
 
 }  // namespace
