@@ -42,7 +42,10 @@ struct HopperAttentionKernel {
   static constexpr int kTileBytes = kTile * 2;
   // 32 KiB and 128, or 32 and 192. Half of the slots are keys: 512, or 384.
   static constexpr int kStages = kColumns == 64 ? 2 : 1, kSlots = kColumns == 64 ? 8 : 6;
-  static constexpr int kMails = 4, kAttendingWarps = 8;
+  static constexpr int kAttendingWarps = 8;
+  // The slot that a mail names was filled last after the one of kSlots / 2 mails before, at the
+  // earliest; so when it's empty that mail has been read. The last mail names none: one more.
+  static constexpr int kMails = kSlots / 2 + 1;
   // Of 65536: 128 x 40 + 256 x 232 = 64512.
   static constexpr int kLoaderRegisters = 40, kAttendingRegisters = 232;
 
@@ -61,8 +64,7 @@ struct HopperAttentionKernel {
     alignas(16) int tiles[kStages][kAttendingWarps][4];
     alignas(8) int mails[kMails][2];
     PhaseBarrier query_full[kStages], query_empty[kStages], full[kSlots], empty[kSlots];
-    // Of values whose last rows are to be cleared: they have come, and the mail has been read.
-    PhaseBarrier loaded[kMails], cleared[kMails];
+    PhaseBarrier loaded[kMails];  // of values whose last rows are to be cleared
   };
   static_assert(sizeof(Layout) <= 227 * 1024, "what a block may have");
 
@@ -180,7 +182,6 @@ struct HopperAttentionKernel {
   }
   SIMT_FN static void PostMail(Loader& loader, int index, int valid) {
     const int mail = loader.mail.index;
-    WaitForPhase(Barrier<&Layout::cleared>(mail), loader.mail.parity ^ 1);
     if (LaneIndex() == 0) {
       StoreVector(SharedArray<&Layout::mails>() + 2 * mail, Vector<int, 2>{{index, valid}});
     }
@@ -252,7 +253,6 @@ struct HopperAttentionKernel {
       }
       FenceAsync();
       ArriveAtBarrier(Barrier<&Layout::full>(index));
-      ArriveAtBarrier(Barrier<&Layout::cleared>(mail.index));
     }
   }
 
@@ -452,10 +452,7 @@ struct HopperAttentionKernel {
         InitBarrier(Barrier<&Layout::empty>(i), kAttendingWarps);
       }
       SIMT_UNROLL
-      for (int i = 0; i < kMails; ++i) {
-        InitBarrier(Barrier<&Layout::loaded>(i), 1);
-        InitBarrier(Barrier<&Layout::cleared>(i), 1);
-      }
+      for (int i = 0; i < kMails; ++i) InitBarrier(Barrier<&Layout::loaded>(i), 1);
     }
     SyncThreads();
     if (WarpIndex() < 4) {

@@ -6,6 +6,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/gemm/gemv.h"
+#include "kernels/gpu/attention_choice.h"
 #include "kernels/gpu/copy.h"
 #include "kernels/gpu/gpu_backend.h"
 #include "kernels/gpu/gpu_stream.h"
@@ -162,7 +163,7 @@ class GpuBackend final : public Backend {
   void RememberShape(const GemmParams& params) const;
   absl::Status DoAttention(Stream& stream, const bertrand::AttentionParams& p) const override {
     BERTRAND_RETURN_IF_ERROR(CheckTokens("Attention", p.qkv, Own(stream)));
-    return gpu::Attention({p.qkv, p.cu_seqlens, p.scale, p.out}, Native(stream));
+    return attention_.Run({p.qkv, p.cu_seqlens, p.scale, p.out}, Native(stream));
   }
   absl::Status DoRelativeAttention(Stream& stream,
                                    const bertrand::RelativeAttentionParams& p) const override;
@@ -199,6 +200,7 @@ class GpuBackend final : public Backend {
   const std::unique_ptr<simt::Device> device_;
   const GpuBackendOptions options_;
   std::unique_ptr<Gemm> gemm_;
+  mutable AttentionChoice attention_;
   mutable Mutex shapes_mutex_;
   mutable std::set<GemmKey> shapes_ ABSL_GUARDED_BY(shapes_mutex_);  // of linear layers; m is 0
   mutable Mutex load_mutex_;
@@ -293,7 +295,8 @@ absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
     shapes = shapes_;
   }
   const MutexLock lock(load_mutex_);
-  std::vector<std::string> lines;
+  BERTRAND_ASSIGN_OR_RETURN(std::vector<std::string> lines,
+                            attention_.Tune(end, load_stream_->stream()));
   bool complete = true;
   for (int64_t m = 1; m <= GemmBucket(max_tokens); ++m) {
     m = GemmBucket(m);
