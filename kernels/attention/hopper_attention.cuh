@@ -361,9 +361,11 @@ struct HopperAttentionKernel {
       StartValues(softmax, slot.index, accumulate);
       accumulate = true;
       WgmmaWait<1>(scores);
-      Release(keys, tile.again);
       if (valid < kKeys) Mask(scores, valid);
       Weigh(softmax, scores, p.scale, correction);
+      // Here and not at once: its branch keeps ptxas from putting half of the exponentials behind
+      // the wait for the values.
+      Release(keys, tile.again);
       WgmmaWait<0>(softmax.values);
       Release(slot.index, tile.again);
       slot.Next();
@@ -377,13 +379,12 @@ struct HopperAttentionKernel {
     Release(slot.index, tile.again);
     slot.Next();
   }
-  // What AddKeys does for the other warpgroup, of one that has no rows in the tile.
+  // What AddKeys does for the ring, of a warpgroup without rows in the tile: a sequence's last.
   SIMT_FN static void SkipKeys(const QueryTile& tile, int stage, Slot& slot) {
     ArriveAtBarrier(Barrier<&Layout::query_empty>(stage));
     for (int i = 2 * DivideUp(tile.keys, kKeys); i > 0; --i, slot.Next()) {
-      if (tile.again) continue;
       WaitForSlot(slot);
-      Release(slot.index, false);
+      Release(slot.index, tile.again);
     }
   }
 
