@@ -10,8 +10,8 @@
 //   1, 2  attend: 64 rows of a tile of 128 queries each, all in registers
 //
 // Work. A tile is 128 queries of one sequence and head. Tiles follow one another by sequence, head
-// and rows; a tile costs as many units as it has tiles of 128 keys, and one more; and block b of B
-// takes those that begin in the b-th part of all units. So blocks have equal work whatever the
+// and rows; a tile costs a unit for every 64 keys, and two; and block b of B takes those that begin
+// in the b-th part of all units. So blocks have equal work whatever the
 // lengths, by cu_seqlens alone, and one head's tiles are neighbours: while keys and values of a
 // sequence fit in the ring they stay there for all of its tiles.
 //
@@ -21,7 +21,8 @@
 //   tensor cores   | Q K1   P0 V0 | Q K2   P1 V1 | ..
 //   softmax          S0 -> P0     | S1 -> P1     | ..      S1 is there when P0 V0 has begun
 //
-// and those of the two warpgroups as they happen to fall.
+// and those of the two warpgroups as they happen to fall. A last tile of up to 64 keys takes half
+// of the work, and a warpgroup without rows none.
 
 #include "kernels/attention/attention_output.cuh"
 #include "kernels/attention/hopper_tile.cuh"
@@ -100,7 +101,8 @@ struct HopperAttentionKernel {
   struct Sequence {
     int index, begin, length;
     int tiles;  // of rows, and of keys
-    SIMT_FN int TileCost() const { return tiles + 1; }
+    // Of a tile of rows, in units of 64 keys: its queries' way and the results' take about two.
+    SIMT_FN int TileCost() const { return DivideUp(length, 64) + 2; }
   };
   SIMT_FN static Sequence SequenceAt(const Params& p, int index) {
     const int begin = Load(p.cu_seqlens + index);
@@ -172,7 +174,7 @@ struct HopperAttentionKernel {
   // Values of which `valid` rows are the sequence's.
   SIMT_FN static void StartLastValues(const Params& p, Loader& loader, int plane, int row,
                                       int valid) {
-    if (valid == kKeys) return StartSlot(p, loader, plane, row);
+    if (valid % (kKeys / 2) == 0) return StartSlot(p, loader, plane, row);
     const int index = loader.slot.index, mail = loader.mail.index;
     WaitForPhase(Barrier<&Layout::empty>(index), loader.slot.parity ^ 1);
     PostMail(loader, index, valid);
@@ -244,10 +246,11 @@ struct HopperAttentionKernel {
       const auto words = LoadVector<2>(SharedArray<&Layout::mails>() + 2 * mail.index);
       const int index = words[0], valid = words[1];
       if (valid == 0) return;
+      const int end = RoundUp(valid, kKeys / 2);  // beyond it nobody reads
       const Shared<uint32_t> tile = Cast<uint32_t>(SlotTile(index));
       SIMT_UNROLL
       for (int i = 0; i < kColumns / kTileColumns; ++i) {
-        for (int word = valid * 32 + LaneIndex() * 4; word < kKeys * 32; word += 128) {
+        for (int word = valid * 32 + LaneIndex() * 4; word < end * 32; word += 128) {
           StoreVector(tile + (i * kPlane / 2 + word), Vector<uint32_t, 4>{});
         }
       }
@@ -258,7 +261,9 @@ struct HopperAttentionKernel {
 
   // ---- Attending ----
 
-  using Scores = WgmmaC<kKeys>;
+  // Of a tile, or of the first half of the last.
+  template <int kWidth>
+  using Scores = WgmmaC<kWidth>;
   // Of rows g = lane / 4 and g + 8 of the warp's 16: the largest score in units of log2, this
   // lane's part of the sum of weights, the weighted sum of values; the weights of a tile of keys as
   // A.
@@ -268,7 +273,8 @@ struct HopperAttentionKernel {
     uint32_t weights[kKeys / 16][4];
   };
 
-  SIMT_FN static void StartScores(Scores& scores, int stage, int slot) {
+  template <int kWidth>
+  SIMT_FN static void StartScores(Scores<kWidth>& scores, int stage, int slot) {
     const int rows = (WarpIndex() / 4 - 1) * 64 * kTileColumns;
     const Shared<T> queries = SharedArray<&Layout::queries>() + (stage * kTile + rows);
     WgmmaFence();
@@ -280,30 +286,34 @@ struct HopperAttentionKernel {
     }
     WgmmaCommit();
   }
+  template <int kWidth>
   SIMT_FN static void StartValues(Softmax& softmax, int slot, bool accumulate) {
     const WgmmaRows values = MakeRowsOperand(SlotTile(slot), kKeys);
     WgmmaFence();
     SIMT_UNROLL
-    for (int k = 0; k < kKeys / 16; ++k) {
+    for (int k = 0; k < kWidth / 16; ++k) {
       Wgmma<T>(softmax.values, softmax.weights[k], values.AtRow(16 * k), accumulate || k > 0);
     }
     WgmmaCommit();
   }
 
-  SIMT_FN static void Mask(Scores& scores, int valid) {
+  template <int kWidth>
+  SIMT_FN static void Mask(Scores<kWidth>& scores, int valid) {
     SIMT_UNROLL
-    for (int i = 0; i < kKeys / 2; ++i) {
+    for (int i = 0; i < kWidth / 2; ++i) {
       if (i / 4 * 8 + LaneIndex() % 4 * 2 + i % 2 >= valid) scores.v[i] = kMasked;
     }
   }
   // Turns scores into weights 2^(score * scale - max). `correction`: what makes of sums with the
   // old maximum those with the new.
-  SIMT_FN static void Weigh(Softmax& softmax, Scores& scores, float scale, float (&correction)[2]) {
+  template <int kWidth>
+  SIMT_FN static void Weigh(Softmax& softmax, Scores<kWidth>& scores, float scale,
+                            float (&correction)[2]) {
     SIMT_UNROLL
     for (int half = 0; half < 2; ++half) {
       float max = scores.v[2 * half];
       SIMT_UNROLL
-      for (int i = 2 * half; i < kKeys / 2; i += 4) {
+      for (int i = 2 * half; i < kWidth / 2; i += 4) {
         max = Max(max, Max(scores.v[i], scores.v[i + 1]));
       }
       max = Max(softmax.max[half], WarpMax<4>(max) * scale);
@@ -311,7 +321,7 @@ struct HopperAttentionKernel {
       softmax.max[half] = max;
       float sum = 0;
       SIMT_UNROLL
-      for (int i = 2 * half; i < kKeys / 2; i += 4) {
+      for (int i = 2 * half; i < kWidth / 2; i += 4) {
         scores.v[i] = Exp2(Fma(scores.v[i], scale, -max));
         scores.v[i + 1] = Exp2(Fma(scores.v[i + 1], scale, -max));
         sum += scores.v[i] + scores.v[i + 1];
@@ -319,9 +329,10 @@ struct HopperAttentionKernel {
       softmax.sum[half] = Fma(softmax.sum[half], correction[half], sum);
     }
   }
-  SIMT_FN static void PackWeights(Softmax& softmax, const Scores& scores) {
+  template <int kWidth>
+  SIMT_FN static void PackWeights(Softmax& softmax, const Scores<kWidth>& scores) {
     SIMT_UNROLL
-    for (int i = 0; i < kKeys / 4; ++i) {
+    for (int i = 0; i < kWidth / 4; ++i) {
       softmax.weights[i / 4][i % 4] = Pack<T>(scores.v[2 * i], scores.v[2 * i + 1]);
     }
   }
@@ -337,47 +348,74 @@ struct HopperAttentionKernel {
     if (!again) ArriveAtBarrier(Barrier<&Layout::empty>(slot));
   }
 
-  // All keys of the tile's sequence, from `slot` on.
-  SIMT_FN static void AddKeys(const Params& p, Softmax& softmax, const QueryTile& tile, int stage,
-                              Slot& slot) {
-    Scores scores;
+  // The weights of the first kWidth keys in softmax.weights.
+  template <int kWidth>
+  SIMT_FN static void BeginKeys(const Params& p, Softmax& softmax, const QueryTile& tile, int stage,
+                                Slot& slot) {
+    Scores<kWidth> scores;
     float correction[2];
     WaitForSlot(slot);
-    StartScores(scores, stage, slot.index);
+    StartScores<kWidth>(scores, stage, slot.index);
     WgmmaWait<0>(scores);
     Release(slot.index, tile.again);
     slot.Next();
-    int valid = tile.keys;
-    if (valid < kKeys) Mask(scores, valid);
-    Weigh(softmax, scores, p.scale, correction);
-    PackWeights(softmax, scores);
-    bool accumulate = false;
-    for (valid -= kKeys; valid > 0; valid -= kKeys) {
-      const int keys = slot.index;
-      WaitForSlot(slot);
-      StartScores(scores, stage, keys);
-      slot.Next();
-      WaitForSlot(slot);
-      StartValues(softmax, slot.index, accumulate);
-      accumulate = true;
-      WgmmaWait<1>(scores);
-      if (valid < kKeys) Mask(scores, valid);
-      Weigh(softmax, scores, p.scale, correction);
-      // Here and not at once: its branch keeps ptxas from putting half of the exponentials behind
-      // the wait for the values.
-      Release(keys, tile.again);
-      WgmmaWait<0>(softmax.values);
-      Release(slot.index, tile.again);
-      slot.Next();
-      Rescale(softmax, correction);
-      PackWeights(softmax, scores);
-    }
-    ArriveAtBarrier(Barrier<&Layout::query_empty>(stage));
+    if (tile.keys < kWidth) Mask<kWidth>(scores, tile.keys);
+    Weigh<kWidth>(softmax, scores, p.scale, correction);
+    PackWeights<kWidth>(softmax, scores);
+  }
+  // The next ones' instead, when the values of the 128 keys before have been added.
+  template <int kWidth>
+  SIMT_FN static void NextKeys(const Params& p, Softmax& softmax, const QueryTile& tile, int stage,
+                               Slot& slot, int valid, bool accumulate) {
+    Scores<kWidth> scores;
+    float correction[2];
+    const int keys = slot.index;
     WaitForSlot(slot);
-    StartValues(softmax, slot.index, accumulate);
+    StartScores<kWidth>(scores, stage, keys);
+    slot.Next();
+    WaitForSlot(slot);
+    StartValues<kKeys>(softmax, slot.index, accumulate);
+    WgmmaWait<1>(scores);
+    if (valid < kWidth) Mask<kWidth>(scores, valid);
+    Weigh<kWidth>(softmax, scores, p.scale, correction);
+    // Here and not at once: its branch keeps ptxas from putting half of the exponentials behind the
+    // wait for the values.
+    Release(keys, tile.again);
     WgmmaWait<0>(softmax.values);
     Release(slot.index, tile.again);
     slot.Next();
+    Rescale(softmax, correction);
+    PackWeights<kWidth>(softmax, scores);
+  }
+  template <int kWidth>
+  SIMT_FN static void EndKeys(Softmax& softmax, const QueryTile& tile, Slot& slot) {
+    WaitForSlot(slot);
+    StartValues<kWidth>(softmax, slot.index, tile.keys > kKeys);
+    WgmmaWait<0>(softmax.values);
+    Release(slot.index, tile.again);
+    slot.Next();
+  }
+  // All keys of the tile's sequence, from `slot` on.
+  SIMT_FN static void AddKeys(const Params& p, Softmax& softmax, const QueryTile& tile, int stage,
+                              Slot& slot) {
+    int valid = tile.keys;
+    if (valid <= kKeys / 2) {
+      BeginKeys<kKeys / 2>(p, softmax, tile, stage, slot);
+    } else {
+      BeginKeys<kKeys>(p, softmax, tile, stage, slot);
+      for (valid -= kKeys; valid > kKeys / 2; valid -= kKeys) {
+        NextKeys<kKeys>(p, softmax, tile, stage, slot, valid, valid + kKeys < tile.keys);
+      }
+      if (valid > 0) {
+        NextKeys<kKeys / 2>(p, softmax, tile, stage, slot, valid, valid + kKeys < tile.keys);
+      }
+    }
+    ArriveAtBarrier(Barrier<&Layout::query_empty>(stage));
+    if (valid > 0) {
+      EndKeys<kKeys / 2>(softmax, tile, slot);
+    } else {
+      EndKeys<kKeys>(softmax, tile, slot);
+    }
   }
   // What AddKeys does for the ring, of a warpgroup without rows in the tile: a sequence's last.
   SIMT_FN static void SkipKeys(const QueryTile& tile, int stage, Slot& slot) {

@@ -40,7 +40,6 @@ class Trial {
     trial.params_.out = {trial.out_.data(), dtype, {tokens, heads, head_size}};
     return trial;
   }
-  const AttentionParams& params() const { return params_; }
   absl::Status Run(bool hopper, simt::Stream& stream) const {
     return hopper ? HopperAttention(params_, stream) : Attention(params_, stream);
   }

@@ -115,7 +115,7 @@ TEST_P(HopperAttentionOnceTest, LongerThanTheRing) {
 
 // A block for every tile, and more blocks than tiles.
 TEST_P(HopperAttentionOnceTest, EveryLengthAroundTiles) {
-  for (const int length : {1, 63, 64, 65, 127, 128, 129}) {
+  for (const int length : {1, 63, 64, 65, 127, 128, 129, 191, 192, 193}) {
     ExpectMatchesReference<Half>({length}, 2, 64);
     ExpectMatchesReference<BFloat16>({length, 3}, 1, 128);
   }
@@ -205,6 +205,33 @@ TEST_P(HopperAttentionKernelTest, WaitsForTheKernelBefore) {
   ASSERT_OK(gpu::HopperAttention({between.view(), lengths.view(), 0.25f, out.view()}, stream()));
   EXPECT_EQ(out.Download().size(), 61u * 64u);
 }
+
+#ifndef __CUDACC__
+// Work is cut by 64 rows and 64 keys; keys and values of a head are loaded once for all its tiles,
+// while they fit in the ring; blocks have equal work.
+TEST_P(HopperAttentionOnceTest, WorkAndTraffic) {
+  const auto count = [this](const std::vector<int>& lengths) {
+    const std::vector<int> cu_seqlens = CuSeqlens(lengths);
+    const Sizes sizes = {cu_seqlens.back(), 2, 64};
+    const DeviceTensor<Half> qkv(stream(), {sizes.tokens, 3, 2, 64},
+                                 Random(static_cast<size_t>(sizes.tokens * 384)));
+    device().TakeReports();
+    Run(qkv, cu_seqlens, sizes, 0.125f);
+    return device().TakeReports().at(0).second.counters;
+  };
+  SetMultiprocessors(1);
+  constexpr int64_t kMmas = 2 * 2 * 64 * 64 * 64 / (16 * 8 * 16);  // of 64 rows and keys, two heads
+  constexpr int64_t kTileBytes = 128 * 64 * 2;
+  EXPECT_EQ(count({1}).mma, kMmas);
+  EXPECT_EQ(count({192}).mma, 9 * kMmas);
+  EXPECT_EQ(count({64, 0, 129}).mma, (1 + 9) * kMmas);
+  EXPECT_EQ(count({512}).async_bytes, 2 * (4 + 8) * kTileBytes);
+  EXPECT_EQ(count({513}).async_bytes, 2 * (5 + 5 * 10) * kTileBytes);
+  // Without its neighbours a tile loads its own.
+  SetMultiprocessors(1000);
+  EXPECT_EQ(count({512}).async_bytes, 2 * (4 + 4 * 8) * kTileBytes);
+}
+#endif
 
 TEST_P(HopperAttentionOnceTest, RefusesWhatItCannotDo) {
   const DeviceTensor<int> lengths(stream(), {2}, std::vector<int>{0, 5});

@@ -167,6 +167,16 @@ SIMT_FN void ClaimRegisters(Site = {}) {
   "+f"(c.v[i]), "+f"(c.v[i + 1]), "+f"(c.v[i + 2]), "+f"(c.v[i + 3]), "+f"(c.v[i + 4]), \
       "+f"(c.v[i + 5]), "+f"(c.v[i + 6]), "+f"(c.v[i + 7])
 #define SIMT_V32(i) SIMT_V8(i), SIMT_V8(i + 8), SIMT_V8(i + 16), SIMT_V8(i + 24)
+#define SIMT_WGMMA_64(type)                                                            \
+  SIMT_HOPPER(                                                                         \
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"                                     \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                      \
+      " {"                                                                             \
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "         \
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
+      "}, %32, %33, p, 1, 1, 0, 0;\n}"                                                 \
+      : SIMT_V32(0)                                                                    \
+      : "l"(a.bits), "l"(b.bits), "r"(static_cast<int>(accumulate)))
 #define SIMT_WGMMA_128(type)                                                             \
   SIMT_HOPPER(                                                                           \
       "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                                       \
@@ -224,9 +234,13 @@ SIMT_FN void ClaimRegisters(Site = {}) {
 
 template <typename T, int kN>
 SIMT_FN void Wgmma(WgmmaC<kN>& c, WgmmaOperand a, WgmmaOperand b, bool accumulate, Site = {}) {
-  static_assert(kN == 128 || kN == 256);
+  static_assert(kN == 64 || kN == 128 || kN == 256);
   static_assert(std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>);
-  if constexpr (kN == 128 && std::is_same_v<T, Half>) {
+  if constexpr (kN == 64 && std::is_same_v<T, Half>) {
+    SIMT_WGMMA_64("f16");
+  } else if constexpr (kN == 64) {
+    SIMT_WGMMA_64("bf16");
+  } else if constexpr (kN == 128 && std::is_same_v<T, Half>) {
     SIMT_WGMMA_128("f16");
   } else if constexpr (kN == 128) {
     SIMT_WGMMA_128("bf16");
@@ -254,6 +268,7 @@ SIMT_FN void Wgmma(WgmmaC<kN>& c, const uint32_t (&a)[4], WgmmaRows b, bool accu
 #undef SIMT_HOPPER
 #undef SIMT_V8
 #undef SIMT_V32
+#undef SIMT_WGMMA_64
 #undef SIMT_WGMMA_128
 #undef SIMT_WGMMA_256
 #undef SIMT_WGMMA_ROWS_64
