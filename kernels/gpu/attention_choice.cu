@@ -18,6 +18,18 @@ namespace {
 constexpr int kTimedLengths[] = {512, 384, 256, 192, 128};
 constexpr int kTimedTokens = 8192;
 
+// e4m3: 4 bits of exponent with bias 7, 3 of mantissa; 127 is NaN.
+float FromFloat8(uint8_t bits) {
+  const int exponent = bits >> 3 & 15, mantissa = bits & 7;
+  const float magnitude = (bits & 127) == 127 ? std::nanf("")
+                          : exponent == 0
+                              ? std::ldexp(static_cast<float>(mantissa), -9)
+                              : std::ldexp(8.0f + static_cast<float>(mantissa), exponent - 10);
+  return bits >> 7 != 0 ? -magnitude : magnitude;
+}
+
+constexpr float kFloat8Scale = 0.01f;
+
 // Operands of a batch and both kernels' results.
 class Trial {
  public:
@@ -33,6 +45,7 @@ class Trial {
     BERTRAND_ASSIGN_OR_RETURN(trial.cu_seqlens_,
                               Upload(cu_seqlens.data(), cu_seqlens.size() * sizeof(int), stream));
     BERTRAND_ASSIGN_OR_RETURN(trial.out_, stream.device().Allocate(values / 3 * SizeOf(dtype)));
+    BERTRAND_ASSIGN_OR_RETURN(trial.scale_, Upload(&kFloat8Scale, sizeof(kFloat8Scale), stream));
     trial.params_.qkv = {trial.qkv_.data(), dtype, {tokens, 3, heads, head_size}};
     trial.params_.cu_seqlens = {
         trial.cu_seqlens_.data(), DType::kInt32, {static_cast<int64_t>(cu_seqlens.size())}};
@@ -49,6 +62,21 @@ class Trial {
     BERTRAND_RETURN_IF_ERROR(Run(hopper, stream));
     return DownloadFloats(params_.out, stream);
   }
+  // The same by way of e4m3.
+  absl::StatusOr<std::vector<float>> Float8Result(bool hopper, simt::Stream& stream) const {
+    AttentionParams params = params_;
+    params.out = {
+        out_.data(), DType::kFloat8, {params.out.dim(0), params.out.dim(1), params.out.dim(2)}};
+    params.out_scale = {scale_.data(), DType::kFloat32, {1}};
+    std::vector<uint8_t> bits(params.out.size_bytes());
+    BERTRAND_RETURN_IF_ERROR(stream.Fill(out_.data(), 0xff, bits.size()));
+    BERTRAND_RETURN_IF_ERROR(hopper ? HopperAttention(params, stream) : Attention(params, stream));
+    BERTRAND_RETURN_IF_ERROR(stream.CopyToHost(bits.data(), out_.data(), bits.size()));
+    BERTRAND_RETURN_IF_ERROR(stream.Synchronize());
+    std::vector<float> floats(bits.size());
+    for (size_t i = 0; i < bits.size(); ++i) floats[i] = kFloat8Scale * FromFloat8(bits[i]);
+    return floats;
+  }
 
  private:
   static absl::StatusOr<simt::Memory> Upload(const void* host, size_t size_bytes,
@@ -59,7 +87,7 @@ class Trial {
     return memory;
   }
 
-  simt::Memory qkv_, cu_seqlens_, out_;
+  simt::Memory qkv_, cu_seqlens_, out_, scale_;
   AttentionParams params_;
 };
 
@@ -75,6 +103,13 @@ absl::StatusOr<bool> Agree(DType dtype, int64_t heads, int64_t head_size, simt::
   const double unit = dtype == DType::kFloat16 ? 0x1p-11 : 0x1p-8;
   for (size_t i = 0; i < plain.size(); ++i) {
     if (!(std::abs(double{plain[i]} - hopper[i]) <= 5 * 2 * unit)) return false;
+  }
+  // In e4m3 a step more, of either.
+  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> plain8, trial.Float8Result(false, stream));
+  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> hopper8, trial.Float8Result(true, stream));
+  for (size_t i = 0; i < plain8.size(); ++i) {
+    const double step = std::max({std::abs(plain8[i]), std::abs(hopper8[i]), 1e-3f}) / 8;
+    if (!(std::abs(double{plain8[i]} - hopper8[i]) <= 5 * 2 * unit + step)) return false;
   }
   return true;
 }

@@ -6,7 +6,6 @@
 #include "kernels/attention/attention.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/gemm/gemv.h"
-#include "kernels/gpu/attention_choice.h"
 #include "kernels/gpu/copy.h"
 #include "kernels/gpu/gpu_backend.h"
 #include "kernels/gpu/gpu_stream.h"
@@ -86,7 +85,9 @@ absl::Status CheckRange(std::span<const float> host) {
 class GpuBackend final : public Backend {
  public:
   GpuBackend(std::unique_ptr<simt::Device> device, GpuBackendOptions options)
-      : device_(std::move(device)), options_(std::move(options)) {}
+      : device_(std::move(device)),
+        options_(std::move(options)),
+        attention_(options_.measure_attention_us) {}
 
   absl::Status Start() {
     BERTRAND_ASSIGN_OR_RETURN(gemm_, Gemm::Create(*device_, options_.gemm));

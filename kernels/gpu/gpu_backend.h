@@ -14,6 +14,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gpu/attention_choice.h"
 #include "kernels/simt/runtime.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -22,6 +23,7 @@ struct GpuBackendOptions {
   std::string name;  // Backend::name()
   DType dtype = DType::kFloat32;
   GemmOptions gemm;
+  AttentionChoice::Measure measure_attention_us = nullptr;  // tests give their own
   bool graphs = true;  // false: every operation is started by itself, for tests
 };
 

@@ -76,8 +76,9 @@ inline constexpr int kTileColumns = 64, kTileRowBytes = 128;
 namespace bertrand::simt::inline SIMT_TARGET {
 
 // Of a matrix [rows, columns] of 16-bit values on a device of this capability, and boxes of
-// `box_rows` x 64. FailedPrecondition unless major.minor is 9.0 (sm_90a's code runs nowhere else).
-// Requires: data aligned to 16 bytes; columns % 8 == 0; rows, columns > 0; 1 <= box_rows <= 256.
+// `box_rows` x 64. FailedPrecondition unless major.minor is 9.0 (sm_90a's code runs nowhere else),
+// and where the driver has no such maps. Requires: data aligned to 16 bytes; columns % 8 == 0;
+// rows, columns > 0; 1 <= box_rows <= 256.
 absl::StatusOr<TileMap> MakeTileMap(int major, int minor, const void* data, int rows, int columns,
                                     int box_rows);
 // The same of a matrix [rows, planes, columns].

@@ -35,8 +35,10 @@ absl::StatusOr<TileMap> EncodeTileMap(const void* data, cuuint32_t dimensions,
       encode(&map.map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, dimensions, const_cast<void*>(data), sizes,
              stride_bytes, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  // The host's arithmetic: the device is well.
   if (result != CUDA_SUCCESS) {
-    return Internal("cuTensorMapEncodeTiled: error " + std::to_string(static_cast<int>(result)));
+    return FailedPrecondition("cuTensorMapEncodeTiled: error " +
+                              std::to_string(static_cast<int>(result)));
   }
   return map;
 }
