@@ -133,6 +133,8 @@ const std::vector<char>& ReadBox(const Arguments& argument, const Site& site) {
   for (int r = 0; r < source.box_rows && corner.row + r < source.rows; ++r) {
     const char* from = source.data + static_cast<size_t>(corner.row + r) * row_bytes +
                        static_cast<size_t>(std::max(corner.plane, 0)) * plane_bytes;
+    const int64_t inside = std::min<int64_t>(kRowBytes, 2 * (source.columns - corner.column));
+    if (block.options.count_requests && inside > 0) CountTileRow(from + corner.column * 2, inside);
     for (int c = 0; c < kRowBytes / kChunkBytes; ++c) {
       const int column = corner.column + c * kChunkBytes / 2;
       if (column >= source.columns) break;
@@ -195,6 +197,7 @@ void PerformLoadTile(void* const* arguments, int, const Site& site) {
   EndPhase(barrier);
   ++context.counters.async_copies;
   context.counters.async_bytes += static_cast<int64_t>(bytes);
+  if (block.options.count_requests) CountSharedBytes(static_cast<int64_t>(bytes));
 }
 
 void PerformFenceAsync(void* const*, int, const Site&) {

@@ -178,6 +178,16 @@ void CheckPoison(const Accumulators& set, const Site& site) {
   });
 }
 
+// A warp's part: its 16 rows of a, if they are there, and a quarter of b, which the warpgroup reads
+// once.
+void CountProduct(const ProductKey& key) {
+  const int steps = key.columns / 8;
+  context.counters.mma += steps;  // the same products as so many of Mma
+  context.counters.wgmma += steps;
+  const int rows = (key.registers_of_a ? 0 : 16) + key.columns / 4;
+  if (block.options.count_requests) CountSharedBytes(rows * 16 * 2);
+}
+
 void PerformStart(void* const* arguments, int, const Site& site) {
   const Arguments& first = *static_cast<const Arguments*>(arguments[0]);
   for (int lane = 1; lane < kLanes; ++lane) {
@@ -211,7 +221,7 @@ void PerformStart(void* const* arguments, int, const Site& site) {
     product.registers[lane] = static_cast<const Arguments*>(arguments[lane])->a;
     std::memcpy(product.a[lane], product.registers[lane], sizeof(product.a[lane]));
   }
-  context.counters.mma += set.columns / 8;  // the same products as so many of Mma
+  CountProduct(first.key);
 }
 
 void ReadRow(const Descriptor& operand, int row, uint16_t (&values)[16]) {
