@@ -37,15 +37,16 @@ bool IsGpu(const std::string& device) {
 
 absl::StatusOr<DType> ChooseType(const std::string& dtype, const std::string& device,
                                  DType stored) {
-  if (dtype == "auto") {
-    if (!IsGpu(device)) return DType::kFloat32;
-    return stored == DType::kBFloat16 ? DType::kBFloat16 : DType::kFloat16;
+  const DType narrow = stored == DType::kBFloat16 ? DType::kBFloat16 : DType::kFloat16;
+  if (dtype == "auto") return IsGpu(device) ? narrow : DType::kFloat32;
+  if (dtype == Name(DType::kFloat8)) {
+    if (IsGpu(device)) return narrow;
+    return InvalidArgument(
+        absl::StrCat("float8 needs a GPU of compute capability 8.9 (Ada, Hopper) or later: ",
+                     "--device cuda; the device is \"", device, "\""));
   }
   for (const DType known : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
     if (dtype == Name(known)) return known;
-  }
-  if (dtype == Name(DType::kFloat8)) {
-    return Unimplemented("float8 is not in this version; auto, float32, float16 and bfloat16 are");
   }
   return InvalidArgument(
       absl::StrCat("\"", dtype, "\", expected auto, float32, float16, bfloat16 or float8"));
@@ -60,6 +61,9 @@ absl::StatusOr<const Backend*> Devices::For(size_t device, DType stored) {
     auto made = CreateBackend(name, pool_, *dtype, cache_folder_);
     if (!made.ok()) return Annotate(made.status(), "--device, --dtype");
     backend = *std::move(made);
+  }
+  if (is_float8()) {
+    BERTRAND_RETURN_IF_ERROR(Annotate(backend->CheckFloat8(), "--device, --dtype"));
   }
   return backend.get();
 }

@@ -137,7 +137,7 @@ std::string ToString(const GemmKey& key) {
   constexpr const char* kActivations[] = {"",       ", gelu", ", tanh gelu", ", relu",
                                           ", silu", ", tanh", ", sigmoid"};
   return std::to_string(key.m) + " x " + std::to_string(key.n) + " x " + std::to_string(key.k) +
-         " " + Name(key.dtype) + (key.bias ? ", bias" : "") +
+         (key.float8 ? " float8 to " : " ") + Name(key.dtype) + (key.bias ? ", bias" : "") +
          kActivations[static_cast<size_t>(key.activation)] + (key.residual ? ", residual" : "");
 }
 

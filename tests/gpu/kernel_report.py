@@ -108,7 +108,8 @@ def predict_launch(gpu, launch, kernel, memory_bytes, float_flops):
         "first-level cache": (c["load_sectors"] + c["store_sectors"]) * scale * busy
                              / gpu.sectors_per_clock / clocks_per_us,
         "special functions": c["special"] * scale * busy / gpu.special_per_clock / clocks_per_us,
-        "shared memory": c["shared_wavefronts"] * scale * busy / clocks_per_us,
+        # Shuffles go the same way.
+        "shared memory": (c["shared_wavefronts"] + c["shuffles"]) * scale * busy / clocks_per_us,
         "latency": gpu.latency_us * waves
                    + c["barriers"] / c["blocks"] * gpu.barrier_clocks / clocks_per_us
                    * math.ceil(grid / (gpu.multiprocessors * resident)),
