@@ -137,20 +137,6 @@ absl::Status CheckMemory(const RelativeAttentionParams& params, DType dtype) {
 
 }  // namespace
 
-absl::Status Backend::CheckFloat8() const {
-  return FailedPrecondition("device '" + name() + "' computes in " + Name(activation_dtype()) +
-                            " alone; float8 needs a GPU of compute capability 8.9 (Ada, Hopper) " +
-                            "or later");
-}
-
-absl::StatusOr<std::unique_ptr<PackedLinear>> Backend::PackFloat8(std::span<const float>,
-                                                                  std::span<const float>, int64_t,
-                                                                  int64_t, float) const {
-  const absl::Status status = CheckFloat8();
-  BERTRAND_CHECK(!status.ok(), "a backend with float8 packs it");
-  return status;
-}
-
 absl::Status Backend::Embedding(Stream& stream, const EmbeddingParams& params) const {
   const DType dtype = activation_dtype();
   BERTRAND_RETURN_IF_ERROR(CheckLeading("Embedding", "y", params.y, dtype, 2));

@@ -311,7 +311,7 @@ class Backend {
 
   // Whether there are PackFloat8 and narrow outputs; FailedPrecondition names the device and what
   // it lacks.
-  virtual absl::Status CheckFloat8() const;
+  virtual absl::Status CheckFloat8() const = 0;
   // As PackLinear, in float8: the weight with a scale of its own, its largest magnitude / 448; the
   // input with input_max / 448, where input_max is the largest magnitude that it is expected to
   // have. The bias stays as activations are.
@@ -319,7 +319,7 @@ class Backend {
                                                                    std::span<const float> bias,
                                                                    int64_t out_features,
                                                                    int64_t in_features,
-                                                                   float input_max) const;
+                                                                   float input_max) const = 0;
 
   // One slot of work in flight, for batches of at most max_tokens tokens.
   virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(int64_t max_tokens) const = 0;
