@@ -221,6 +221,7 @@ class GpuBackend final : public Backend {
                            .y8_scale = p.narrow.scale},
                           Native(stream));
   }
+  absl::Status DoNormedLinear(Stream& stream, const LinearParams& p) const override;
   absl::Status DoPool(Stream& stream, const PoolParams& params) const override {
     return gpu::Pool(params, Native(stream));
   }
@@ -355,16 +356,20 @@ absl::Status GpuBackend::CopyToHost(Stream& stream, const TensorView& device,
   return Own(stream).CopyToHost(device, host);
 }
 
-absl::Status GpuBackend::DoLinear(Stream& stream, const LinearParams& p) const {
+GemmParams ProductOf(const LinearParams& p) {
   const auto& linear = static_cast<const GpuLinear&>(*p.weight);
-  GemmParams params = {.x = p.x,
-                       .weight = linear.weight(),
-                       .bias = linear.bias(),
-                       .activation = p.activation,
-                       .residual = p.residual,
-                       .y = p.y,
-                       .x_scale = linear.input_scale(),
-                       .weight_scale = linear.weight_scale()};
+  return {.x = p.x,
+          .weight = linear.weight(),
+          .bias = linear.bias(),
+          .activation = p.activation,
+          .residual = p.residual,
+          .y = p.y,
+          .x_scale = linear.input_scale(),
+          .weight_scale = linear.weight_scale()};
+}
+
+absl::Status GpuBackend::DoLinear(Stream& stream, const LinearParams& p) const {
+  GemmParams params = ProductOf(p);
   if (!p.narrow.values) return Multiply(stream, params);
   // The sums alone, as y has no use but this where there is an activation; else all of y. What is
   // left to do writes float8.
@@ -435,6 +440,29 @@ absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
     report.notes.push_back("gemm: choices are not kept: " + Message(saved));
   }
   return report;
+}
+
+// Where our own kernel cuts k into splits, as it does for few rows, LayerNorm adds them up: one
+// launch less, and no rounding in between.
+absl::Status GpuBackend::DoNormedLinear(Stream& stream, const LinearParams& p) const {
+  const GemmParams params = ProductOf(p);
+  gpu::LayerNormParams norm = {.residual = p.residual,
+                               .bias = params.bias,
+                               .gamma = p.norm.gamma,
+                               .beta = p.norm.beta,
+                               .eps = p.norm.eps,
+                               .y = p.y,
+                               .y8 = p.narrow.values,
+                               .y8_scale = p.narrow.scale};
+  if (params.weight.dim(0) > kGemvOutputsMax && LayerNormTakesSplits(norm)) {
+    BERTRAND_ASSIGN_OR_RETURN(norm.splits,
+                              gemm_->RunSplits(params, Own(stream).workspace(), Native(stream)));
+    if (norm.splits) {
+      RememberShape(params);
+      return gpu::LayerNorm(norm, Native(stream));
+    }
+  }
+  return Backend::DoNormedLinear(stream, p);
 }
 
 absl::Status GpuBackend::DoRelativeAttention(Stream& stream,
