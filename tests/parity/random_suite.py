@@ -115,7 +115,7 @@ def answer(rng, texts, families_own=None):
                     found = reader(question=question, context=context, **options)
                     found = found if isinstance(found, list) else [found]
                     tokens = len(reader.tokenizer.tokenize(context))
-                    if tokens * min(tokens, options.get("max_answer_len", 15)) < 2 * options.get("top_k", 1) + 10:
+                    if tokens * min(tokens, options.get("max_answer_len", 15)) < 4 * options.get("top_k", 1) + 20:
                         continue  # which of the spans of score 0 it takes is up to numpy
                     expected.append([[a["answer"], float(a["score"]), a["start"], a["end"]] for a in found])
                     inputs.append([question, context])
@@ -208,8 +208,9 @@ def entities(rng, texts):
 
 
 def random_size(rng, family):
+    # Of fewer than 16 values a norm leaves so few states that most scores are equal.
     head = rng.choice([2, 8, 16, 20, 24, 32, 48, 64, 96, 128, 160])
-    heads = rng.choice([n for n in (1, 2, 3, 5, 12) if n * head <= 240] or [1])
+    heads = rng.choice([n for n in (1, 2, 3, 5, 12) if 16 <= n * head <= 240])
     make_suite.SIZES["random"] = (head * heads, heads, rng.randint(1, 3), rng.choice([1, 7, 37, 64, 101, 128]))
 
 
@@ -346,7 +347,7 @@ def make_one(seed, tokenizers, work, only):
     spec = {"family": family, "size": "random", "head": head, "tokenizer": tokenizer, "files": files,
             "calls": [attempt(call) for call in made],
             "config": random_config(rng, family, limit) | more,
-            "scale": rng.choice([None, None, 0.1, 1.0])}
+            "scale": rng.choice([None, None, 0.1])}
     make_suite.make_checkpoint(name, spec, tokenizers, work)
     shutil.rmtree(work / name)
     return name
@@ -358,9 +359,11 @@ def main():
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**9))
     parser.add_argument("--checkpoints", type=int, default=24)
     parser.add_argument("--only", default="")
+    parser.add_argument("--float64", action="store_true", help="compare with transformers in float64")
     arguments = parser.parse_args()
     logging.set_verbosity_error()
     torch.set_num_threads(1)
+    calls.DTYPE = torch.float64 if arguments.float64 else torch.float32
     program = Path(arguments.program).resolve()
     failed = 0
     with tempfile.TemporaryDirectory() as temporary:
