@@ -176,13 +176,15 @@ void Bpe::BuildShortMerger(const MergeList& merges) {
     return numbers[static_cast<size_t>(*vocabulary_.Find(token))];
   };
   std::vector<ShortMerger::Merge> numbered;
+  std::vector<std::string> made;
   for (const auto& [left, right] : merges) {
     const int32_t id = *vocabulary_.Find(left + right);
+    made.push_back(*BytesOf(id));
     numbers[static_cast<size_t>(id)] = static_cast<uint32_t>(ids.size());
     numbered.push_back({number_of(left), number_of(right)});
     ids.push_back(id);
   }
-  short_merger_.Build(numbered, std::move(ids));
+  if (short_merger_.Build(numbered, std::move(ids))) sure_cuts_.Build(made);
 }
 
 bool Bpe::AddFallback(std::string_view symbol, ModelScratch* scratch) const {
@@ -290,19 +292,19 @@ void Bpe::AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) 
   }
 }
 
-void Bpe::AddPath(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
+void Bpe::AddPath(std::string_view word, const SourceRange* source, std::span<const int32_t> path,
                   TokenRun* run) const {
-  run->Reserve(scratch.path.size());
-  std::copy(scratch.path.begin(), scratch.path.end(), run->next_id());
+  run->Reserve(path.size());
+  std::copy(path.begin(), path.end(), run->next_id());
   size_t begin = 0, index = run->size();
-  for (const int32_t id : scratch.path) {
+  for (const int32_t id : path) {
     if (source == nullptr) break;
     const size_t end = begin + origins_[static_cast<size_t>(id)].length;
     run->AddSource({source[begin].start, source[end - 1].end}, index++);
     begin = end;
   }
   BERTRAND_CHECK(source == nullptr || begin == word.size(), "tokens do not cover the word");
-  run->Advance(scratch.path.size());
+  run->Advance(path.size());
 }
 
 void Bpe::AddMerged(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
@@ -365,8 +367,13 @@ bool Bpe::AddParts(std::string_view word, const SourceRange* source, ModelScratc
     AddJob(job, source, run);
     return true;
   }
-  if (backtracks_ && (MergeWindows(word, scratch) || Backtrack(word, scratch, &scratch->path))) {
-    AddPath(word, source, *scratch, run);
+  if (short_merger_.is_built()) {
+    MergeLong({&word, 1}, scratch);
+    AddPath(word, source, scratch->path, run);
+    return true;
+  }
+  if (backtracks_ && Backtrack(word, scratch, &scratch->path)) {
+    AddPath(word, source, scratch->path, run);
     return true;
   }
   if (!AddSymbols(word, scratch)) return false;

@@ -49,6 +49,7 @@
 #include "models/checkpoint/json.h"
 #include "models/tokenizer/double_array.h"
 #include "models/tokenizer/short_merger.h"
+#include "models/tokenizer/sure_cuts.h"
 #include "models/tokenizer/token_model.h"
 #include "models/tokenizer/word_table.h"
 
@@ -82,6 +83,11 @@ class Bpe final : public TokenModel {
   }
   const ShortMerger& short_merger() const { return short_merger_; }
   void AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) const;
+  // The same for words of any length, where merges_short_words(): scratch->path has their tokens,
+  // scratch->path_ends where those of each word end. AddPath adds those of one.
+  void MergeLong(std::span<const std::string_view> words, ModelScratch* scratch) const;
+  void AddPath(std::string_view word, const SourceRange* source, std::span<const int32_t> path,
+               TokenRun* run) const;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
   bool has_subword_prefix() const override { return !options_.continuing_subword_prefix.empty(); }
   std::string_view unk_token() const override {
@@ -140,22 +146,10 @@ class Bpe final : public TokenModel {
   bool AddSymbols(std::string_view word, ModelScratch* scratch) const;
   bool AddFallback(std::string_view symbol, ModelScratch* scratch) const;
   void MergeAll(ModelScratch* scratch) const;
-  void AddPath(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
-               TokenRun* run) const;
   void AddMerged(std::string_view word, const SourceRange* source, const ModelScratch& scratch,
                  TokenRun* run) const;
   bool Backtrack(std::string_view word, ModelScratch* scratch, std::vector<int32_t>* tokens) const;
-  // Where a long word's tokens have been found up to. The token that follows is known by its
-  // length from the piece before, which shows that it is compatible with the one before it: what
-  // is found next must begin with it, too.
-  struct Place {
-    size_t at = 0;
-    size_t first = 0;  // 0: any token may follow
-  };
-  class WindowWalk;
-  bool MergeWindows(std::string_view word, ModelScratch* scratch) const;
-  bool MatchPiece(std::string_view word, Place* place, ModelScratch* scratch) const;
-  void TakeTokens(const MergeJob& job, size_t from, size_t to, ModelScratch* scratch) const;
+  class LongWords;
 
   Vocabulary vocabulary_;
   BpeOptions options_;
@@ -173,6 +167,7 @@ class Bpe final : public TokenModel {
   DoubleArray proper_;            // `first`: 1 + the id of the proper token that ends here, or 0
   WordTable words_;
   ShortMerger short_merger_;
+  SureCuts sure_cuts_;
   bool backtracks_ = false;
 };
 

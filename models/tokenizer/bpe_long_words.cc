@@ -1,41 +1,35 @@
 // Bpe's ways for long words: matching, and merging in windows.
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <limits>
 #include <span>
 
+#include "kernels/status.h"
 #include "models/tokenizer/bpe.h"
 
 namespace bertrand {
 namespace {
 
-// A window is as long as a job may be. The next one begins before it ends, so that both show some
-// tokens whole.
-constexpr size_t kWindow = MergeJob::kMaxBytes, kStride = 48, kNumWindows = 8;
+constexpr size_t kWindow = MergeJob::kMaxBytes;
 // Tokens that begin this close to a window's end may be others in the whole word.
-constexpr size_t kDoubtful = 12;
+constexpr size_t kDoubtful = 8;
 // Where windows are too short for the tokens there, this much is matched, and less trusted.
 constexpr size_t kPiece = 256, kTrusted = 192;
+// Going back in vain must not add up.
+constexpr size_t kLeastProgress = 24;
+// So many pieces are merged in turn.
+constexpr size_t kNumPieces = 144;
+// A piece of one window has at least so many bytes.
+constexpr size_t kLeastCut = 20;
+// Pieces that do not end at a sure cut: each one is twice as long as the one before it. They go on
+// for some way into what is behind, until both have a token in common.
+constexpr size_t kLeastPiece = 128, kMostPiece = 2048, kOverlap = 64;
 
 // The place of the first bit behind bit `at`, or 64.
 size_t NextBit(uint64_t bits, size_t at) {
   return static_cast<size_t>(std::countr_zero(bits & ~uint64_t{1} << at));
-}
-
-// Where two windows, the second one `offset` bytes behind the first, have the same token, not
-// before byte `from` of the first: its place in the second one; kWindow: nowhere.
-size_t CommonToken(uint64_t first_starts, uint64_t second_starts, size_t offset, size_t from) {
-  const uint64_t overlap = (uint64_t{1} << (kWindow - offset)) - 1;
-  const uint64_t before = first_starts >> offset, behind = second_starts & overlap;
-  const uint64_t common = before & behind, any = before | behind;
-  const uint64_t wanted = from <= offset ? common : common >> (from - offset) << (from - offset);
-  for (uint64_t rest = wanted; rest != 0; rest &= rest - 1) {
-    const auto at = static_cast<size_t>(std::countr_zero(rest));
-    const size_t end = NextBit(any, at);
-    if (end < kWindow && (common >> end & 1) != 0) return at;
-  }
-  return kWindow;
 }
 
 }  // namespace
@@ -104,148 +98,268 @@ bool Bpe::Backtrack(std::string_view word, ModelScratch* scratch,
   return false;  // a symbol that is not in the vocabulary
 }
 
-// The word's tokens from *from on as far as `job` shows them up to byte `to` of it.
-void Bpe::TakeTokens(const MergeJob& job, size_t from, size_t to, ModelScratch* scratch) const {
-  const uint64_t wanted = ((uint64_t{1} << to) - 1) & ~((uint64_t{1} << from) - 1);
-  for (uint64_t starts = job.starts & wanted; starts != 0; starts &= starts - 1) {
-    const auto at = static_cast<size_t>(std::countr_zero(starts));
-    scratch->path.push_back(short_merger_.TokenAt(job, at));
-  }
-}
-
-// A piece of the word, from place->at on, is matched, and most of it taken.
-bool Bpe::MatchPiece(std::string_view word, Place* place, ModelScratch* scratch) const {
-  const std::string_view piece = word.substr(place->at, kPiece);
-  std::vector<int32_t>& tokens = scratch->piece;
-  if (!Backtrack(piece, scratch, &tokens)) return false;
-  const auto length = [&](size_t i) -> size_t {
-    return origins_[static_cast<size_t>(tokens[i])].length;
-  };
-  if (place->first != 0 && length(0) != place->first) return false;
-  const bool is_last = place->at + piece.size() == word.size();
-  size_t count = 0, end = 0;
-  while (count < tokens.size() && (is_last || end + length(count) <= kTrusted)) {
-    end += length(count++);
-  }
-  // The token behind those must be whole.
-  if (!is_last && (count == 0 || count + 1 >= tokens.size())) return false;
-  scratch->path.insert(scratch->path.end(), tokens.begin(),
-                       tokens.begin() + static_cast<std::ptrdiff_t>(count));
-  *place = {place->at + end, is_last ? 0 : length(count)};
-  return true;
-}
-
-// Goes from window to window. What each shows is right from a token on that the window before
-// shows, too.
-class Bpe::WindowWalk {
+// Long words are cut into pieces, whose windows are merged in turn.
+class Bpe::LongWords {
  public:
-  WindowWalk(const Bpe& model, std::string_view word, ModelScratch* scratch)
-      : model_(model), word_(word), scratch_(*scratch) {
-    scratch_.path.clear();
-    if (scratch_.windows.size() <= kNumWindows) scratch_.windows.resize(kNumWindows + 1);
+  LongWords(const Bpe& model, ModelScratch* scratch)
+      : model_(model), scratch_(*scratch), pieces_(scratch->pieces_of_words) {
+    pieces_.resize(kNumPieces);
+    scratch_.windows.resize(kNumPieces);
+    scratch_.window_cache.Clear();
   }
 
-  bool Run() {
-    while (place_.at < word_.size()) {
-      if (!Walk() && !model_.MatchPiece(word_, &place_, &scratch_)) return false;
+  void Add(std::string_view word) {
+    size_t at = 0, first = 0, chain = 0, size = kLeastPiece;
+    while (at < word.size()) {
+      size_t end = EndOfWindow(word, at);
+      const bool is_cut = end != 0 || word.size() - at <= size;
+      if (is_cut) {
+        end = end != 0 ? end : word.size();
+        size = kLeastPiece;
+      } else {
+        end = at + size;
+        size = std::min(2 * size, kMostPiece);
+      }
+      Piece& piece = pieces_[count_++];
+      piece.word = is_cut ? word.substr(0, end) : word;
+      piece.whole_size = word.size();
+      piece.chain = chain;
+      piece.at = piece.begin = at;
+      piece.first = first;
+      piece.is_joined = !is_cut && count_ < kNumPieces;
+      piece.stop = std::min(end + (piece.is_joined ? kOverlap : 0), word.size());
+      piece.least_retreat = 0;
+      piece.has_failed = false;
+      piece.tokens.clear();
+      at = end;
+      first = 0;
+      if (is_cut) chain = end;
+      if (count_ < kNumPieces) continue;
+      const Piece& last = Flush();
+      if (is_cut) continue;
+      at = last.at;
+      first = last.first;
     }
-    return true;
+  }
+
+  void Finish() {
+    if (count_ > 0) Flush();
   }
 
  private:
-  // The windows from place_ on. False when matching must go on from there.
-  bool Walk() {
-    const std::span<MergeJob> windows = MakeWindows();
-    const size_t begin = place_.at;
-    size_t num_bridges = 0;
-    if (!Enter(windows[0])) return false;
-    for (size_t i = 1; !AtEnd();) {
-      const size_t start = begin + i * kStride;
-      if (i < windows.size() && start < at_ + kWindow) {
-        Follow(windows[i++], start);
-        continue;
+  using Piece = ModelScratch::PieceOfWord;
+
+  size_t LengthOf(int32_t id) const { return model_.origins_[static_cast<size_t>(id)].length; }
+
+  // Where a window from `at` on can end for good; 0: nowhere.
+  size_t EndOfWindow(std::string_view word, size_t at) const {
+    if (word.size() - at <= kWindow) return word.size();
+    const size_t last = std::min(at + kWindow, word.size() - 2);
+    return model_.sure_cuts_.FindLast(word, at + kLeastCut, last);
+  }
+
+  // Merges what has been added, and puts it behind the path. The place of the piece that is
+  // returned is where it ends.
+  const Piece& Flush() {
+    std::array<Piece*, kNumPieces> active;
+    size_t num_active = 0;
+    for (Piece& piece : std::span(pieces_).first(count_)) active[num_active++] = &piece;
+    while (num_active > 0) {
+      MergeWindows(std::span(active).first(num_active));
+      size_t kept = 0;
+      for (size_t i = 0; i < num_active; ++i) {
+        Take(*merged_[i], active[i]);
+        if (active[i]->at < active[i]->stop) active[kept++] = active[i];
       }
-      if (!Leave()) return false;
-      if (i >= windows.size()) break;
-      // None of them has a token in common with this one: one more, which begins with one.
-      ++num_bridges;
-      MergeJob& bridge = scratch_.windows[kNumWindows];
-      bridge.word = word_.substr(place_.at, kWindow);
-      scratch_.work += kWindow;
-      model_.short_merger_.Run({&bridge, 1});
-      if (!Enter(bridge)) return false;
-      i = (at_ - begin) / kStride + 1;
+      num_active = kept;
     }
-    if (AtEnd()) {
-      model_.TakeTokens(*job_, from_, job_->word.size(), &scratch_);
-      place_ = {word_.size(), 0};
+    Piece* last = nullptr;
+    for (size_t i = 0; i < count_; ++i) {
+      last = &pieces_[i];
+      size_t from = 0;
+      if (last->begin == last->chain) chain_in_path_ = scratch_.path.size();
+      while (last->is_joined) last = Join(last, &pieces_[++i], &from);
+      while (last->at < last->stop) Extend(last);
+      Append(*last, from, last->tokens.size());
+      if (last->has_failed) MatchChain(last);
+      if (last->at == last->whole_size) scratch_.path_ends.push_back(scratch_.path.size());
     }
-    // Where windows stay out of step, those beforehand are in vain.
-    num_windows_ = 2 * num_bridges > windows.size() ? std::max<size_t>(1, num_windows_ / 2)
-                                                    : std::min(2 * num_windows_, kNumWindows);
-    return true;
+    count_ = 0;
+    return *last;
   }
 
-  std::span<MergeJob> MakeWindows() {
+  // The next window of each becomes merged_.
+  void MergeWindows(std::span<Piece* const> pieces) {
+    for (size_t i = 0; i < num_to_keep_; ++i) {
+      scratch_.window_cache.Add(to_keep_[i].hash, scratch_.windows[to_keep_[i].index]);
+    }
+    num_to_keep_ = 0;
     size_t count = 0;
-    for (size_t at = place_.at; count < num_windows_; at += kStride) {
-      scratch_.windows[count++].word = word_.substr(at, kWindow);
-      if (at + kWindow >= word_.size()) break;
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      const std::string_view window = pieces[i]->word.substr(pieces[i]->at, kWindow);
+      if (window.size() >= WindowCache::kMinBytes) {
+        const uint64_t hash = WindowCache::HashOf(window);
+        merged_[i] = scratch_.window_cache.Find(hash, window);
+        if (merged_[i] != nullptr) continue;
+        if (scratch_.window_cache.IsWorthKeeping(hash)) to_keep_[num_to_keep_++] = {hash, count};
+      }
+      merged_[i] = &scratch_.windows[count];
+      scratch_.windows[count++].word = window;
     }
-    const std::span<MergeJob> windows = std::span(scratch_.windows).first(count);
-    scratch_.work += count * kWindow;
-    model_.short_merger_.Run(windows);
-    return windows;
+    model_.short_merger_.Run(std::span(scratch_.windows).first(count));
   }
 
-  // Begins with a window that begins at place_.
-  bool Enter(const MergeJob& job) {
-    if (place_.first != 0 && NextBit(job.starts, 0) != place_.first) return false;
-    job_ = &job;
-    at_ = place_.at;
-    from_ = 0;
+  void Append(const Piece& piece, size_t from, size_t to) {
+    const auto at = [&](size_t i) { return piece.tokens.begin() + static_cast<std::ptrdiff_t>(i); };
+    scratch_.path.insert(scratch_.path.end(), at(from), at(to));
+  }
+
+  // What has not been cut for good is matched as one, and found whatever it is.
+  void MatchChain(Piece* last) {
+    scratch_.path.resize(chain_in_path_);
+    const std::string_view text = last->word.substr(last->chain);
+    BERTRAND_CHECK(model_.Backtrack(text, &scratch_, &scratch_.piece), "every byte is a token");
+    scratch_.path.insert(scratch_.path.end(), scratch_.piece.begin(), scratch_.piece.end());
+  }
+
+  void Extend(Piece* piece) {
+    MergeWindows({&piece, 1});
+    Take(*merged_[0], piece);
+  }
+
+  // Goes on with a window that begins where the piece has come to. Its tokens are right up to one
+  // that it shows whole, as late as can be trusted, if the next window begins with that one.
+  void Take(const MergeJob& job, Piece* piece) {
+    scratch_.work += kWindow;
+    const uint64_t starts = job.starts;
+    const bool fits = piece->first == 0 || NextBit(starts, 0) == piece->first;
+    if (fits && piece->at + job.word.size() == piece->word.size()) {
+      TakeTokens(job, starts, piece);
+      piece->at = piece->word.size();
+      piece->first = 0;
+      return;
+    }
+    const uint64_t whole = starts & ~std::bit_floor(starts) & ~uint64_t{1};
+    if (!fits && Retreat(piece)) return;
+    if (!fits || whole == 0) return Match(piece);
+    const uint64_t trusted = whole & ((uint64_t{1} << (kWindow - kDoubtful)) - 1);
+    const uint64_t next = std::bit_floor(trusted != 0 ? trusted : whole);
+    TakeTokens(job, starts & (next - 1), piece);
+    const auto length = static_cast<size_t>(std::countr_zero(next));
+    piece->at += length;
+    piece->first = NextBit(starts, length) - length;
+  }
+
+  // The token that was to follow was another one than the next window shows. Goes back by one
+  // token, so that a window begins there that shows more of what is behind it; not twice to about
+  // the same place.
+  bool Retreat(Piece* piece) {
+    if (piece->tokens.empty()) return false;
+    const size_t length = LengthOf(piece->tokens.back());
+    if (piece->at - length < piece->least_retreat) return false;
+    piece->tokens.pop_back();
+    piece->at -= length;
+    piece->first = length;
+    piece->least_retreat = piece->at + kLeastProgress;
     return true;
   }
 
-  // Goes on with the next window, if it has a token in common with this one.
-  void Follow(const MergeJob& next, size_t start) {
-    const size_t offset = start - at_;
-    const size_t common = CommonToken(job_->starts, next.starts, offset, from_);
-    if (common == kWindow) return;
-    model_.TakeTokens(*job_, from_, offset + common, &scratch_);
-    job_ = &next;
-    at_ = start;
-    from_ = common;
+  void TakeTokens(const MergeJob& job, uint64_t starts, Piece* piece) {
+    for (; starts != 0; starts &= starts - 1) {
+      const auto at = static_cast<size_t>(std::countr_zero(starts));
+      piece->tokens.push_back(model_.short_merger_.TokenAt(job, at));
+    }
   }
 
-  bool AtEnd() const { return at_ + job_->word.size() == word_.size(); }
+  // Some of the word from where the piece has come to is matched, and most of it taken.
+  void Match(Piece* piece) {
+    const std::string_view text = piece->word.substr(piece->at, kPiece);
+    const std::vector<int32_t>& tokens = scratch_.piece;
+    const bool is_last = piece->at + text.size() == piece->word.size();
+    size_t count = 0, end = 0;
+    bool fits = model_.Backtrack(text, &scratch_, &scratch_.piece) &&
+                (piece->first == 0 || LengthOf(tokens[0]) == piece->first);
+    while (fits && count < tokens.size() &&
+           (is_last || end + LengthOf(tokens[count]) <= kTrusted)) {
+      end += LengthOf(tokens[count++]);
+    }
+    // The token behind those must be whole.
+    if (!is_last) fits = fits && count > 0 && count + 1 < tokens.size();
+    if (!fits) {
+      piece->has_failed = true;
+      piece->at = piece->word.size();
+      return;
+    }
+    piece->tokens.insert(piece->tokens.end(), tokens.begin(),
+                         tokens.begin() + static_cast<std::ptrdiff_t>(count));
+    piece->at += end;
+    piece->first = is_last ? 0 : LengthOf(tokens[count]);
+  }
 
-  // place_ becomes that of a token that this window shows whole, as late as it can be trusted.
-  bool Leave() {
-    const uint64_t starts = job_->starts;
-    const uint64_t whole = starts & ~std::bit_floor(starts);
-    const uint64_t behind = whole & ~uint64_t{1} << from_;
-    const uint64_t trusted = behind & ((uint64_t{1} << (kWindow - kDoubtful)) - 1);
-    const uint64_t choice = trusted != 0 ? trusted : behind;
-    const size_t next = choice == 0 ? from_ : static_cast<size_t>(std::bit_width(choice)) - 1;
-    model_.TakeTokens(*job_, from_, next, &scratch_);
-    const size_t end = NextBit(starts, next);
-    place_ = {at_ + next, end < kWindow ? end - next : 0};
-    return choice != 0;
+  // Of a piece and the one behind it, which has a token in common with it at some place: what comes
+  // before is appended, and the second one goes on from its token *from. Where they have none, the
+  // first one goes on instead.
+  Piece* Join(Piece* piece, Piece* behind, size_t* from) {
+    size_t index = piece->tokens.size(), place = piece->at, other_index = 0;
+    size_t other_place = behind->begin;
+    while (index > *from && place > other_place) place -= LengthOf(piece->tokens[--index]);
+    while (!piece->has_failed && !behind->has_failed) {
+      if (place < other_place || (place == other_place && index == piece->tokens.size())) {
+        if (index == piece->tokens.size()) {
+          if (place == piece->word.size()) break;
+          Extend(piece);
+          if (index > piece->tokens.size()) {
+            index = piece->tokens.size();
+            place = piece->at;
+          }
+          continue;
+        }
+        place += LengthOf(piece->tokens[index++]);
+      } else if (other_index == behind->tokens.size()) {
+        break;
+      } else if (place == other_place && piece->tokens[index] == behind->tokens[other_index]) {
+        Append(*piece, *from, index);
+        *from = other_index;
+        return behind;
+      } else {
+        other_place += LengthOf(behind->tokens[other_index++]);
+      }
+    }
+    piece->is_joined = behind->is_joined;
+    piece->stop = behind->stop;
+    piece->word = behind->word;
+    if (behind->has_failed) piece->has_failed = true;
+    if (piece->has_failed) piece->at = piece->word.size();
+    // Beyond a sure cut.
+    while (piece->at > piece->word.size()) {
+      piece->at -= LengthOf(piece->tokens.back());
+      piece->tokens.pop_back();
+      piece->first = 0;
+    }
+    return piece;
   }
 
   const Bpe& model_;
-  const std::string_view word_;
   ModelScratch& scratch_;
-  Place place_;
-  size_t num_windows_ = 1;
-  // The window: what it shows up to byte from_ of it has been taken.
-  const MergeJob* job_ = nullptr;
-  size_t at_ = 0, from_ = 0;
+  std::vector<Piece>& pieces_;
+  size_t count_ = 0;
+  std::array<const MergeJob*, kNumPieces> merged_;
+  // Those of scratch_.windows that are to be kept when all have been read.
+  struct ToKeep {
+    uint64_t hash;
+    size_t index;
+  };
+  std::array<ToKeep, kNumPieces> to_keep_;
+  size_t num_to_keep_ = 0;
+  size_t chain_in_path_ = 0;  // where the path was when the last chain of pieces began
 };
 
-bool Bpe::MergeWindows(std::string_view word, ModelScratch* scratch) const {
-  return short_merger_.is_built() && WindowWalk(*this, word, scratch).Run();
+void Bpe::MergeLong(std::span<const std::string_view> words, ModelScratch* scratch) const {
+  scratch->path.clear();
+  scratch->path_ends.clear();
+  LongWords long_words(*this, scratch);
+  for (const std::string_view word : words) long_words.Add(word);
+  long_words.Finish();
 }
 
 }  // namespace bertrand

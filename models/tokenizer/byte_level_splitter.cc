@@ -119,21 +119,29 @@ class ByteLevelSplitter::Pass {
 
   void LookUp() {
     std::vector<MergeJob>& jobs = memory_.model.jobs;
+    std::vector<std::string_view>& long_words = memory_.long_words;
     size_t num_jobs = 0;
+    long_words.clear();
     for (Word& word : std::span(words_).first(num_words_)) {
       word.whole = WordTable::Finish(word.probe);
-      if (word.whole >= 0 || !model_.CanMerge(TextOf(word))) continue;
+      if (word.whole >= 0) continue;
+      if (!model_.CanMerge(TextOf(word))) {
+        if (model_.merges_short_words()) long_words.push_back(TextOf(word));
+        continue;
+      }
       if (num_jobs == jobs.size()) jobs.resize(2 * num_jobs + kBatch);
       jobs[num_jobs++].word = TextOf(word);
     }
     if (num_jobs > 0) model_.short_merger().Run(std::span(jobs).first(num_jobs));
+    if (!long_words.empty()) model_.MergeLong(long_words, &memory_.model);
     const MergeJob* job = jobs.data();
+    size_t num_long = 0;
     run_.Reserve(num_words_);
     for (const Word& word : std::span(words_).first(num_words_)) {
       if (word.whole >= 0) {
         run_.AddReserved(word.whole, {word.begin, word.end});
       } else {
-        AddParts(word, &job);
+        AddParts(word, &job, &num_long);
         run_.Reserve(num_words_);
       }
       run_.EndWord();
@@ -141,14 +149,21 @@ class ByteLevelSplitter::Pass {
     num_words_ = 0;
   }
 
-  // *job: the next one that LookUp has run.
-  void AddParts(const Word& word, const MergeJob** job) {
+  // *job: the next one that LookUp has run; *num_long: how many long words have been added.
+  void AddParts(const Word& word, const MergeJob** job, size_t* num_long) {
     const SourceRange* source = nullptr;
     if (run_.want_sources()) {
       SourcesOf(text_, word.begin, word.end, &memory_.sources);
       source = memory_.sources.data();
     }
     if (model_.CanMerge(TextOf(word))) return model_.AddJob(*(*job)++, source, &run_);
+    if (model_.merges_short_words()) {
+      const std::vector<size_t>& ends = memory_.model.path_ends;
+      const size_t begin = *num_long == 0 ? 0 : ends[*num_long - 1], end = ends[*num_long];
+      ++*num_long;
+      const auto path = std::span<const int32_t>(memory_.model.path).subspan(begin, end - begin);
+      return model_.AddPath(TextOf(word), source, path, &run_);
+    }
     has_all_ &= model_.AddParts(TextOf(word), source, &memory_.model, &run_);
   }
 

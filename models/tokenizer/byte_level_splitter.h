@@ -21,6 +21,7 @@ class ByteLevelSplitter {
  public:
   struct Memory {
     std::vector<SourceRange> sources;  // of one word's bytes
+    std::vector<std::string_view> long_words;
     ModelScratch model;
   };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
+#include <span>
 #include <utility>
 
 // Vectors of no compile-time size cannot be kept in arrays; arm64 runs NEON.
@@ -20,7 +22,6 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr size_t kNumBytes = 256;
 constexpr uint16_t kNone = PairTable::kNone;
 
 // The least lane in the upper half, the first position that has it in the lower one.
@@ -49,129 +50,156 @@ HWY_INLINE uint32_t LeastValue(Tag tag, hn::Vec<Tag> v) {
   }
 }
 
-// kSize numbers in vectors of at most kLanes.
+// The numbers of a word's pairs, in vectors of at most kLanes: the least in the upper half, the
+// first position that has it in the lower one.
 template <size_t kSize, size_t kLanes>
-struct Numbers {
+HWY_INLINE uint32_t First(const uint16_t* numbers) {
   using Tag = hn::CappedTag<uint16_t, kLanes>;
-  static constexpr size_t kWidth = hn::MaxLanes(Tag()), kVectors = kSize / kWidth;
+  constexpr size_t kWidth = hn::MaxLanes(Tag()), kVectors = kSize / kWidth;
+  const Tag tag;
   hn::Vec<Tag> vectors[kVectors];
-
-  HWY_INLINE void Load(const uint16_t* from) {
-    for (size_t i = 0; i < kVectors; ++i) vectors[i] = hn::LoadU(Tag(), from + i * kWidth);
-  }
-  // The least in the upper half, the first position that has it in the lower one.
-  HWY_INLINE uint32_t First() const {
-    const Tag tag;
-    if constexpr (kSize <= 16) {
-      uint32_t least = Least(tag, vectors[0]);
-      for (size_t i = 1; i < kVectors; ++i) {
-        least = std::min(least, Least(tag, vectors[i]) + static_cast<uint32_t>(i * kWidth));
-      }
-      return least;
-    } else {
-      auto all = vectors[0];
-      for (size_t i = 1; i < kVectors; ++i) all = hn::Min(all, vectors[i]);
-      const uint32_t least = LeastValue(tag, all);
-      const auto wanted = hn::Set(tag, static_cast<uint16_t>(least));
-      uint64_t places = 0;
-      for (size_t i = 0; i < kVectors; ++i) {
-        uint64_t bits = 0;
-        hn::StoreMaskBits(tag, hn::Eq(vectors[i], wanted), reinterpret_cast<uint8_t*>(&bits));
-        places |= bits << (i * kWidth);
-      }
-      return least << 16 | static_cast<uint32_t>(std::countr_zero(places));
+  for (size_t i = 0; i < kVectors; ++i) vectors[i] = hn::Load(tag, numbers + i * kWidth);
+  if constexpr (kSize <= 16) {
+    uint32_t least = Least(tag, vectors[0]);
+    for (size_t i = 1; i < kVectors; ++i) {
+      least = std::min(least, Least(tag, vectors[i]) + static_cast<uint32_t>(i * kWidth));
     }
-  }
-  // Nothing, for an index beyond.
-  HWY_INLINE void Set(uint32_t index, uint32_t value) {
-    const Tag tag;
-    const auto wanted = hn::Set(tag, static_cast<uint16_t>(index));
-    const auto fresh = hn::Set(tag, static_cast<uint16_t>(value));
+    return least;
+  } else {
+    auto all = vectors[0];
+    for (size_t i = 1; i < kVectors; ++i) all = hn::Min(all, vectors[i]);
+    const uint32_t least = LeastValue(tag, all);
+    const auto wanted = hn::Set(tag, static_cast<uint16_t>(least));
+    uint64_t places = 0;
     for (size_t i = 0; i < kVectors; ++i) {
-      const auto indices = hn::Iota(tag, static_cast<uint16_t>(i * kWidth));
-      vectors[i] = hn::IfThenElse(hn::Eq(indices, wanted), fresh, vectors[i]);
+      uint64_t bits = 0;
+      hn::StoreMaskBits(tag, hn::Eq(vectors[i], wanted), reinterpret_cast<uint8_t*>(&bits));
+      places |= bits << (i * kWidth);
     }
+    return least << 16 | static_cast<uint32_t>(std::countr_zero(places));
   }
-};
+}
 
 // A word that is being merged. Its symbols have one at either end that is in no pair: byte i's is
-// at i + 1, as is its bit in `live`, which has those that are not part of the one before.
+// at i + 1, and so in `next` and `previous`. All numbers are of the same type: were one of them a
+// byte's, the compiler would take each store for one that may change the tables.
 template <size_t kSize, size_t kLanes>
 struct Lane {
-  Numbers<kSize, kLanes> ranks;
-  uint64_t live;
+  // ranks[i] is that of the pair that begins at byte i; ranks[-1] is written, too.
+  static constexpr size_t kPad = 32;
+  alignas(64) std::array<uint16_t, kPad + kSize> padded_ranks;
+  std::array<uint16_t, kSize + 2> next, previous;
   MergeJob* job;
 
-  HWY_INLINE void Start(const MergeTables& tables, MergeJob* next) {
-    job = next;
+  HWY_INLINE uint16_t* ranks() { return padded_ranks.data() + kPad; }
+
+  HWY_INLINE void Start(const MergeTables& tables, MergeJob* started) {
+    job = started;
     uint16_t* const symbols = job->symbols.data();
-    std::array<uint16_t, kSize> first;
-    first.fill(kNone);
     const size_t size = job->word.size();
     const auto* bytes = reinterpret_cast<const unsigned char*>(job->word.data());
+    padded_ranks.fill(kNone);
+    std::copy_n(kNext.data(), kSize + 2, next.data());
+    std::copy_n(kPrevious.data(), kSize + 2, previous.data());
     symbols[0] = symbols[size + 1] = kNone;
-    symbols[1] = bytes[0];
-    for (size_t i = 1; i < size; ++i) {
-      symbols[i + 1] = bytes[i];
-      first[i - 1] = tables.byte_pairs[bytes[i - 1] * kNumBytes + bytes[i]];
+    for (size_t i = 0; i < size; ++i) symbols[i + 1] = bytes[i];
+    for (size_t i = 0; i + 1 < size; ++i) {
+      uint16_t pair;
+      std::memcpy(&pair, bytes + i, sizeof(pair));
+      ranks()[i] = tables.byte_pairs[pair];
     }
-    ranks.Load(first.data());
-    live = (uint64_t{4} << size) - 1;
   }
 
-  // One merge. False when there is none.
-  HWY_INLINE bool Step(const MergeTables& tables) {
-    const uint32_t found = ranks.First();
-    const uint32_t merged = found >> 16, at = found & 0xFFFF;
-    if (merged == kNone) return false;
+  HWY_INLINE uint32_t Find() { return First<kSize, kLanes>(ranks()); }
+
+  // The pair at byte `place` becomes `merged`.
+  HWY_INLINE void Merge(const MergeTables& tables, uint32_t merged, uint32_t place) {
     uint16_t* const symbols = job->symbols.data();
-    const uint64_t behind = live & ~uint64_t{3} << at;
-    const auto right = static_cast<uint32_t>(std::countr_zero(behind));
-    live ^= uint64_t{1} << right;
-    const auto after = static_cast<uint32_t>(std::countr_zero(behind & (behind - 1)));
-    const uint64_t ahead = live & ((uint64_t{2} << at) - 1);
-    const auto before = static_cast<uint32_t>(63 - std::countl_zero(ahead));
-    symbols[at + 1] = static_cast<uint16_t>(merged);
+    const uint32_t at = place + 1, right = next[at], after = next[right], before = previous[at];
+    symbols[at] = static_cast<uint16_t>(merged);
+    symbols[right] = kNone;
+    next[at] = static_cast<uint16_t>(after);
+    previous[after] = static_cast<uint16_t>(at);
     const uint32_t with_after = tables.pairs.Find(merged, symbols[after]);
     const uint32_t with_before = tables.pairs.Find(symbols[before], merged);
-    ranks.Set(right - 1, kNone);
-    ranks.Set(at, with_after);
-    ranks.Set(before - 1, with_before);
-    return true;
+    uint16_t* const behind_first = ranks() - 1;
+    behind_first[right] = kNone;
+    behind_first[at] = static_cast<uint16_t>(with_after);
+    behind_first[before] = static_cast<uint16_t>(with_before);
   }
 
   HWY_INLINE void Finish() {
-    const uint64_t bytes = (uint64_t{1} << job->word.size()) - 1;
-    job->starts = live >> 1 & bytes;
+    using Tag = hn::CappedTag<uint16_t, kLanes>;
+    const Tag tag;
+    constexpr size_t kWidth = hn::MaxLanes(Tag());
+    const auto none = hn::Set(tag, kNone);
+    uint64_t live = 0;
+    for (size_t i = 0; i < kSize; i += kWidth) {
+      uint64_t bits = 0;
+      const auto symbols = hn::LoadU(tag, job->symbols.data() + 1 + i);
+      hn::StoreMaskBits(tag, hn::Ne(symbols, none), reinterpret_cast<uint8_t*>(&bits));
+      live |= bits << i;
+    }
+    job->starts = live & ((uint64_t{1} << job->word.size()) - 1);
   }
+
+  static constexpr std::array<uint16_t, kSize + 2> Iota(uint16_t first) {
+    std::array<uint16_t, kSize + 2> numbers{};
+    for (uint16_t& number : numbers) number = first++;
+    return numbers;
+  }
+  static constexpr std::array<uint16_t, kSize + 2> kNext = Iota(1), kPrevious = Iota(0xFFFF);
 };
 
+// Those jobs whose words have `least` to `most` bytes. A merge waits for the one before in its
+// word, and a vector cannot be loaded at once when part of it has just been stored; so there are
+// many words in turn, and each step is taken for all of them before the next one.
 template <size_t kSize, size_t kLanes>
-void RunIn(const MergeTables& tables, MergeJob* jobs, size_t count) {
-  constexpr size_t kMaxActive = 4;
-  Lane<kSize, kLanes> lanes[kMaxActive];
-  size_t next = 0, active = 0;
-  while (active < kMaxActive && next < count) lanes[active++].Start(tables, jobs + next++);
+void RunIn(const MergeTables& tables, std::span<MergeJob> jobs, size_t least, size_t most) {
+  constexpr size_t kMaxActive = 12;
+  using OneLane = Lane<kSize, kLanes>;
+  OneLane lanes[kMaxActive];
+  OneLane* in_use[kMaxActive];
+  uint32_t found[kMaxActive];
+  auto next = jobs.begin();
+  const auto start = [&](OneLane* lane) HWY_ATTR {
+    while (next != jobs.end() && (next->word.size() < least || next->word.size() > most)) ++next;
+    if (next == jobs.end()) return false;
+    lane->Start(tables, &*next++);
+    return true;
+  };
+  size_t active = 0;
+  while (active < kMaxActive && start(&lanes[active])) {
+    in_use[active] = &lanes[active];
+    ++active;
+  }
   while (active > 0) {
+    for (size_t i = 0; i < active; ++i) found[i] = in_use[i]->Find();
     for (size_t i = 0; i < active; ++i) {
-      Lane<kSize, kLanes>& lane = lanes[i];
-      if (lane.Step(tables)) continue;
-      lane.Finish();
-      if (next < count) {
-        lane.Start(tables, jobs + next++);
-      } else {
-        lane = lanes[--active];
+      const uint32_t merged = found[i] >> 16;
+      if (merged != kNone) {
+        in_use[i]->Merge(tables, merged, found[i] & 0xFFFF);
+        continue;
       }
+      in_use[i]->Finish();
+      if (start(in_use[i])) continue;
+      in_use[i] = in_use[--active];
+      found[i] = found[active];
+      --i;
     }
   }
 }
 
 void Run(const MergeTables& tables, MergeJob* jobs, size_t count) {
-  size_t longest = 0;
-  for (size_t i = 0; i < count; ++i) longest = std::max(longest, jobs[i].word.size());
-  if (longest <= 8) return RunIn<8, 8>(tables, jobs, count);
-  if (longest <= 16) return RunIn<16, 8>(tables, jobs, count);
-  RunIn<64, 32>(tables, jobs, count);
+  size_t longest = 0, shortest = MergeJob::kMaxBytes;
+  for (size_t i = 0; i < count; ++i) {
+    longest = std::max(longest, jobs[i].word.size());
+    shortest = std::min(shortest, jobs[i].word.size());
+  }
+  const std::span<MergeJob> all(jobs, count);
+  if (longest <= 8) return RunIn<8, 8>(tables, all, 1, 8);
+  if (shortest <= 16) RunIn<16, 8>(tables, all, 1, 16);
+  if (longest > 16) RunIn<64, 32>(tables, all, 17, MergeJob::kMaxBytes);
 }
 
 const MergeKernel& Kernel() {
@@ -202,7 +230,7 @@ bool ShortMerger::Build(const std::vector<Merge>& merges, std::vector<int32_t> i
     const auto right = static_cast<uint16_t>(merges[i].right);
     const auto number = static_cast<uint16_t>(kNumBytes + i);
     if (left < kNumBytes && right < kNumBytes) {
-      tables.byte_pairs[left * kNumBytes + right] = number;
+      tables.byte_pairs[left | right << 8] = number;
     } else {
       entries.push_back({left, right, number});
     }

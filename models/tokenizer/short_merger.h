@@ -24,7 +24,7 @@ namespace bertrand {
 
 // What merging reads. A symbol has a number: byte b is b, what merge i makes is 256 + i.
 struct MergeTables {
-  std::vector<uint16_t> byte_pairs;  // [256][256]: few of its lines are ever read
+  std::vector<uint16_t> byte_pairs;  // [256][256], the left byte the lower one of the index
   PairTable pairs;                   // those that are not two bytes
   std::vector<int32_t> ids;          // of tokens, by number
 };
@@ -36,7 +36,7 @@ struct MergeJob {
   std::string_view word;  // 1 to kMaxBytes bytes
   uint64_t starts = 0;    // the bytes that begin a token, as bits
   // Of the token that begins at byte i, symbols[i + 1] is the number.
-  std::array<uint16_t, kMaxBytes + 2> symbols;
+  std::array<uint16_t, kMaxBytes + 4> symbols;  // 64 can be read from 1 on
 };
 
 // Compiled for each instruction set.

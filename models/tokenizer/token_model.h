@@ -13,6 +13,7 @@
 #include "models/tokenizer/short_merger.h"
 #include "models/tokenizer/token_run.h"
 #include "models/tokenizer/vocabulary.h"
+#include "models/tokenizer/window_cache.h"
 
 namespace bertrand {
 
@@ -34,10 +35,27 @@ struct ModelScratch {
   std::vector<Symbol> symbols;
   std::vector<Merge> merges;
   std::vector<int32_t> path, piece;
+  std::vector<size_t> path_ends;  // of several words
   std::vector<uint64_t> dead_ends;
   uint64_t work = 0;  // bytes merged and tokens tried in long words: for a test that it is linear
   std::vector<MergeJob> jobs;     // of several words
-  std::vector<MergeJob> windows;  // of one long word
+  std::vector<MergeJob> windows;  // of long words
+  WindowCache window_cache;
+  // Part of a long word, and its tokens as far as they are known.
+  struct PieceOfWord {
+    std::string_view word;  // up to a sure cut
+    size_t whole_size;      // of the word
+    size_t chain;           // the sure cut before: pieces from there on are joined
+    size_t begin, stop;     // goes on until `at` is no more before `stop`
+    size_t at;              // where the tokens end
+    // The length of the token there, which is compatible with the last one; 0: any may follow.
+    size_t first;
+    size_t least_retreat;  // where going back may lead to
+    bool is_joined;        // another piece of the same word follows
+    bool has_failed;
+    std::vector<int32_t> tokens;
+  };
+  std::vector<PieceOfWord> pieces_of_words;
   // Of Unigram.
   struct Node {
     double score;

@@ -1,0 +1,82 @@
+#pragma once
+
+// What became of windows of long words, by their bytes: in text that repeats itself the same few
+// come again and again, and are merged once. A window is kept when it comes for the second time, so
+// that text without repetition pays for a hash alone.
+//
+// Bounded, and of one model until it is cleared. Not thread-safe.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "models/tokenizer/short_merger.h"
+
+namespace bertrand {
+
+class WindowCache {
+ public:
+  static constexpr size_t kMinBytes = 8;  // shorter ones are not kept
+
+  void Clear() {
+    jobs_.resize(kNumJobs);
+    for (Job& job : jobs_) job.job.word = {};
+    seen_.fill(0);
+  }
+
+  // Requires window.size() >= kMinBytes, for all.
+  static uint64_t HashOf(std::string_view window) {
+    uint64_t low = window.size(), high = 0;
+    const auto load = [&](size_t at) {
+      uint64_t bytes;
+      std::memcpy(&bytes, window.data() + at, sizeof(bytes));
+      return bytes;
+    };
+    for (size_t at = 0; at + 16 <= window.size(); at += 16) {
+      low = (low ^ load(at)) * kLowMultiplier;
+      high = (high ^ load(at + 8)) * kHighMultiplier;
+    }
+    const size_t last = window.size() - 8;
+    low = (low ^ load(last)) * kLowMultiplier;
+    high = (high ^ load(last < 8 ? 0 : last - 8)) * kHighMultiplier;
+    const uint64_t hash = low ^ (high >> 31 | high << 33);
+    return hash ^ hash >> 29;
+  }
+  // Null: not kept. Otherwise it stays until the next Add.
+  const MergeJob* Find(uint64_t hash, std::string_view window) const {
+    const Job& found = jobs_[hash % kNumJobs];
+    return found.hash == hash && found.job.word == window ? &found.job : nullptr;
+  }
+  // Whether a window that has not been found comes for the second time.
+  bool IsWorthKeeping(uint64_t hash) {
+    uint64_t& seen = seen_[hash % kNumJobs];
+    const bool is_second = seen == hash;
+    seen = hash;
+    return is_second;
+  }
+  void Add(uint64_t hash, const MergeJob& job) {
+    Job& kept = jobs_[hash % kNumJobs];
+    kept.hash = hash;
+    kept.job = job;
+    kept.job.word = {kept.bytes.data(), job.word.size()};
+    std::memcpy(kept.bytes.data(), job.word.data(), job.word.size());
+  }
+
+ private:
+  static constexpr size_t kNumJobs = 512;
+  static constexpr uint64_t kLowMultiplier = 0x9E3779B97F4A7C15u,
+                            kHighMultiplier = 0xD6E8FEB86659FD93u;
+  struct Job {
+    uint64_t hash = 0;
+    std::array<char, MergeJob::kMaxBytes> bytes;
+    MergeJob job;
+  };
+
+  std::vector<Job> jobs_;
+  std::array<uint64_t, kNumJobs> seen_;
+};
+
+}  // namespace bertrand
