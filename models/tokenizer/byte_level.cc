@@ -34,33 +34,30 @@ constexpr Alphabet kAlphabet = MakeAlphabet();
 using Class = uint8_t;
 constexpr Class kLetters = 0, kNumbers = 1, kSpaces = 2, kOthers = 3;
 
-Class ClassOf(uint16_t flags) {
+constexpr Class ClassOf(uint16_t flags) {
   if (flags & kLetter) return kLetters;
   if (flags & kNumber) return kNumbers;
   return flags & kSpace ? kSpaces : kOthers;
 }
 
-constexpr std::array<Class, 128> MakeAsciiClasses() {
-  std::array<Class, 128> classes{};
-  for (unsigned c = 0; c < 128; ++c) {
-    const bool letter = (c | 32) >= 'a' && (c | 32) <= 'z';
-    const bool space = c == ' ' || (c >= 9 && c <= 13);
-    const bool digit = c >= '0' && c <= '9';
-    classes[c] = letter ? kLetters : digit ? kNumbers : space ? kSpaces : kOthers;
-  }
+// Those of one or two bytes of UTF-8.
+constexpr std::array<Class, 0x800> MakeClasses() {
+  std::array<Class, 0x800> classes{};
+  for (char32_t c = 0; c < classes.size(); ++c) classes[c] = ClassOf(RecordOf(c).flags);
   return classes;
 }
-constexpr std::array<Class, 128> kAsciiClasses = MakeAsciiClasses();
+constexpr std::array<Class, 0x800> kClasses = MakeClasses();
 
 // The class of the code point at text[at]; *next is behind it.
 inline Class ClassAt(std::string_view text, size_t at, size_t* next) {
   const auto byte = static_cast<unsigned char>(text[at]);
   if (byte < 0x80) {
     *next = at + 1;
-    return kAsciiClasses[byte];
+    return kClasses[byte];
   }
   *next = at;
-  return ClassOf(RecordOf(NextCodePoint(text, next)).flags);
+  const char32_t c = NextCodePoint(text, next);
+  return c < kClasses.size() ? kClasses[c] : ClassOf(RecordOf(c).flags);
 }
 
 size_t EndOfRun(std::string_view text, size_t at, size_t end, Class wanted) {

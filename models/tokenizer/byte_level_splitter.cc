@@ -135,6 +135,7 @@ class ByteLevelSplitter::Pass {
         if (model_.merges_short_words()) long_words.push_back(TextOf(word));
         continue;
       }
+      if (TextOf(word).size() == 2) continue;
       if (num_jobs == jobs.size()) jobs.resize(2 * num_jobs + kBatch);
       jobs[num_jobs++].word = TextOf(word);
     }
@@ -162,7 +163,10 @@ class ByteLevelSplitter::Pass {
       SourcesOf(text_, word.begin, word.end, &memory_.sources);
       source = memory_.sources.data();
     }
-    if (model_.CanMerge(TextOf(word))) return model_.AddJob(*(*job)++, source, &run_);
+    if (model_.CanMerge(TextOf(word))) {
+      if (TextOf(word).size() == 2) return model_.AddTwoBytes(TextOf(word), source, &run_);
+      return model_.AddJob(*(*job)++, source, &run_);
+    }
     if (model_.merges_short_words()) {
       const std::vector<size_t>& ends = memory_.model.path_ends;
       const size_t begin = *num_long == 0 ? 0 : ends[*num_long - 1], end = ends[*num_long];

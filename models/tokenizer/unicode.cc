@@ -67,6 +67,12 @@ std::optional<size_t> FindInvalidUtf8(std::string_view text) {
       if (word == 0) continue;
     }
     do {
+      const bool is_two = i + 1 < text.size() && bytes[i] >= 0xC2 && bytes[i] < 0xE0 &&
+                          (bytes[i + 1] & 0xC0) == 0x80;
+      if (is_two) {
+        i += 2;
+        continue;
+      }
       const size_t length = SequenceLength(bytes + i, text.size() - i);
       if (length == 0) return i;
       i += length;
