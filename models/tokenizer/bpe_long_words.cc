@@ -25,7 +25,7 @@ constexpr size_t kNumPieces = 144;
 constexpr size_t kLeastCut = 20;
 // Pieces that do not end at a sure cut: each one is twice as long as the one before it. They go on
 // for some way into what is behind, until both have a token in common.
-constexpr size_t kLeastPiece = 128, kMostPiece = 2048, kOverlap = 64;
+constexpr size_t kLeastPiece = 256, kMostPiece = 2048, kOverlap = 32;
 
 // The place of the first bit behind bit `at`, or 64.
 size_t NextBit(uint64_t bits, size_t at) {
