@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "client/commands/answer.h"
+#include "client/commands/calibrate.h"
 #include "client/commands/classify.h"
 #include "client/commands/embed.h"
 #include "client/commands/fill_mask.h"
@@ -115,6 +116,7 @@ int main(int argc, char** argv) {
   bertrand::client::AddFillMaskCommand(app, exit_status);
   bertrand::client::AddTokenizeCommand(app, exit_status);
   bertrand::client::AddModelsCommand(app, exit_status);
+  bertrand::client::AddCalibrateCommand(app, exit_status);
   for (CLI::App* command : app.get_subcommands({})) {
     for (CLI::Option* option : command->get_options()) option->transform(Unguarded);
   }

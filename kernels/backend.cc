@@ -84,12 +84,28 @@ absl::Status CheckCuSeqlens(const char* op, const TensorView& cu_seqlens,
   return Check(op, "cu_seqlens", cu_seqlens, DType::kInt32, {static_cast<int64_t>(host.size())});
 }
 
-// qkv gives the sizes; out has its rows.
-absl::Status CheckHeads(const char* op, const TensorView& qkv, const TensorView& out, DType dtype) {
+// A second output, or one in another's place.
+absl::Status CheckNarrow(const char* op, const Backend& backend, const NarrowOutput& narrow,
+                         Shape shape) {
+  if (narrow.values.rank() == 0 && narrow.scale.rank() == 0) return absl::OkStatus();
+  BERTRAND_RETURN_IF_ERROR(backend.CheckFloat8());
+  BERTRAND_RETURN_IF_ERROR(Check(op, "narrow", narrow.values, DType::kFloat8, shape));
+  return Check(op, "narrow's scale", narrow.scale, DType::kFloat32, {1});
+}
+
+// qkv gives the sizes; out, or what is in its place, has its rows.
+absl::Status CheckHeads(const char* op, const Backend& backend, const TensorView& qkv,
+                        const TensorView& out, const NarrowOutput& narrow) {
+  const DType dtype = backend.activation_dtype();
   BERTRAND_RETURN_IF_ERROR(CheckLeading(op, "qkv", qkv, dtype, 4));
   const int64_t tokens = qkv.dim(0), heads = qkv.dim(2), size = qkv.dim(3);
   BERTRAND_RETURN_IF_ERROR(Check(op, "qkv", qkv, dtype, {tokens, 3, heads, size}));
-  BERTRAND_RETURN_IF_ERROR(Check(op, "out", out, dtype, {tokens, heads, size}));
+  BERTRAND_RETURN_IF_ERROR(CheckNarrow(op, backend, narrow, {tokens, heads, size}));
+  if (narrow.values.rank() == 0) {
+    BERTRAND_RETURN_IF_ERROR(Check(op, "out", out, dtype, {tokens, heads, size}));
+  } else if (out.rank() != 0) {
+    return Mismatch(op, "out", out, "none beside narrow");
+  }
   if (heads >= 1 && size >= 1 && size <= kMaxHeadSize) return absl::OkStatus();
   return Mismatch(op, "qkv", qkv,
                   "heads >= 1 and 1 <= head_size <= " + std::to_string(kMaxHeadSize));
@@ -136,6 +152,7 @@ absl::Status Backend::Embedding(Stream& stream, const EmbeddingParams& params) c
     BERTRAND_RETURN_IF_ERROR(Check("Embedding", "gamma", params.gamma, dtype, {width}));
     BERTRAND_RETURN_IF_ERROR(Check("Embedding", "beta", params.beta, dtype, {width}));
   }
+  BERTRAND_RETURN_IF_ERROR(CheckNarrow("Embedding", *this, params.narrow, {tokens, width}));
   if (params.y.num_elements() == 0) return absl::OkStatus();
   return DoEmbedding(stream, params);
 }
@@ -143,14 +160,19 @@ absl::Status Backend::Embedding(Stream& stream, const EmbeddingParams& params) c
 absl::Status Backend::Linear(Stream& stream, const LinearParams& params) const {
   const DType dtype = activation_dtype();
   if (params.weight == nullptr) return InvalidArgument("Linear: weight is absent");
-  BERTRAND_RETURN_IF_ERROR(CheckLeading("Linear", "x", params.x, dtype, 2));
+  const DType x_dtype = params.weight->input_scale() ? DType::kFloat8 : dtype;
+  BERTRAND_RETURN_IF_ERROR(CheckLeading("Linear", "x", params.x, x_dtype, 2));
   const int64_t rows = params.x.dim(0);
   const int64_t out = params.weight->out_features();
   BERTRAND_RETURN_IF_ERROR(
-      Check("Linear", "x", params.x, dtype, {rows, params.weight->in_features()}));
+      Check("Linear", "x", params.x, x_dtype, {rows, params.weight->in_features()}));
   BERTRAND_RETURN_IF_ERROR(Check("Linear", "y", params.y, dtype, {rows, out}));
   BERTRAND_RETURN_IF_ERROR(
       CheckOptional("Linear", "residual", params.residual, dtype, {rows, out}));
+  BERTRAND_RETURN_IF_ERROR(CheckNarrow("Linear", *this, params.narrow, {rows, out}));
+  if (params.narrow.values.rank() != 0 && params.residual.rank() != 0) {
+    return Mismatch("Linear", "residual", params.residual, "none beside narrow");
+  }
   if (rows == 0) return absl::OkStatus();
   if (params.y.data() == params.x.data()) {
     return InvalidArgument("Linear: y is x's memory, expected another");
@@ -159,7 +181,7 @@ absl::Status Backend::Linear(Stream& stream, const LinearParams& params) const {
 }
 
 absl::Status Backend::Attention(Stream& stream, const AttentionParams& params) const {
-  BERTRAND_RETURN_IF_ERROR(CheckHeads("Attention", params.qkv, params.out, activation_dtype()));
+  BERTRAND_RETURN_IF_ERROR(CheckHeads("Attention", *this, params.qkv, params.out, params.narrow));
   const int64_t tokens = params.qkv.dim(0);
   BERTRAND_RETURN_IF_ERROR(
       CheckCuSeqlens("Attention", params.cu_seqlens, params.cu_seqlens_host, tokens));
@@ -171,7 +193,7 @@ absl::Status Backend::RelativeAttention(Stream& stream,
                                         const RelativeAttentionParams& params) const {
   constexpr const char* kOp = "RelativeAttention";
   const DType dtype = activation_dtype();
-  BERTRAND_RETURN_IF_ERROR(CheckHeads(kOp, params.qkv, params.out, dtype));
+  BERTRAND_RETURN_IF_ERROR(CheckHeads(kOp, *this, params.qkv, params.out, params.narrow));
   const int64_t tokens = params.qkv.dim(0), heads = params.qkv.dim(2), size = params.qkv.dim(3);
   BERTRAND_RETURN_IF_ERROR(Check(kOp, "content_bias", params.content_bias, dtype, {heads, size}));
   BERTRAND_RETURN_IF_ERROR(Check(kOp, "position_bias", params.position_bias, dtype, {heads, size}));
@@ -202,6 +224,7 @@ absl::Status Backend::LayerNorm(Stream& stream, const LayerNormParams& params) c
   BERTRAND_RETURN_IF_ERROR(Check("LayerNorm", "gamma", params.gamma, dtype, {width}));
   BERTRAND_RETURN_IF_ERROR(Check("LayerNorm", "beta", params.beta, dtype, {width}));
   BERTRAND_RETURN_IF_ERROR(Check("LayerNorm", "y", params.y, dtype, {tokens, width}));
+  BERTRAND_RETURN_IF_ERROR(CheckNarrow("LayerNorm", *this, params.narrow, {tokens, width}));
   if (params.x.num_elements() == 0) return absl::OkStatus();
   return DoLayerNorm(stream, params);
 }

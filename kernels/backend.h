@@ -61,13 +61,31 @@ class PackedLinear {
   int64_t out_features() const { return out_features_; }
   int64_t in_features() const { return in_features_; }
   size_t size_bytes() const { return size_bytes_; }
+  // What PackFloat8 has made has the scale of its input, float32 [1]: such a layer reads float8
+  // (NarrowOutput). Absent: the layer reads activations.
+  const TensorView& input_scale() const { return input_scale_; }
 
  protected:
   PackedLinear(int64_t out_features, int64_t in_features, size_t size_bytes)
       : out_features_(out_features), in_features_(in_features), size_bytes_(size_bytes) {}
   int64_t out_features_, in_features_;
   size_t size_bytes_;
+  TensorView input_scale_;
 };
+
+// The input of a layer from PackFloat8, which whoever computes it writes: float8 (e4m3), where a
+// value stands for itself times the layer's input_scale(); what is beyond 448 times that becomes
+// the nearest value that is not. Optional: only where Backend::CheckFloat8() is OK.
+struct NarrowOutput {
+  TensorView values, scale;
+};
+
+// What products and outputs in float8 require: multiples of kFloat8Multiple for a layer's inputs
+// and outputs, of kFloat8HeadMultiple for the size of a head; LayerNorm rows of at most
+// kFloat8HiddenMax.
+inline constexpr int64_t kFloat8Multiple = 16;
+inline constexpr int64_t kFloat8HeadMultiple = 8;
+inline constexpr int64_t kFloat8HiddenMax = 4096;
 
 class Stream {
  public:
@@ -76,7 +94,8 @@ class Stream {
 
 // y[t] = LayerNorm(word[ids[t]] + position[position_ids[t]] + type[type_ids[t]]) * gamma + beta.
 // Shapes: ids, position_ids, type_ids int32 [T]; word [V, E]; position [P, E], type [S, E] optional
-// with their ids; gamma, beta [E] optional together (no normalisation then); y [T, E].
+// with their ids; gamma, beta [E] optional together (no normalisation then); y, narrow (optional)
+// [T, E].
 // Requires: ids in range (validated by the caller on the host, in one place).
 // Numerics: sums and statistics in float, two-pass variance, eps inside the root.
 struct EmbeddingParams {
@@ -85,10 +104,15 @@ struct EmbeddingParams {
   TensorView gamma, beta;
   float eps = 0;
   TensorView y;
+  NarrowOutput narrow;
 };
 
 // y = activation(x W^T + bias) + residual.
-// Shapes: x [M, in]; y, residual (optional) [M, out]. y may equal residual, not x.
+// Shapes: x [M, in]; y, residual (optional), narrow (optional, without residual) [M, out]. y may
+// equal residual, not x.
+// Types: x float8 where weight->input_scale() is there.
+// With narrow and an activation y is the memory of sums on the way, and of no use afterwards: the
+// next product alone reads the activation's results.
 // Numerics: float accumulation; bias, activation and residual in float before one rounding.
 struct LinearParams {
   TensorView x;
@@ -96,10 +120,12 @@ struct LinearParams {
   Activation activation = Activation::kNone;
   TensorView residual;
   TensorView y;
+  NarrowOutput narrow;
 };
 
 // Softmax(Q K^T * scale) V for each sequence and head, over packed sequences.
-// Shapes: qkv [T, 3, heads, head_size]; cu_seqlens int32 [n+1]; out [T, heads, head_size].
+// Shapes: qkv [T, 3, heads, head_size]; cu_seqlens int32 [n+1]; out, or narrow in its place, [T,
+// heads, head_size].
 // Requires: head_size <= 256; cu_seqlens_host equal to cu_seqlens (grids are cut on the host).
 // Numerics: scores, maxima and sums in float; an online softmax. Memory linear in T.
 struct AttentionParams {
@@ -108,6 +134,7 @@ struct AttentionParams {
   std::span<const int32_t> cu_seqlens_host;
   float scale = 1;
   TensorView out;
+  NarrowOutput narrow;
 };
 
 // Keys and values of the tokens before a sequence: `size` rows, oldest first, in a ring. Row
@@ -132,7 +159,7 @@ struct AttentionMemory {
 // are clamped, a table of the distinct ones is enough.
 // Shapes: qkv [T, 3, heads, head_size]; the biases [heads, head_size]; positions [P, heads,
 // head_size]; segments [2, heads, head_size], the same and another; type_ids int32 [T]; cu_seqlens
-// int32 [n+1]; memory empty or n; out [T, heads, head_size].
+// int32 [n+1]; memory empty or n; out, or narrow in its place, [T, heads, head_size].
 // Requires: head_size <= 256; P >= 1, 0 <= center < P; cu_seqlens_host equal to cu_seqlens;
 // |type_ids| < 2^24.
 // Numerics: as Attention; the three parts of a score are added in float. What a row's keys have in
@@ -150,16 +177,19 @@ struct RelativeAttentionParams {
   std::span<const AttentionMemory> memory;
   float scale = 1;
   TensorView out;
+  NarrowOutput narrow;
 };
 
 // y = LayerNorm(x + residual) * gamma + beta, row by row.
-// Shapes: x, residual (optional), y [T, H]; gamma, beta [H]. y may equal x or residual.
+// Shapes: x, residual (optional), y, narrow (optional) [T, H]; gamma, beta [H]. y may equal x or
+// residual.
 // Numerics: statistics in float, two-pass variance, eps inside the root.
 struct LayerNormParams {
   TensorView x, residual;
   TensorView gamma, beta;
   float eps = 0;
   TensorView y;
+  NarrowOutput narrow;
 };
 
 // out[r, column : column + H] = pooled rows [begin[r], end[r]) of x, as sentence-transformers does
@@ -250,6 +280,12 @@ struct SpanParams {
   TensorView spans;
 };
 
+// What Backend::Tune has settled, as lines for a log.
+struct TuningReport {
+  std::vector<std::string> shapes;  // one for each shape
+  std::vector<std::string> notes;   // what is absent, who is fastest, what was not done
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -272,6 +308,18 @@ class Backend {
                                                                    std::span<const float> bias,
                                                                    int64_t out_features,
                                                                    int64_t in_features) const = 0;
+
+  // Whether there are PackFloat8 and narrow outputs; FailedPrecondition names the device and what
+  // it lacks.
+  virtual absl::Status CheckFloat8() const = 0;
+  // As PackLinear, in float8: the weight with a scale of its own, its largest magnitude / 448; the
+  // input with input_max / 448, where input_max is the largest magnitude that it is expected to
+  // have. The bias stays as activations are.
+  virtual absl::StatusOr<std::unique_ptr<PackedLinear>> PackFloat8(std::span<const float> weight,
+                                                                   std::span<const float> bias,
+                                                                   int64_t out_features,
+                                                                   int64_t in_features,
+                                                                   float input_max) const = 0;
 
   // One slot of work in flight, for batches of at most max_tokens tokens.
   virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(int64_t max_tokens) const = 0;
@@ -315,11 +363,11 @@ class Backend {
 
   // At load, after a forward of each model, and before work is recorded: settles how linear layers
   // of the shapes seen so far are computed, for batches of up to max_tokens tokens. What no earlier
-  // run has left on disk is measured, for about `time` in all and the small batches first. Returns
-  // lines for a log. Not beside other work.
-  virtual absl::StatusOr<std::vector<std::string>> Tune(int64_t /*max_tokens*/,
-                                                        std::chrono::milliseconds /*time*/) const {
-    return std::vector<std::string>();
+  // run has left on disk is measured, for about `time` in all and the small batches first. Not
+  // beside other work.
+  virtual absl::StatusOr<TuningReport> Tune(int64_t /*max_tokens*/,
+                                            std::chrono::milliseconds /*time*/) const {
+    return TuningReport();
   }
 
   absl::Status Embedding(Stream& stream, const EmbeddingParams& params) const;

@@ -76,6 +76,19 @@ absl::StatusOr<std::unique_ptr<Buffer>> HostBackend::Allocate(size_t size_bytes)
   return buffer;
 }
 
+absl::Status HostBackend::CheckFloat8() const {
+  return FailedPrecondition("device '" + name() + "' computes in " + Name(activation_dtype()) +
+                            " alone; float8 needs a GPU of compute capability 8.9 (Ada, Hopper) " +
+                            "or later");
+}
+
+absl::StatusOr<std::unique_ptr<PackedLinear>> HostBackend::PackFloat8(std::span<const float>,
+                                                                      std::span<const float>,
+                                                                      int64_t, int64_t,
+                                                                      float) const {
+  return CheckFloat8();
+}
+
 absl::Status HostBackend::Upload(std::span<const float> host, const TensorView& device) const {
   if (device.dtype() != DType::kFloat32 && device.dtype() != DType::kInt32) {
     return InvalidArgument("Upload: destination is " + device.ToString() +

@@ -1,7 +1,7 @@
 #pragma once
 
-// What backends whose device memory is the host's have in common: buffers, copies, and streams that
-// compute before they return. Immutable and thread-safe.
+// What backends whose device memory is the host's have in common: buffers, copies, streams that
+// compute before they return, and no float8. Immutable and thread-safe.
 
 #include "kernels/backend.h"
 
@@ -29,6 +29,12 @@ class HostBackend : public Backend {
   absl::StatusOr<std::unique_ptr<Buffer>> AllocateHost(size_t size_bytes) const override {
     return HostBackend::Allocate(size_bytes);
   }
+  absl::Status CheckFloat8() const override;
+  absl::StatusOr<std::unique_ptr<PackedLinear>> PackFloat8(std::span<const float> weight,
+                                                           std::span<const float> bias,
+                                                           int64_t out_features,
+                                                           int64_t in_features,
+                                                           float input_max) const override;
   absl::Status Upload(std::span<const float> host, const TensorView& device) const override;
   absl::Status CopyToDevice(Stream& stream, const void* host, void* device,
                             size_t size_bytes) const override;

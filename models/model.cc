@@ -13,6 +13,7 @@
 #include "models/config/families.h"
 #include "models/document_memory.h"
 #include "models/encoder/encoder.h"
+#include "models/model_calibration.h"
 #include "models/runner.h"
 #include "models/task/embed.h"
 #include "models/task/heads.h"
@@ -38,10 +39,27 @@ struct PromptLength {
   }
 };
 
+// What is known of the layers' inputs. NotFound says how it is made.
+absl::StatusOr<std::vector<BlockInputs>> ReadFloat8(const std::string& folder,
+                                                    const LoadOptions& options,
+                                                    const EncoderConfig& config,
+                                                    const WeightFiles& files) {
+  BERTRAND_RETURN_IF_ERROR(CheckFloat8Sizes(config));
+  BERTRAND_ASSIGN_OR_RETURN(const CheckpointMark mark, MarkOf(config, files));
+  const std::string path =
+      options.float8_path.empty() ? JoinPath(folder, kFloat8FileName) : options.float8_path;
+  auto inputs = ReadFloat8Inputs(path, mark);
+  if (!absl::IsNotFound(inputs.status())) return inputs;
+  return NotFound(Message(inputs.status()) +
+                  ", and float8 needs it; `bertrand calibrate MODEL TEXTS` makes it, with texts "
+                  "such as will be served, one a line");
+}
+
 class LoadedModel final : public Model {
  public:
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& folder,
-                                                     const Backend& backend);
+                                                     const Backend& backend,
+                                                     const LoadOptions& options);
 
   const ModelDescription& description() const override { return description_; }
   const Tokenizer& tokenizer() const override { return *tokenizer_; }
@@ -59,6 +77,7 @@ class LoadedModel final : public Model {
   }
   absl::StatusOr<std::unique_ptr<SequenceMemory>> NewMemory(int64_t max_tokens) const override;
   int64_t MemoryBytes(int64_t max_tokens) const override;
+  absl::StatusOr<std::unique_ptr<Calibration>> NewCalibration(int64_t max_tokens) const override;
 
  private:
   explicit LoadedModel(const Backend& backend) : backend_(backend) {}
@@ -71,6 +90,7 @@ class LoadedModel final : public Model {
   absl::Status CheckRanges(const Encoding& encoding) const;
 
   const Backend& backend_;
+  std::string weights_folder_;
   SentenceModules modules_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Encoder> encoder_;
@@ -82,12 +102,18 @@ class LoadedModel final : public Model {
 };
 
 absl::StatusOr<std::unique_ptr<Model>> LoadedModel::Load(const std::string& folder,
-                                                         const Backend& backend) {
+                                                         const Backend& backend,
+                                                         const LoadOptions& options) {
   std::unique_ptr<LoadedModel> model(new LoadedModel(backend));
   BERTRAND_ASSIGN_OR_RETURN(model->modules_, ReadSentenceModules(folder));
   const std::string& inner = model->modules_.transformer_folder;
   BERTRAND_ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(inner));
   BERTRAND_ASSIGN_OR_RETURN(const WeightFiles files, WeightFiles::Open(inner));
+  std::vector<BlockInputs> float8;
+  if (options.dtype == bertrand::Name(DType::kFloat8)) {
+    BERTRAND_ASSIGN_OR_RETURN(float8, ReadFloat8(folder, options, config.encoder, files));
+  }
+  model->weights_folder_ = inner;
   BERTRAND_ASSIGN_OR_RETURN(model->tokenizer_, Tokenizer::Load(inner));
   BERTRAND_ASSIGN_OR_RETURN(
       model->heads_, TaskHeads::Load(config.heads, config.names, config.encoder, files, backend));
@@ -97,8 +123,8 @@ absl::StatusOr<std::unique_ptr<Model>> LoadedModel::Load(const std::string& fold
     names.ignored_suffixes.push_back(tensor);
   }
   std::string files_note;
-  BERTRAND_ASSIGN_OR_RETURN(model->encoder_,
-                            Encoder::Load(config.encoder, names, files, backend, &files_note));
+  BERTRAND_ASSIGN_OR_RETURN(
+      model->encoder_, Encoder::Load(config.encoder, names, files, backend, &files_note, float8));
   model->heads_->set_encoder(model->encoder_.get());
   model->heads_->set_sparse_pooling({model->modules_.sparse_sum, model->modules_.sparse_log_twice});
   if (model->modules_.is_sparse && !model->heads_->has_masked_lm()) {
@@ -152,6 +178,12 @@ int64_t LoadedModel::MemoryBytes(int64_t max_tokens) const {
          PooledDocument::SizeBytes(head_->num_poolings(), description_.hidden_size);
 }
 
+absl::StatusOr<std::unique_ptr<Calibration>> LoadedModel::NewCalibration(int64_t max_tokens) const {
+  BERTRAND_ASSIGN_OR_RETURN(const WeightFiles files, WeightFiles::Open(weights_folder_));
+  BERTRAND_ASSIGN_OR_RETURN(CheckpointMark mark, MarkOf(encoder_->config(), files));
+  return ModelCalibration::Create(*encoder_, *head_, backend_, std::move(mark), max_tokens);
+}
+
 absl::Status LoadedModel::MeasurePrompts() {
   if (modules_.include_prompt) return absl::OkStatus();
   for (const auto& [name, prompt] : modules_.prompts) {
@@ -186,7 +218,8 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
       heads_->has(LogitsHead::kClassifier) && heads_->reads_last_token(LogitsHead::kClassifier);
   about.embedding_dimensions = head_->Dimensions(std::nullopt).value();
   about.normalizes = head_->normalizes();
-  about.compute_type = bertrand::Name(backend_.activation_dtype());
+  about.compute_type =
+      bertrand::Name(encoder_->is_float8() ? DType::kFloat8 : backend_.activation_dtype());
   about.device = backend_.name();
   about.weight_bytes = encoder_->weight_bytes() + head_->weight_bytes() + heads_->weight_bytes();
   about.num_parameters =
@@ -396,6 +429,10 @@ absl::StatusOr<std::unique_ptr<SequenceMemory>> Model::NewMemory(int64_t) const 
 
 int64_t Model::MemoryBytes(int64_t) const { return 0; }
 
+absl::StatusOr<std::unique_ptr<Calibration>> Model::NewCalibration(int64_t) const {
+  return FailedPrecondition("this model has nothing to calibrate");
+}
+
 absl::StatusOr<DType> StoredType(const std::string& folder) {
   if (!PathExists(folder)) return NotFound(folder + ": no such folder");
   BERTRAND_ASSIGN_OR_RETURN(const SentenceModules modules, ReadSentenceModules(folder));
@@ -407,11 +444,13 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& folder,
                                                    const Backend& backend,
                                                    const LoadOptions& options) {
   const std::string dtype = bertrand::Name(backend.activation_dtype());
-  if (options.dtype != "auto" && options.dtype != dtype) {
+  if (options.dtype == bertrand::Name(DType::kFloat8)) {
+    BERTRAND_RETURN_IF_ERROR(backend.CheckFloat8());
+  } else if (options.dtype != "auto" && options.dtype != dtype) {
     return InvalidArgument("dtype \"" + options.dtype + "\" on a device that computes in " + dtype);
   }
   if (!PathExists(folder)) return NotFound(folder + ": no such folder");
-  return LoadedModel::Load(folder, backend);
+  return LoadedModel::Load(folder, backend, options);
 }
 
 }  // namespace bertrand

@@ -99,7 +99,7 @@ struct ModelDescription {
   bool has_memory = false;  // whether Model::NewMemory gives one: LongInput.MODE_RECURRENCE
   std::vector<std::string> labels;
   HeadTraits heads;
-  std::string compute_type;  // "float32"
+  std::string compute_type;  // "float32"; "float8": products in it, all else in 16 bits
   std::string device;
   uint64_t weight_bytes = 0, num_parameters = 0;
   // What an operator may want to know about how the checkpoint was read (tensors that are not used,
@@ -235,8 +235,24 @@ class ModelRunner {
 absl::StatusOr<DType> StoredType(const std::string& folder);
 
 struct LoadOptions {
-  // "auto", or the type that the backend is expected to compute in.
+  // "auto", or the type that the backend is expected to compute in. "float8": layers' products in
+  // float8 on a backend that has them (Backend::CheckFloat8), all else as the backend computes.
   std::string dtype = "auto";
+  // Of float8: what Calibration::Finish has given, in a file; empty: bertrand-fp8.json in the
+  // folder.
+  std::string float8_path;
+};
+
+// Looks at what a checkpoint's layers read while texts run, so that float8 has scales for it. One
+// thread at a time; the model must outlive it.
+class Calibration {
+ public:
+  virtual ~Calibration() = default;
+  // Runs sequences of together at most `max_tokens` tokens (Model::NewCalibration), none empty.
+  virtual absl::Status Run(std::span<const PreparedInput> inputs) = 0;
+  // The text of bertrand-fp8.json. FailedPrecondition: nothing has run, or names a layer whose
+  // input has no scale.
+  virtual absl::StatusOr<std::string> Finish() const = 0;
 };
 
 class Model {
@@ -277,6 +293,10 @@ class Model {
 
   virtual absl::StatusOr<std::unique_ptr<ModelRunner>> NewRunner(int64_t max_tokens,
                                                                  int64_t max_sequences) const = 0;
+
+  // Of a model on a backend whose memory is the host's, else FailedPrecondition; InvalidArgument
+  // where its sizes have no products in float8.
+  virtual absl::StatusOr<std::unique_ptr<Calibration>> NewCalibration(int64_t max_tokens) const;
 };
 
 }  // namespace bertrand

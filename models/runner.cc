@@ -46,7 +46,7 @@ TensorView Slice(const TensorView& view, int64_t first, int64_t count) {
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(
     const Encoder& encoder, const EmbedHead& head, const Backend& backend, int64_t max_tokens,
-    int64_t max_sequences, const TaskHeads* heads) {
+    int64_t max_sequences, const TaskHeads* heads, std::span<BlockInputs> observed) {
   constexpr int64_t kTokensMax = std::numeric_limits<int32_t>::max() / 2;
   if (max_tokens < 1 || max_tokens > kTokensMax || max_sequences < 1) {
     return InvalidArgument("a runner for " + std::to_string(max_tokens) + " tokens in " +
@@ -59,9 +59,9 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> PackedRunner::Create(
   const int64_t rows_max = backend.replays() ? FilledTokens(max_tokens) : max_tokens;
   const int64_t lengths_max =
       backend.replays() ? std::max(max_sequences, ReplaySequencesMax(rows_max)) : max_sequences;
-  BERTRAND_ASSIGN_OR_RETURN(
-      EncoderWorkspace encoder_workspace,
-      EncoderWorkspace::Create(backend, encoder.config(), rows_max, max_sequences));
+  BERTRAND_ASSIGN_OR_RETURN(EncoderWorkspace encoder_workspace,
+                            EncoderWorkspace::Create(backend, encoder, rows_max, max_sequences));
+  encoder_workspace.Observe(observed);
   BERTRAND_ASSIGN_OR_RETURN(EmbedWorkspace embed_workspace,
                             EmbedWorkspace::Create(backend, head, max_sequences));
   std::unique_ptr<PackedRunner> runner(new PackedRunner(encoder, head, backend, max_tokens,

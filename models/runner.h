@@ -37,10 +37,12 @@ namespace bertrand {
 
 class PackedRunner : public ModelRunner {
  public:
-  // `heads` may be null: then no output may want one.
+  // `heads` may be null: then no output may want one. `observed`, if not empty:
+  // EncoderWorkspace::Observe.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
       const Encoder& encoder, const EmbedHead& head, const Backend& backend, int64_t max_tokens,
-      int64_t max_sequences, const TaskHeads* heads = nullptr);
+      int64_t max_sequences, const TaskHeads* heads = nullptr,
+      std::span<BlockInputs> observed = {});
 
   absl::Status Forward(std::span<const SequenceWork> batch) override;
 

@@ -37,15 +37,16 @@ bool IsGpu(const std::string& device) {
 
 absl::StatusOr<DType> ChooseType(const std::string& dtype, const std::string& device,
                                  DType stored) {
-  if (dtype == "auto") {
-    if (!IsGpu(device)) return DType::kFloat32;
-    return stored == DType::kBFloat16 ? DType::kBFloat16 : DType::kFloat16;
+  const DType narrow = stored == DType::kBFloat16 ? DType::kBFloat16 : DType::kFloat16;
+  if (dtype == "auto") return IsGpu(device) ? narrow : DType::kFloat32;
+  if (dtype == Name(DType::kFloat8)) {
+    if (IsGpu(device)) return narrow;
+    return InvalidArgument(
+        absl::StrCat("float8 needs a GPU of compute capability 8.9 (Ada, Hopper) or later: ",
+                     "--device cuda; the device is \"", device, "\""));
   }
   for (const DType known : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
     if (dtype == Name(known)) return known;
-  }
-  if (dtype == Name(DType::kFloat8)) {
-    return Unimplemented("float8 is not in this version; auto, float32, float16 and bfloat16 are");
   }
   return InvalidArgument(
       absl::StrCat("\"", dtype, "\", expected auto, float32, float16, bfloat16 or float8"));
@@ -61,18 +62,26 @@ absl::StatusOr<const Backend*> Devices::For(size_t device, DType stored) {
     if (!made.ok()) return Annotate(made.status(), "--device, --dtype");
     backend = *std::move(made);
   }
+  if (is_float8()) {
+    BERTRAND_RETURN_IF_ERROR(Annotate(backend->CheckFloat8(), "--device, --dtype"));
+  }
   return backend.get();
 }
 
-absl::StatusOr<std::vector<std::string>> Devices::Tune(int64_t max_tokens,
-                                                       std::chrono::milliseconds time) const {
-  std::vector<std::string> lines;
+absl::StatusOr<TuningReport> Devices::Tune(int64_t max_tokens,
+                                           std::chrono::milliseconds time) const {
+  TuningReport all;
   for (const auto& [key, backend] : backends_) {
     const auto found = backend->Tune(max_tokens, time);
     if (!found.ok()) return Annotate(found.status(), backend->name());
-    for (const std::string& line : *found) lines.push_back(backend->name() + ": " + line);
+    for (const std::string& line : found->shapes) {
+      all.shapes.push_back(backend->name() + ": " + line);
+    }
+    for (const std::string& line : found->notes) {
+      all.notes.push_back(backend->name() + ": " + line);
+    }
   }
-  return lines;
+  return all;
 }
 
 }  // namespace bertrand

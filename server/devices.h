@@ -28,8 +28,9 @@ absl::StatusOr<std::vector<std::string>> ParseDevices(const std::string& device)
 bool IsGpu(const std::string& device);
 
 // What a checkpoint that is stored in `stored` is computed in. "auto": on a GPU, and so in its
-// emulation, float16 for float32 and float16, bfloat16 for bfloat16; float32 on a CPU.
-// Unimplemented for "float8"; InvalidArgument for unknown names.
+// emulation, float16 for float32 and float16, bfloat16 for bfloat16; float32 on a CPU. "float8":
+// the same on a GPU, as the type of all that is not a layer's product. InvalidArgument for that on
+// a CPU, and for unknown names.
 absl::StatusOr<DType> ChooseType(const std::string& dtype, const std::string& device, DType stored);
 
 class Devices {
@@ -44,11 +45,13 @@ class Devices {
         pool_(*pool) {}
 
   size_t size() const { return names_.size(); }
+  // Whether models are to be loaded with LoadOptions::dtype "float8".
+  bool is_float8() const { return dtype_ == Name(DType::kFloat8); }
   const std::string& name(size_t device) const { return names_[device]; }
 
-  // Backend::Tune of every backend, `time` for each; lines for the log. Errors name the device.
-  absl::StatusOr<std::vector<std::string>> Tune(int64_t max_tokens,
-                                                std::chrono::milliseconds time) const;
+  // Backend::Tune of every backend, `time` for each. Errors, and the report's lines, name the
+  // device.
+  absl::StatusOr<TuningReport> Tune(int64_t max_tokens, std::chrono::milliseconds time) const;
 
   // The backend for a checkpoint, made when it is first asked for. Errors name the flag.
   absl::StatusOr<const Backend*> For(size_t device, DType stored);

@@ -32,10 +32,12 @@ constexpr auto kProgressInterval = std::chrono::seconds(3);
 constexpr uint64_t kSmallFileBytesMax = 100'000'000;
 constexpr int64_t kMegabyte = 1'000'000;
 
-// Read where they are there, whatever the family (models/tokenizer/load.h, sentence_modules.h).
+// Read where they are there, whatever the family (models/tokenizer/load.h, sentence_modules.h,
+// models/encoder/float8_inputs.h).
 constexpr const char* kSmallFiles[] = {
     "config.json",           "config_sentence_transformers.json", "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json",           "added_tokens.json"};
+    "tokenizer_config.json", "special_tokens_map.json",           "added_tokens.json",
+    "bertrand-fp8.json"};
 // Read where there is no tokenizer.json.
 constexpr const char* kVocabularies[] = {"vocab.txt", "vocab.json", "merges.txt", "spiece.model",
                                          "sentencepiece.bpe.model"};

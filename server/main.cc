@@ -20,6 +20,7 @@
 #include "kernels/status.h"
 #include "kernels/thread_pool.h"
 #include "models/model.h"
+#include "server/calibrate.h"
 #include "server/cores.h"
 #include "server/devices.h"
 #include "server/engine.h"
@@ -144,7 +145,16 @@ class Signals {
   std::thread thread_;
 };
 
-absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argument,
+// For every model of the server, so that nobody gets another type than was asked for.
+absl::Status ExplainFloat8(const absl::Status& status) {
+  if (!absl::IsNotFound(status)) return status;
+  return NotFound(Message(status) +
+                  ", or --fp8-scales names it; a model without belongs on another server, "
+                  "with another --dtype");
+}
+
+absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const Options& options,
+                                                       const ModelArgument& argument,
                                                        Devices& devices) {
   BERTRAND_ASSIGN_OR_RETURN(ResolvedSource source,
                             ResolveSource(argument.source, [](const std::string& line) {
@@ -159,8 +169,15 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadModel(const ModelArgument& argu
   const DType stored = StoredType(source.folder).value_or(DType::kFloat32);
   for (size_t device = 0; device < devices.size(); ++device) {
     BERTRAND_ASSIGN_OR_RETURN(const Backend* const backend, devices.For(device, stored));
-    BERTRAND_ASSIGN_OR_RETURN(auto model, Model::Load(source.folder, *backend, {}));
-    (device == 0 ? served->model : served->replicas.emplace_back()) = std::move(model);
+    LoadOptions load;
+    if (devices.is_float8()) {
+      load.dtype = Name(DType::kFloat8);
+      const auto file = options.float8_files.find(argument.name);
+      if (file != options.float8_files.end()) load.float8_path = file->second;
+    }
+    auto model = Model::Load(source.folder, *backend, load);
+    if (!model.ok()) return devices.is_float8() ? ExplainFloat8(model.status()) : model.status();
+    (device == 0 ? served->model : served->replicas.emplace_back()) = *std::move(model);
   }
   const ModelDescription& description = served->model->description();
   const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
@@ -191,7 +208,7 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const Options& options, Devic
                                                    const Engine::Surroundings& surroundings) {
   std::vector<std::unique_ptr<ServedModel>> models;
   for (const ModelArgument& argument : options.models) {
-    auto model = LoadModel(argument, devices);
+    auto model = LoadModel(options, argument, devices);
     if (!model.ok()) return Annotate(model.status(), "--model " + argument.name);
     models.push_back(*std::move(model));
   }
@@ -293,13 +310,14 @@ absl::Status WarmUp(const Options& options, const Devices& devices, Engine& engi
   BERTRAND_RETURN_IF_ERROR(engine.WarmUp());
   const auto begin = std::chrono::steady_clock::now();
   BERTRAND_ASSIGN_OR_RETURN(
-      const std::vector<std::string> lines,
+      const TuningReport report,
       devices.Tune(options.max_batch_tokens, duration_cast<milliseconds>(options.tuning_time)));
-  if (lines.empty()) return absl::OkStatus();
-  for (const std::string& line : lines) spdlog::debug("{}", ForLog(line));
+  for (const std::string& line : report.shapes) spdlog::debug("{}", ForLog(line));
+  for (const std::string& line : report.notes) spdlog::info("{}", ForLog(line));
+  if (report.shapes.empty()) return absl::OkStatus();
   const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
   spdlog::info("tuned for {} shapes in {} ms, kept in {}; --log-level debug lists them",
-               lines.size(), elapsed.count(), ForLog(options.tuning_cache));
+               report.shapes.size(), elapsed.count(), ForLog(options.tuning_cache));
   // Again, to record what was chosen.
   return engine.WarmUp();
 }
@@ -309,6 +327,7 @@ absl::Status Run(const Options& options, const sigset_t& signal_set) {
   auto* signals = new Signals(signal_set);
   RaiseOpenFilesLimit();
   const int cores = options.threads > 0 ? static_cast<int>(options.threads) : AvailableCores();
+  if (!options.calibrate.empty()) return Calibrate(options, cores);
   auto names = ParseDevices(options.device);
   if (!names.ok()) return Annotate(names.status(), "--device");
   const int num_lanes = NumLanes(options, names->front(), cores);

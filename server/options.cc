@@ -112,7 +112,7 @@ struct CommandLine {
   void AddLimits(Options* options);
 
   CLI::App app{"Bertrand: an inference server for the BERT family over gRPC."};
-  std::vector<std::string> models;
+  std::vector<std::string> models, float8_files;
 };
 
 CommandLine::CommandLine(Options* options) {
@@ -126,7 +126,7 @@ CommandLine::CommandLine(Options* options) {
       "  bertrand-server --model path/to/all-MiniLM-L6-v2\n"
       "  bertrand-server --model ner=dslim/bert-base-NER --model qa=path/to/squad --threads 8");
   app.set_version_flag("--version", std::string("bertrand-server ") + kVersion);
-  // The variable is read in FillModels: CLI11 takes an environment's value as one element.
+  // The variable is read in FillLists: CLI11 takes an environment's value as one element.
   app.add_option(
          "--model", models,
          "A model to serve, as NAME=SOURCE or SOURCE; may be given several times, the first "
@@ -147,8 +147,16 @@ CommandLine::CommandLine(Options* options) {
   AddChoice("--dtype", &options->dtype,
             "Type of weights and activations. auto is float32 on a CPU; on a GPU, emulated or not, "
             "it is bfloat16 for checkpoints in bfloat16 and float16 for all others, of which those "
-            "with values beyond 65504 need bfloat16. One of",
+            "with values beyond 65504 need bfloat16. float8 is the same with the layers' products "
+            "in e4m3: for GPUs of compute capability 8.9 or later and models for which `bertrand "
+            "calibrate` has found scales. One of",
             {"auto", "float32", "float16", "bfloat16", "float8"});
+  app.add_option("--fp8-scales", float8_files,
+                 "What `bertrand calibrate --output` has written for a model, where it is not in "
+                 "the model's folder; of several models NAME's [BERTRAND_FP8_SCALES, several "
+                 "separated by commas]")
+      ->type_name("[NAME=]FILE")
+      ->allow_extra_args(false);
   options->tuning_cache = DefaultTuningCache();
   Add("--tuning-cache", &options->tuning_cache,
       "Folder for what --tuning-time finds; empty: nothing is kept")
@@ -170,6 +178,13 @@ CommandLine::CommandLine(Options* options) {
   AddChoice("--log-format", &options->log_format, "How it looks", {"text", "json"});
   app.add_flag("--check", options->check, "Load the models, report, and exit")
       ->envname("BERTRAND_CHECK");
+  Add("--calibrate", &options->calibrate,
+      "Instead of serving, run the lines of a file (-: standard input) through the model, on the "
+      "CPU, and keep what float8 needs to know: what `bertrand calibrate` starts")
+      ->type_name("TEXTS");
+  Add("--calibrate-output", &options->calibrate_output,
+      "Where that is kept; empty: bertrand-fp8.json in the model's folder")
+      ->type_name("FILE");
 }
 
 void CommandLine::AddLimits(Options* options) {
@@ -203,15 +218,18 @@ void CommandLine::AddLimits(Options* options) {
               "Age at which gRPC clients are asked to connect anew; 0: never");
 }
 
-void FillModels(CommandLine* line) {
-  const char* value = std::getenv("BERTRAND_MODEL");
-  if (!line->models.empty() || value == nullptr) return;
-  line->models = absl::StrSplit(value, ',', absl::SkipEmpty());
+// Lists, which may be in the environment as well.
+void FillLists(CommandLine* line) {
+  for (const auto& [variable, list] : {std::pair("BERTRAND_MODEL", &line->models),
+                                       std::pair("BERTRAND_FP8_SCALES", &line->float8_files)}) {
+    const char* value = std::getenv(variable);
+    if (list->empty() && value != nullptr) *list = absl::StrSplit(value, ',', absl::SkipEmpty());
+  }
 }
 
 std::vector<std::string> UnknownVariables(const CLI::App& app) {
   // The last is the clients'.
-  std::set<std::string> known = {"BERTRAND_MODEL", "BERTRAND_ADDRESS"};
+  std::set<std::string> known = {"BERTRAND_MODEL", "BERTRAND_FP8_SCALES", "BERTRAND_ADDRESS"};
   for (const CLI::Option* option : app.get_options()) known.insert(option->get_envname());
   std::vector<std::string> warnings;
   for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
@@ -230,6 +248,38 @@ std::vector<std::string> UnknownVariables(const CLI::App& app) {
 // CLI11 reports over several lines at times; ours is one.
 std::string OneLine(const std::string& text) { return absl::StrReplaceAll(text, {{"\n", " "}}); }
 
+// "NAME=FILE" of a model, or "FILE" of the only one.
+absl::Status FillFloat8Files(const CommandLine& line, Options* options) {
+  for (const std::string& text : line.float8_files) {
+    const size_t equals = text.find('=');
+    const std::string name = text.substr(0, equals == std::string::npos ? 0 : equals);
+    const bool is_named = std::any_of(options->models.begin(), options->models.end(),
+                                      [&](const ModelArgument& m) { return m.name == name; });
+    if (!is_named && options->models.size() > 1) {
+      return InvalidArgument(
+          absl::StrCat("--fp8-scales: \"", text, "\" is not NAME=FILE with the name of a --model"));
+    }
+    const std::string file = is_named ? text.substr(equals + 1) : text;
+    if (file.empty() ||
+        !options->float8_files.emplace(is_named ? name : options->models[0].name, file).second) {
+      return InvalidArgument(
+          absl::StrCat("--fp8-scales: \"", text, "\", expected one file for each model"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCalibration(const Options& options) {
+  if (options.calibrate.empty() && !options.calibrate_output.empty()) {
+    return InvalidArgument("--calibrate-output without --calibrate");
+  }
+  if (!options.calibrate.empty() && options.models.size() != 1) {
+    return InvalidArgument(
+        absl::StrCat("--calibrate is for one --model, not ", options.models.size()));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Validate(const CommandLine& line, Options* options) {
   if (line.models.empty()) {
     return InvalidArgument(
@@ -245,6 +295,8 @@ absl::Status Validate(const CommandLine& line, Options* options) {
     }
     options->models.push_back(std::move(model));
   }
+  BERTRAND_RETURN_IF_ERROR(FillFloat8Files(line, options));
+  BERTRAND_RETURN_IF_ERROR(CheckCalibration(*options));
   for (const auto& [flag, address] : {std::pair("--grpc-address", options->grpc_address),
                                       std::pair("--http-address", options->http_address)}) {
     const size_t colon = address.rfind(':');
@@ -320,7 +372,7 @@ absl::StatusOr<ParsedOptions> ParseOptions(int argc, const char* const* argv) {
   } catch (const CLI::ParseError& error) {
     return InvalidArgument(OneLine(error.what()));
   }
-  FillModels(&line);
+  FillLists(&line);
   BERTRAND_RETURN_IF_ERROR(Validate(line, &parsed.options));
   parsed.warnings = UnknownVariables(line.app);
   return parsed;

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,7 @@ struct Options {
   std::string http_address = "127.0.0.1:8080";
   std::string device = "auto";
   std::string dtype = "auto";
+  std::map<std::string, std::string> float8_files;  // by the model's name
   std::string tuning_cache;  // a folder; empty: nothing is kept
   std::chrono::microseconds tuning_time{std::chrono::seconds(30)};
   std::string truncation = "longest-first";
@@ -47,6 +49,9 @@ struct Options {
   std::string log_level = "info";
   std::string log_format = "text";
   bool check = false;
+  // Of `bertrand calibrate`: nothing is served. Empty: no calibration.
+  std::string calibrate;         // a file of texts; "-": standard input
+  std::string calibrate_output;  // empty: bertrand-fp8.json in the model's folder
 };
 
 struct ParsedOptions {

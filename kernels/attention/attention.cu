@@ -27,19 +27,10 @@ AttentionOperands<T> Operands(const AttentionParams& p) {
           p.scale * kLog2E};
 }
 
-// 128 rows a block halve the traffic of keys and values, which at 64 is as much as an H100's L2
-// gives while tensor cores are busy. They pay where sequences fill them and there are blocks for
-// several waves over the device.
-bool PaysWithTallTiles(const AttentionParams& p, const simt::DeviceInfo& device) {
-  const int64_t tokens = p.qkv.dim(0), sequences = p.cu_seqlens.dim(0) - 1;
-  return tokens >= 128 * sequences &&
-         tokens / 128 * p.qkv.dim(2) >= 8 * int64_t{device.multiprocessors};
-}
-
 template <typename T, int kHeadSize>
 absl::Status StartTensor(const AttentionParams& p, simt::Stream& stream) {
   if (p.tile == AttentionTile::kTall ||
-      (p.tile == AttentionTile::kAuto && PaysWithTallTiles(p, stream.device().info()))) {
+      (p.tile == AttentionTile::kAuto && TallTilesPay(p, stream.device().info()))) {
     // Two groups of rows a warp halve what warps read of shared memory, which at one group takes
     // longer than the products: 1,152 passes of 128 bytes for 64 keys of 128 rows, 64 values a
     // head, against about 820 clocks of mma.sync on an H100 (predicted). Heads of 128 have no

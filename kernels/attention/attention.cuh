@@ -54,11 +54,12 @@ struct TensorAttentionKernel {
                               int stage, float scale, int valid_keys) {
     MmaC scores[kGroups][kKeys / 8] = {};
     AddScores<kKeys, kHeadSize, kPartial>(scores, queries, tiles, stage, valid_keys);
-    SIMT_UNROLL
-    for (int group = 0; group < kGroups; ++group) {
-      if (kPartial) MaskScores<kKeys>(scores[group], valid_keys);
-      UpdateSoftmax<kKeys>(softmax[group], scores[group], scale);
+    if (kPartial) {
+      SIMT_UNROLL
+      for (int group = 0; group < kGroups; ++group) MaskScores<kKeys>(scores[group], valid_keys);
     }
+    const float no_offsets[kGroups][2] = {};
+    UpdateSoftmax<kKeys, false>(softmax, scores, scale, no_offsets);
     AddValues<kKeys, kHeadSize, kPartial>(softmax, scores, tiles, stage + kTile, valid_keys);
   }
 

@@ -71,4 +71,15 @@ simt::LaunchShape AttentionShape(const Params& p) {
   return {{static_cast<int>(tiles * p.qkv.dim(2))}};
 }
 
+// Whether blocks of 128 rows, two groups of 16 a warp, pay: they read as much of keys and values as
+// those of 64 rows do, for twice the rows. They do where sequences fill three quarters of them and
+// each multiprocessor gets the two blocks that it has registers for; with fewer, those of 64 rows
+// are spread over more of the device.
+template <typename Params>
+bool TallTilesPay(const Params& p, const simt::DeviceInfo& device) {
+  const int64_t tokens = p.qkv.dim(0), sequences = p.cu_seqlens.dim(0) - 1;
+  return tokens >= 96 * sequences &&
+         tokens / 128 * p.qkv.dim(2) >= 2 * int64_t{device.multiprocessors};
+}
+
 }  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -117,8 +117,8 @@ SIMT_FN void MaskScores(MmaC (&scores)[kKeys / 8], int valid_keys) {
   }
 }
 
-// The softmax so far of rows g and g + 8: the largest score in units of log2, the same in the four
-// lanes of a row; the sum of this lane's weights; the weighted sum of values.
+// The softmax so far of rows g and g + 8: a reference in units of log2, near the largest score and
+// the same in the four lanes of a row; the sum of this lane's weights; the weighted sum of values.
 template <int kColumns>
 struct OnlineSoftmax {
   float max[2] = {kMasked, kMasked};
@@ -126,35 +126,73 @@ struct OnlineSoftmax {
   MmaC values[kColumns / 8] = {};
 };
 
-// Turns scores into weights 2^(score * scale - max), after what was summed up with the old maximum
-// has been scaled to the new one. Requires: scale > 0. The sum is that of the weights in float,
-// before they are rounded to T for the product with the values.
-template <int kKeys, int kColumns>
-SIMT_FN void UpdateSoftmax(OnlineSoftmax<kColumns>& softmax, MmaC (&scores)[kKeys / 8],
-                           float scale) {
+// How far, in units of log2, scores may lie above a row's reference before it is moved: weights are
+// at most 2^8 then, which is harmless (they are floats and 16-bit floats, and divided in the end),
+// and after the first tile hardly any warp has to scale its sums again, or to look for the largest
+// score of a row, which is in four lanes.
+inline constexpr float kSlack = 8;
+
+// Moves the references to the largest scores of each row. `largest`: this lane's of the tile.
+template <int kColumns, int kGroups>
+SIMT_FN void MoveReferences(OnlineSoftmax<kColumns> (&softmax)[kGroups],
+                            const float (&largest)[kGroups][2]) {
   SIMT_UNROLL
-  for (int half = 0; half < 2; ++half) {
-    const int i = 2 * half;
-    float max = scores[0].v[i];
+  for (int group = 0; group < kGroups; ++group) {
     SIMT_UNROLL
-    for (int n = 0; n < kKeys / 8; ++n) {
-      max = Max(max, Max(scores[n].v[i], scores[n].v[i + 1]));
+    for (int half = 0; half < 2; ++half) {
+      const float max = Max(softmax[group].max[half], WarpMax<4>(largest[group][half]));
+      const float correction = Exp2(softmax[group].max[half] - max);
+      softmax[group].max[half] = max;
+      softmax[group].sum[half] *= correction;
+      SIMT_UNROLL
+      for (int n = 0; n < kColumns / 8; ++n) {
+        softmax[group].values[n].v[2 * half] *= correction;
+        softmax[group].values[n].v[2 * half + 1] *= correction;
+      }
     }
-    max = Max(softmax.max[half], WarpMax<4>(max) * scale);
-    const float correction = Exp2(softmax.max[half] - max);
-    softmax.max[half] = max;
-    float sum = 0;
+  }
+}
+
+// Turns scores into weights 2^(score * scale - reference), after the references have been moved if
+// need be. `offsets`, read if kOffsets, are what all scores of a row lack. Requires: scale > 0. The
+// sum is that of the weights in float, before they are rounded to T for the product with the
+// values.
+template <int kKeys, bool kOffsets, int kColumns, int kGroups>
+SIMT_FN void UpdateSoftmax(OnlineSoftmax<kColumns> (&softmax)[kGroups],
+                           MmaC (&scores)[kGroups][kKeys / 8], float scale,
+                           const float (&offsets)[kGroups][2]) {
+  float largest[kGroups][2];
+  bool grows = false;
+  SIMT_UNROLL
+  for (int group = 0; group < kGroups; ++group) {
     SIMT_UNROLL
-    for (int n = 0; n < kKeys / 8; ++n) {
-      scores[n].v[i] = Exp2(Fma(scores[n].v[i], scale, -max));
-      scores[n].v[i + 1] = Exp2(Fma(scores[n].v[i + 1], scale, -max));
-      sum += scores[n].v[i] + scores[n].v[i + 1];
+    for (int half = 0; half < 2; ++half) {
+      const int i = 2 * half;
+      float max = scores[group][0].v[i];
+      SIMT_UNROLL
+      for (int n = 0; n < kKeys / 8; ++n) {
+        max = Max(max, Max(scores[group][n].v[i], scores[group][n].v[i + 1]));
+      }
+      largest[group][half] = kOffsets ? Fma(max, scale, offsets[group][half] * scale) : max * scale;
+      grows = grows || largest[group][half] > softmax[group].max[half] + kSlack;
     }
-    softmax.sum[half] = Fma(softmax.sum[half], correction, sum);
+  }
+  if (WarpAny(grows)) MoveReferences(softmax, largest);
+  SIMT_UNROLL
+  for (int group = 0; group < kGroups; ++group) {
     SIMT_UNROLL
-    for (int n = 0; n < kColumns / 8; ++n) {
-      softmax.values[n].v[i] *= correction;
-      softmax.values[n].v[i + 1] *= correction;
+    for (int half = 0; half < 2; ++half) {
+      const int i = 2 * half;
+      const float max = softmax[group].max[half];
+      const float base = kOffsets ? offsets[group][half] * scale - max : -max;
+      float sum = 0;
+      SIMT_UNROLL
+      for (int n = 0; n < kKeys / 8; ++n) {
+        scores[group][n].v[i] = Exp2(Fma(scores[group][n].v[i], scale, base));
+        scores[group][n].v[i + 1] = Exp2(Fma(scores[group][n].v[i + 1], scale, base));
+        sum += scores[group][n].v[i] + scores[group][n].v[i + 1];
+      }
+      softmax[group].sum[half] += sum;
     }
   }
 }

@@ -6,7 +6,7 @@ namespace bertrand::gpu::inline SIMT_TARGET {
 namespace {
 
 template <typename Kernel, typename T>
-absl::Status Start(const EmbeddingParams& p, const NarrowOutput& narrow, simt::Stream& stream) {
+absl::Status Start(const EmbeddingParams& p, simt::Stream& stream) {
   const int tokens = static_cast<int>(p.y.dim(0)), width = static_cast<int>(p.y.dim(1));
   const EmbeddingKernelParams<T> params = {simt::AsGlobal<const int32_t>(p.ids),
                                            simt::AsGlobal<const int32_t>(p.position_ids),
@@ -17,8 +17,8 @@ absl::Status Start(const EmbeddingParams& p, const NarrowOutput& narrow, simt::S
                                            simt::AsGlobal<const T>(p.gamma),
                                            simt::AsGlobal<const T>(p.beta),
                                            simt::AsGlobal<T>(p.y),
-                                           simt::AsGlobal<simt::Float8>(narrow.values),
-                                           simt::AsGlobal<const float>(narrow.scale),
+                                           simt::AsGlobal<simt::Float8>(p.narrow.values),
+                                           simt::AsGlobal<const float>(p.narrow.scale),
                                            tokens,
                                            width,
                                            p.eps};
@@ -29,28 +29,27 @@ absl::Status Start(const EmbeddingParams& p, const NarrowOutput& narrow, simt::S
 // 256, 512, 768, 1024 columns; f32 140 and 183 for the last two (8 warps a multiprocessor, all of
 // their rows in flight); the wide kernel 48.
 template <typename T>
-absl::Status StartForWidth(const EmbeddingParams& p, const NarrowOutput& narrow,
-                           simt::Stream& stream) {
+absl::Status StartForWidth(const EmbeddingParams& p, simt::Stream& stream) {
   const int64_t width = p.y.dim(1);
   const bool has_vectors = RowsAligned(16, {p.word, p.position, p.type, p.gamma, p.beta, p.y});
-  if (narrow.values && (!has_vectors || !RowsAligned(8, {narrow.values}))) {
+  if (p.narrow.values && (!has_vectors || !RowsAligned(8, {p.narrow.values}))) {
     return InvalidArgument("Embedding: y is " + p.y.ToString() +
                            "; with float8 its width must be a multiple of 8, and aligned");
   }
   if (!has_vectors) {
-    return Start<WideEmbeddingKernel<T, 1>, T>(p, narrow, stream);
+    return Start<WideEmbeddingKernel<T, 1>, T>(p, stream);
   }
-  if (width <= 256) return Start<EmbeddingKernel<T, 256>, T>(p, narrow, stream);
-  if (width <= 512) return Start<EmbeddingKernel<T, 512>, T>(p, narrow, stream);
-  if (width <= 768) return Start<EmbeddingKernel<T, 768>, T>(p, narrow, stream);
-  if (width <= 1024) return Start<EmbeddingKernel<T, 1024>, T>(p, narrow, stream);
-  return Start<WideEmbeddingKernel<T, kWidestVector<T>>, T>(p, narrow, stream);
+  if (width <= 256) return Start<EmbeddingKernel<T, 256>, T>(p, stream);
+  if (width <= 512) return Start<EmbeddingKernel<T, 512>, T>(p, stream);
+  if (width <= 768) return Start<EmbeddingKernel<T, 768>, T>(p, stream);
+  if (width <= 1024) return Start<EmbeddingKernel<T, 1024>, T>(p, stream);
+  return Start<WideEmbeddingKernel<T, kWidestVector<T>>, T>(p, stream);
 }
 
 }  // namespace
 
-absl::Status Embedding(const EmbeddingParams& params, simt::Stream& stream,
-                       const NarrowOutput& narrow) {
+absl::Status Embedding(const EmbeddingParams& params, simt::Stream& stream) {
+  const NarrowOutput& narrow = params.narrow;
   const TensorView &y = params.y, &scale = narrow.scale;
   if (y.num_elements() == 0) return absl::OkStatus();
   if (narrow.values &&
@@ -60,7 +59,7 @@ absl::Status Embedding(const EmbeddingParams& params, simt::Stream& stream,
                            ", its scale " + scale.ToString() + ", y is " + y.ToString());
   }
   return WithType("Embedding", y.dtype(),
-                  [&](auto zero) { return StartForWidth<decltype(zero)>(params, narrow, stream); });
+                  [&](auto zero) { return StartForWidth<decltype(zero)>(params, stream); });
 }
 
 }  // namespace bertrand::gpu::inline SIMT_TARGET

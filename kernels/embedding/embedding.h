@@ -1,6 +1,6 @@
 #pragma once
 
-// EmbeddingParams' formula (kernels/backend.h) on the device; a second output in FP8 if asked for.
+// EmbeddingParams' formula (kernels/backend.h) on the device.
 // Types: tables, gamma, beta, y equal: f16 | bf16 | f32; ids int32; narrow float8 (e4m3), its scale
 //   float32 [1] in device memory.
 // Requires: what Backend::Embedding checks; width < 2^31; ids in range. With a second output: width
@@ -21,12 +21,6 @@
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 
-// What the next layer's product reads: y [T, E] in float8.
-struct NarrowOutput {
-  TensorView values, scale;
-};
-
-absl::Status Embedding(const EmbeddingParams& params, simt::Stream& stream,
-                       const NarrowOutput& narrow = {});
+absl::Status Embedding(const EmbeddingParams& params, simt::Stream& stream);
 
 }  // namespace bertrand::gpu::inline SIMT_TARGET

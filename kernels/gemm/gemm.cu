@@ -9,7 +9,7 @@
 namespace bertrand::gpu::inline SIMT_TARGET {
 namespace {
 
-constexpr int kMostOwnCandidates = 6, kMostLibraryCandidates = 16;
+constexpr int kMostOwnCandidates = 6, kMostLibraryCandidates = 16, kMostGraphCandidates = 4;
 // Up to half a tile of hopper_gemm.h, the small tiles are at least as full.
 constexpr int kMostRowsWithoutHopper = 64;
 // Partial sums of our own kernels: 8 splits of 256 x 3072 are 24 MiB. In the emulator a workspace
@@ -86,11 +86,31 @@ absl::StatusOr<std::unique_ptr<Gemm>> Gemm::Create(const simt::Device& device,
     gemm->workspace_bytes_ = std::max(kOwnWorkspaceBytes, gemm->library_->workspace_bytes());
     gemm->origin_.library = gemm->library_->name();
   }
+  if (gemm->options_.own_kernels != GemmOptions::OwnKernels::kAlways) {
+    auto graph = GraphGemm::Create(device, gemm->workspace_bytes_);
+    gemm->graph_status_ = graph.status();
+    if (graph.ok()) {
+      gemm->graph_ = *std::move(graph);
+      gemm->origin_.library += ", " + gemm->graph_->name();
+    }
+  }
   if (!gemm->options_.cache_folder.empty()) {
     gemm->path_ = gemm->options_.cache_folder + "/" + GemmTableName(gemm->origin_);
     if (auto table = LoadGemmTable(gemm->path_, gemm->origin_)) gemm->file_ = *std::move(table);
   }
   return gemm;
+}
+
+std::vector<std::string> Gemm::Absent() const {
+  std::vector<std::string> lines;
+  if (!library_status_.ok()) {
+    lines.push_back("gemm: our own kernels alone, cuBLASLt is absent: " + Message(library_status_));
+  }
+  if (!graph_status_.ok()) {
+    lines.push_back("gemm: cuDNN's graph does not compete, it is absent: " +
+                    Message(graph_status_));
+  }
+  return lines;
 }
 
 GemmKey Gemm::Key(const GemmParams& params) {
@@ -130,6 +150,8 @@ bool Gemm::Serves(const GemmParams& params, const GemmChoice& choice) const {
       return LibraryServes(params);
     case GemmChoice::Kind::kHopper:
       return HopperGemmSupports(device_.info(), params);
+    case GemmChoice::Kind::kGraph:
+      return graph_ != nullptr && GraphGemm::Supports(params) && AlignedForLibrary(params);
     case GemmChoice::Kind::kFloat:
       break;
   }
@@ -149,7 +171,11 @@ GemmChoice Gemm::Choice(const GemmParams& params) const {
 absl::Status Gemm::Run(const GemmParams& params, void* workspace, simt::Stream& stream) const {
   BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
   if (params.m() == 0) return absl::OkStatus();
-  return RunChoice(params, Choice(params), workspace, stream);
+  const GemmChoice choice = Choice(params);
+  const absl::Status status = RunChoice(params, choice, workspace, stream);
+  // What another library can no longer do, this one can.
+  if (status.ok() || choice.kind != GemmChoice::Kind::kGraph) return status;
+  return RunChoice(params, Untuned(params), workspace, stream);
 }
 
 absl::Status Gemm::RunChoice(const GemmParams& params, const GemmChoice& choice, void* workspace,
@@ -161,6 +187,8 @@ absl::Status Gemm::RunChoice(const GemmParams& params, const GemmChoice& choice,
       return RunLibrary(params, choice.algorithm, workspace, stream);
     case GemmChoice::Kind::kHopper:
       return HopperGemm(params, choice.tile, stream);
+    case GemmChoice::Kind::kGraph:
+      return graph_->Run(params, choice.algorithm, workspace, stream);
     case GemmChoice::Kind::kSmall:
       break;
   }
@@ -221,6 +249,13 @@ std::vector<GemmChoice> Gemm::Candidates(const GemmParams& params) const {
       choices.push_back({GemmChoice::Kind::kHopper, tile});
     }
   }
+  if (Serves(params, {GemmChoice::Kind::kGraph})) {
+    const auto algorithms = graph_->Candidates(params, kMostGraphCandidates);
+    for (const LibraryAlgorithm& algorithm :
+         algorithms.ok() ? *algorithms : std::vector<LibraryAlgorithm>()) {
+      choices.push_back({GemmChoice::Kind::kGraph, 0, 1, algorithm, 0});
+    }
+  }
   return choices;
 }
 
@@ -233,6 +268,9 @@ std::optional<GemmChoice> Gemm::Remembered(const GemmKey& bucket) const {
   if (!Serves(shape, choice)) return {};
   if (choice.kind == GemmChoice::Kind::kLibrary &&
       !library_->Takes(ForLibrary(shape), choice.algorithm)) {
+    return {};
+  }
+  if (choice.kind == GemmChoice::Kind::kGraph && !graph_->Prepare(shape, choice.algorithm).ok()) {
     return {};
   }
   return choice;

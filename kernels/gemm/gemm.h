@@ -1,8 +1,8 @@
 #pragma once
 
 // y = activation(x W^T + bias) + residual by whatever is fastest here: our own kernels
-// (small_gemm.h, hopper_gemm.h) or the library (library_gemm.h: cuBLASLt, in the emulator plain
-// loops), chosen for
+// (small_gemm.h, hopper_gemm.h), the library (library_gemm.h: cuBLASLt, in the emulator plain
+// loops) or, for a bias and erf GELU, another library's graph (graph_gemm.h: cuDNN), chosen for
 // each shape.
 //
 // Shapes, types, aliasing and numerics as small_gemm.h; any m, n, k. Where the library cannot do
@@ -30,6 +30,7 @@
 
 #include "kernels/gemm/gemm_table.h"
 #include "kernels/gemm/gemm_trial.h"
+#include "kernels/gemm/graph_gemm.h"
 #include "kernels/gemm/library_gemm.h"
 #include "kernels/gemm/small_gemm.h"
 #include "kernels/mutex.h"
@@ -43,7 +44,7 @@ inline constexpr int kMaxSmallGemmRows = 256;
 struct GemmOptions {
   enum class OwnKernels {
     kWhereFast,  // up to kMaxSmallGemmRows, or where the library is absent or unable
-    kAlways,     // the library isn't even loaded
+    kAlways,     // the libraries aren't even loaded
     kRarely,     // only where the library is absent or unable: what the emulator is fast with
   };
   OwnKernels own_kernels = OwnKernels::kWhereFast;
@@ -56,11 +57,14 @@ struct GemmOptions {
 
 class Gemm {
  public:
-  // A library that cannot be loaded is no error: library_status() says why.
+  // Libraries that cannot be loaded are no error: library_status() and graph_status() say why.
   static absl::StatusOr<std::unique_ptr<Gemm>> Create(const simt::Device& device,
                                                       GemmOptions options);
 
   const absl::Status& library_status() const { return library_status_; }
+  const absl::Status& graph_status() const { return graph_status_; }
+  // For the log: a line for each of the two that is absent though it was wanted.
+  std::vector<std::string> Absent() const;
   // Bytes that Run wants, for each slot in flight.
   size_t workspace_bytes() const { return workspace_bytes_; }
 
@@ -82,7 +86,7 @@ class Gemm {
   GemmChoice Choice(const GemmParams& params) const;
   static GemmKey Key(const GemmParams& params);
   // Every way to compute `params`, for Tune and for tests: our own by the model's order (at most
-  // 6), the library's (at most 16), hopper_gemm's tiles where it can.
+  // 6), the library's (at most 16), hopper_gemm's tiles and the graph's (at most 4) where they can.
   std::vector<GemmChoice> Candidates(const GemmParams& params) const;
   // Run with a given choice.
   absl::Status RunChoice(const GemmParams& params, const GemmChoice& choice, void* workspace,
@@ -102,8 +106,9 @@ class Gemm {
 
   const simt::Device& device_;
   GemmOptions options_;
-  absl::Status library_status_;
+  absl::Status library_status_, graph_status_;
   std::unique_ptr<LibraryGemm> library_;
+  std::unique_ptr<GraphGemm> graph_;
   size_t workspace_bytes_ = 0;
   GemmTableOrigin origin_;
   std::string path_;

@@ -95,7 +95,7 @@ class Fields {
 bool ParseEntry(std::string_view line, GemmKey& key, GemmChoice& choice) {
   Fields fields(line);
   uint64_t values[11];
-  constexpr uint64_t kMost[11] = {kMaxGemmBucket,    INT32_MAX,     INT32_MAX, 2, 6, 1, 1, 1, 3,
+  constexpr uint64_t kMost[11] = {kMaxGemmBucket,    INT32_MAX,     INT32_MAX, 2, 6, 1, 1, 1, 4,
                                   kNumGemmTiles - 1, kMaxGemmSplits};
   for (int i = 0; i < 11; ++i) {
     if (!fields.Next(kMost[i], 10, values[i])) return false;
@@ -137,28 +137,29 @@ std::string ToString(const GemmKey& key) {
   constexpr const char* kActivations[] = {"",       ", gelu", ", tanh gelu", ", relu",
                                           ", silu", ", tanh", ", sigmoid"};
   return std::to_string(key.m) + " x " + std::to_string(key.n) + " x " + std::to_string(key.k) +
-         " " + Name(key.dtype) + (key.bias ? ", bias" : "") +
+         (key.float8 ? " float8 to " : " ") + Name(key.dtype) + (key.bias ? ", bias" : "") +
          kActivations[static_cast<size_t>(key.activation)] + (key.residual ? ", residual" : "");
 }
 
+std::string KindName(GemmChoice::Kind kind) {
+  constexpr const char* kNames[] = {"small_gemm", "float_gemm", "library", "hopper_gemm",
+                                    "cuDNN's graph"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
 std::string ToString(const GemmChoice& choice) {
-  const std::string time =
-      choice.time_us > 0 ? ", " + std::to_string(choice.time_us) + " us" : std::string();
-  switch (choice.kind) {
-    case GemmChoice::Kind::kFloat:
-      return "float_gemm" + time;
-    case GemmChoice::Kind::kLibrary:
-      return "library" + time;
-    case GemmChoice::Kind::kHopper:
-      return "hopper_gemm " + std::to_string(kHopperTileRows) + "x" +
-             std::to_string(kHopperTileColumns[choice.tile]) + time;
-    case GemmChoice::Kind::kSmall:
-      break;
+  std::string text = KindName(choice.kind);
+  if (choice.kind == GemmChoice::Kind::kHopper) {
+    text += " " + std::to_string(kHopperTileRows) + "x" +
+            std::to_string(kHopperTileColumns[choice.tile]);
   }
-  const GemmTile& tile = kGemmTiles[choice.tile];
-  std::string text = "small_gemm " + std::to_string(tile.m) + "x" + std::to_string(tile.n);
-  if (choice.splits > 1) text += ", " + std::to_string(choice.splits) + " splits";
-  return text + time;
+  if (choice.kind == GemmChoice::Kind::kSmall) {
+    const GemmTile& tile = kGemmTiles[choice.tile];
+    text += " " + std::to_string(tile.m) + "x" + std::to_string(tile.n);
+    if (choice.splits > 1) text += ", " + std::to_string(choice.splits) + " splits";
+  }
+  if (choice.time_us > 0) text += ", " + std::to_string(choice.time_us) + " us";
+  return text;
 }
 
 std::string FormatGemmTable(const GemmTableOrigin& origin, const GemmTable& table) {

@@ -32,7 +32,8 @@ struct GemmKey {
 inline constexpr int64_t kMaxGemmBucket = 65536;
 int64_t GemmBucket(int64_t m);
 
-// cublasLtMatmulAlgo_t by its bytes, which are plain data; all zero: the library's own choice.
+// cublasLtMatmulAlgo_t by its bytes, which are plain data; all zero: the library's own choice. For
+// cuDNN an engine and its knobs (cudnn_plans.cc); never all zero.
 using LibraryAlgorithm = std::array<uint64_t, 8>;
 
 struct GemmChoice {
@@ -41,6 +42,7 @@ struct GemmChoice {
     kFloat,    // its fallback
     kLibrary,  // cuBLASLt, with bias_activation.h after it where its epilogues don't suffice
     kHopper,   // hopper_gemm.h, with `tile`: only where it was timed and found right
+    kGraph,    // cuDNN's, graph_gemm.h, with `algorithm`: the same
   };
   Kind kind = Kind::kFloat;
   int tile = 0, splits = 1;
@@ -49,17 +51,19 @@ struct GemmChoice {
   bool operator==(const GemmChoice&) const = default;
 };
 
-// For logs: "512 x 3072 x 768 float16, bias, gelu" (m, n, k), and "small_gemm 64x64, 2 splits, 9.1
-// us".
+// For logs: "512 x 3072 x 768 float16, bias, gelu" (m, n, k; "float8 to float16"), and "small_gemm
+// 64x64, 2 splits, 9.1 us".
 std::string ToString(const GemmKey& key);
 std::string ToString(const GemmChoice& choice);
+// "small_gemm".
+std::string KindName(GemmChoice::Kind kind);
 
 using GemmTable = std::map<GemmKey, GemmChoice>;
 
 // What choices depend on besides the key: they are a miss on any other. A line of text each.
 struct GemmTableOrigin {
   std::string device;   // "NVIDIA H100 80GB HBM3, 9.0, 132 multiprocessors"
-  std::string library;  // "cuBLASLt 130101"
+  std::string library;  // "cuBLASLt 130101, cuDNN 92000"
   bool operator==(const GemmTableOrigin&) const = default;
 };
 

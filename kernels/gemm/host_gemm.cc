@@ -1,16 +1,20 @@
-// The emulated device's LibraryGemm. It is a kernel like others (so graphs record it, and its
-// accesses are checked), but one thread a block does all the work, in loops that the compiler
-// vectorises.
+// The emulated device's LibraryGemm and GraphGemm. It is a kernel like others (so graphs record it,
+// and its accesses are checked), but one thread a block does all the work, in loops that the
+// compiler vectorises.
 
 #include <algorithm>
 #include <vector>
 
 #include "kernels/bias_activation/make_epilogue.h"
+#include "kernels/gemm/graph_gemm.h"
 #include "kernels/gemm/library_gemm.h"
 #include "kernels/status.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 namespace {
+
+// The first word of the graph's algorithms; the second tells them apart.
+constexpr uint64_t kHostEngine = 9;
 
 template <typename T>
 void LoadRow(simt::Global<const T> from, int count, float* to) {
@@ -38,10 +42,10 @@ void Multiply(const float* x, const float* weight, int k, int pitch, float (&sum
   std::copy(&local[0][0], &local[0][0] + 32, &sums[0][0]);
 }
 
-// Factor: of x and weight, T but for FP8.
-template <typename T, typename Factor = T>
+// Factor: of x and weight, T but for FP8. kGraph: in GraphGemm's name.
+template <typename T, typename Factor = T, bool kGraph = false>
 struct HostGemmKernel {
-  static constexpr const char* kName = "host_gemm";
+  static constexpr const char* kName = kGraph ? "host_graph" : "host_gemm";
   static constexpr int kThreads = 32;
   static constexpr int kColumns = 64;
 
@@ -85,9 +89,9 @@ struct HostGemmKernel {
   }
 };
 
-template <typename T, typename Factor = T>
+template <typename T, typename Factor = T, bool kGraph = false>
 absl::Status LaunchAs(const GemmParams& params, simt::Stream& stream) {
-  using Kernel = HostGemmKernel<T, Factor>;
+  using Kernel = HostGemmKernel<T, Factor, kGraph>;
   return simt::Launch<Kernel>(
       stream, {.grid = {simt::DivideUp(params.n(), Kernel::kColumns)}},
       {simt::AsGlobal<const Factor>(params.x), simt::AsGlobal<const Factor>(params.weight),
@@ -141,6 +145,38 @@ bool LibraryGemm::Measures() { return false; }
 
 absl::StatusOr<double> LibraryGemm::MeasureUs(simt::Stream&, const std::function<absl::Status()>&) {
   return Unimplemented("an emulated device has no time");
+}
+
+struct GraphGemm::Impl {};
+
+GraphGemm::GraphGemm(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GraphGemm::~GraphGemm() = default;
+
+absl::StatusOr<std::unique_ptr<GraphGemm>> GraphGemm::Create(const simt::Device&, size_t) {
+  return std::unique_ptr<GraphGemm>(new GraphGemm(std::make_unique<Impl>()));
+}
+
+std::string GraphGemm::name() const { return "the host's graph"; }
+
+absl::StatusOr<std::vector<LibraryAlgorithm>> GraphGemm::Candidates(const GemmParams&,
+                                                                    int most) const {
+  std::vector<LibraryAlgorithm> algorithms = {{kHostEngine, 1}, {kHostEngine, 2}};
+  algorithms.resize(std::min(algorithms.size(), static_cast<size_t>(most)));
+  return algorithms;
+}
+
+absl::Status GraphGemm::Prepare(const GemmParams&, const LibraryAlgorithm& algorithm) const {
+  if (algorithm[0] == kHostEngine) return absl::OkStatus();
+  return Unimplemented("no engine of the host");
+}
+
+absl::Status GraphGemm::Run(const GemmParams& params, const LibraryAlgorithm& algorithm, void*,
+                            simt::Stream& stream) const {
+  BERTRAND_CHECK(Supports(params), "the caller asks before");
+  BERTRAND_RETURN_IF_ERROR(Prepare(params, algorithm));
+  return params.x.dtype() == DType::kFloat16
+             ? LaunchAs<simt::Half, simt::Half, true>(params, stream)
+             : LaunchAs<simt::BFloat16, simt::BFloat16, true>(params, stream);
 }
 
 }  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 #include <utility>
 
 #include "kernels/attention/attention.h"
+#include "kernels/bias_activation/bias_activation.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/gemm/gemv.h"
 #include "kernels/gpu/copy.h"
@@ -33,23 +35,51 @@ class GpuBuffer final : public Buffer {
   const simt::Memory memory_;
 };
 
-// [out, in] as in the checkpoint, and the bias behind it.
+// [out, in] as in the checkpoint, and behind it the bias and the scales, if there are any.
 class GpuLinear final : public PackedLinear {
  public:
-  GpuLinear(simt::Memory memory, DType dtype, bool has_bias, int64_t out_features,
-            int64_t in_features, int64_t bias_at)
-      : PackedLinear(out_features, in_features, memory.size_bytes()), memory_(std::move(memory)) {
-    char* const bytes = static_cast<char*>(memory_.data());
-    weight_ = TensorView(bytes, dtype, {out_features, in_features});
-    if (has_bias) bias_ = TensorView(bytes + bias_at, dtype, {out_features});
+  struct Types {
+    DType weight, bias;
+  };
+  static absl::StatusOr<std::unique_ptr<GpuLinear>> Create(const simt::Device& device, Types types,
+                                                           int64_t out, int64_t in, bool has_bias) {
+    const auto rounded = [](size_t size_bytes) { return (size_bytes + 255) / 256 * 256; };
+    const size_t weight_bytes = rounded(static_cast<size_t>(out * in) * SizeOf(types.weight));
+    const size_t bias_bytes =
+        has_bias ? rounded(static_cast<size_t>(out) * SizeOf(types.bias)) : size_t{0};
+    const bool float8 = types.weight == DType::kFloat8;
+    BERTRAND_ASSIGN_OR_RETURN(simt::Memory memory, device.Allocate(weight_bytes + bias_bytes +
+                                                                   (float8 ? 2 * kScaleBytes : 0)));
+    std::unique_ptr<GpuLinear> linear(new GpuLinear(out, in, std::move(memory)));
+    char* const bytes = static_cast<char*>(linear->memory_.data());
+    linear->weight_ = TensorView(bytes, types.weight, {out, in});
+    if (has_bias) linear->bias_ = TensorView(bytes + weight_bytes, types.bias, {out});
+    if (float8) {
+      char* const scales = bytes + weight_bytes + bias_bytes;
+      linear->input_scale_ = TensorView(scales, DType::kFloat32, {1});
+      linear->weight_scale_ = TensorView(scales + kScaleBytes, DType::kFloat32, {1});
+    }
+    return linear;
   }
   const TensorView& weight() const { return weight_; }
   const TensorView& bias() const { return bias_; }
+  const TensorView& weight_scale() const { return weight_scale_; }
 
  private:
+  static constexpr size_t kScaleBytes = 16;  // cuBLASLt's alignment of one float
+
+  GpuLinear(int64_t out_features, int64_t in_features, simt::Memory memory)
+      : PackedLinear(out_features, in_features, memory.size_bytes()), memory_(std::move(memory)) {}
+
   const simt::Memory memory_;
-  TensorView weight_, bias_;
+  TensorView weight_, bias_, weight_scale_;
 };
+
+// e4m3's largest value.
+constexpr float kFloat8Largest = 448;
+
+// The scale with which `largest` is e4m3's largest value; of nothing but zeros any will do.
+float ScaleOf(float largest) { return largest > 0 ? largest / kFloat8Largest : 1; }
 
 GpuStream& Own(Stream& stream) { return static_cast<GpuStream&>(stream); }
 simt::Stream& Native(Stream& stream) { return Own(stream).stream(); }
@@ -111,6 +141,12 @@ class GpuBackend final : public Backend {
                                                            std::span<const float> bias,
                                                            int64_t out_features,
                                                            int64_t in_features) const override;
+  absl::Status CheckFloat8() const override;
+  absl::StatusOr<std::unique_ptr<PackedLinear>> PackFloat8(std::span<const float> weight,
+                                                           std::span<const float> bias,
+                                                           int64_t out_features,
+                                                           int64_t in_features,
+                                                           float input_max) const override;
   absl::StatusOr<std::unique_ptr<Stream>> CreateStream(int64_t max_tokens) const override {
     BERTRAND_RETURN_IF_ERROR(CheckMaxTokens(max_tokens));
     BERTRAND_ASSIGN_OR_RETURN(std::unique_ptr<GpuStream> stream, NewStream(max_tokens));
@@ -141,8 +177,8 @@ class GpuBackend final : public Backend {
   }
   absl::Status Synchronize(Stream& stream) const override { return Own(stream).Synchronize(); }
   bool replays() const override { return options_.graphs; }
-  absl::StatusOr<std::vector<std::string>> Tune(int64_t max_tokens,
-                                                std::chrono::milliseconds time) const override;
+  absl::StatusOr<TuningReport> Tune(int64_t max_tokens,
+                                    std::chrono::milliseconds time) const override;
   absl::Status Replay(Stream& stream, uint64_t key,
                       const std::function<absl::Status()>& work) const override {
     return options_.graphs ? Own(stream).Replay(key, work) : work();
@@ -159,10 +195,16 @@ class GpuBackend final : public Backend {
     return gpu::Embedding(params, Native(stream));
   }
   absl::Status DoLinear(Stream& stream, const LinearParams& params) const override;
+  absl::Status Multiply(Stream& stream, const GemmParams& params) const;
   void RememberShape(const GemmParams& params) const;
   absl::Status DoAttention(Stream& stream, const bertrand::AttentionParams& p) const override {
     BERTRAND_RETURN_IF_ERROR(CheckTokens("Attention", p.qkv, Own(stream)));
-    return gpu::Attention({p.qkv, p.cu_seqlens, p.scale, p.out}, Native(stream));
+    return gpu::Attention({.qkv = p.qkv,
+                           .cu_seqlens = p.cu_seqlens,
+                           .scale = p.scale,
+                           .out = p.narrow.values ? p.narrow.values : p.out,
+                           .out_scale = p.narrow.scale},
+                          Native(stream));
   }
   absl::Status DoRelativeAttention(Stream& stream,
                                    const bertrand::RelativeAttentionParams& p) const override;
@@ -172,7 +214,9 @@ class GpuBackend final : public Backend {
                            .gamma = p.gamma,
                            .beta = p.beta,
                            .eps = p.eps,
-                           .y = p.y},
+                           .y = p.y,
+                           .y8 = p.narrow.values,
+                           .y8_scale = p.narrow.scale},
                           Native(stream));
   }
   absl::Status DoPool(Stream& stream, const PoolParams& params) const override {
@@ -210,15 +254,57 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> GpuBackend::PackLinear(std::span<c
                                                                      int64_t out_features,
                                                                      int64_t in_features) const {
   BERTRAND_RETURN_IF_ERROR(CheckPackLinear(weight, bias, out_features, in_features));
-  const auto element = static_cast<int64_t>(SizeOf(options_.dtype));
-  const int64_t bias_at = (out_features * in_features * element + 255) / 256 * 256;
-  BERTRAND_ASSIGN_OR_RETURN(simt::Memory memory,
-                            device_->Allocate(static_cast<size_t>(
-                                bias_at + (bias.empty() ? 0 : out_features * element))));
-  auto linear = std::make_unique<GpuLinear>(std::move(memory), options_.dtype, !bias.empty(),
-                                            out_features, in_features, bias_at);
+  BERTRAND_ASSIGN_OR_RETURN(
+      auto linear, GpuLinear::Create(*device_, {options_.dtype, options_.dtype}, out_features,
+                                     in_features, !bias.empty()));
   BERTRAND_RETURN_IF_ERROR(Upload(weight, linear->weight()));
   if (!bias.empty()) BERTRAND_RETURN_IF_ERROR(Upload(bias, linear->bias()));
+  return std::unique_ptr<PackedLinear>(std::move(linear));
+}
+
+absl::Status GpuBackend::CheckFloat8() const {
+  const simt::DeviceInfo& info = device_->info();
+  if (SizeOf(options_.dtype) != 2 || 10 * info.major + info.minor < 89) {
+    return FailedPrecondition(
+        "device '" + options_.name + "' with " + Name(options_.dtype) + " (" + info.name +
+        ", compute capability " + std::to_string(info.major) + "." + std::to_string(info.minor) +
+        ") has no products in float8, which need 8.9 (Ada, Hopper) or later, and float16 or "
+        "bfloat16 beside them");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<PackedLinear>> GpuBackend::PackFloat8(std::span<const float> weight,
+                                                                     std::span<const float> bias,
+                                                                     int64_t out_features,
+                                                                     int64_t in_features,
+                                                                     float input_max) const {
+  BERTRAND_RETURN_IF_ERROR(CheckFloat8());
+  BERTRAND_RETURN_IF_ERROR(CheckPackLinear(weight, bias, out_features, in_features));
+  if (out_features % kFloat8Multiple != 0 || in_features % kFloat8Multiple != 0) {
+    return InvalidArgument("PackFloat8: a layer of " + std::to_string(in_features) + " to " +
+                           std::to_string(out_features) + " values, expected multiples of " +
+                           std::to_string(kFloat8Multiple));
+  }
+  float largest = 0;
+  for (const float value : weight) largest = std::max(largest, std::abs(value));
+  const bool has_nan =
+      std::any_of(weight.begin(), weight.end(), [](float value) { return std::isnan(value); });
+  const float scales[] = {ScaleOf(input_max), ScaleOf(largest)};
+  if (has_nan || !(input_max >= 0) || !std::isnormal(scales[0]) || !std::isnormal(scales[1])) {
+    return InvalidArgument("PackFloat8: a weight with a largest value of " +
+                           (has_nan ? "NaN" : std::to_string(largest)) + ", and an input with " +
+                           std::to_string(input_max) + ": there is no scale for them");
+  }
+  BERTRAND_ASSIGN_OR_RETURN(
+      auto linear, GpuLinear::Create(*device_, {DType::kFloat8, options_.dtype}, out_features,
+                                     in_features, !bias.empty()));
+  if (!bias.empty()) BERTRAND_RETURN_IF_ERROR(Upload(bias, linear->bias()));
+  BERTRAND_RETURN_IF_ERROR(Upload(std::span(scales).first(1), linear->input_scale()));
+  BERTRAND_RETURN_IF_ERROR(Upload(std::span(scales).last(1), linear->weight_scale()));
+  const MutexLock lock(load_mutex_);
+  BERTRAND_RETURN_IF_ERROR(load_stream_->WriteFloats(weight, linear->weight(), scales[1]));
+  BERTRAND_RETURN_IF_ERROR(load_stream_->Synchronize());
   return std::unique_ptr<PackedLinear>(std::move(linear));
 }
 
@@ -268,11 +354,32 @@ absl::Status GpuBackend::CopyToHost(Stream& stream, const TensorView& device,
 
 absl::Status GpuBackend::DoLinear(Stream& stream, const LinearParams& p) const {
   const auto& linear = static_cast<const GpuLinear&>(*p.weight);
-  if (linear.out_features() <= kGemvOutputsMax) {
-    return Gemv({p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y},
-                Native(stream));
+  GemmParams params = {.x = p.x,
+                       .weight = linear.weight(),
+                       .bias = linear.bias(),
+                       .activation = p.activation,
+                       .residual = p.residual,
+                       .y = p.y,
+                       .x_scale = linear.input_scale(),
+                       .weight_scale = linear.weight_scale()};
+  if (!p.narrow.values) return Multiply(stream, params);
+  // The sums alone, as y has no use but this where there is an activation; else all of y. What is
+  // left to do writes float8.
+  BiasActivationParams narrow = {.x = p.y, .y = p.narrow.values, .y_scale = p.narrow.scale};
+  if (p.activation != Activation::kNone) {
+    narrow.bias = std::exchange(params.bias, {});
+    narrow.activation = std::exchange(params.activation, Activation::kNone);
   }
-  const GemmParams params = {p.x, linear.weight(), linear.bias(), p.activation, p.residual, p.y};
+  BERTRAND_RETURN_IF_ERROR(Multiply(stream, params));
+  return BiasActivation(narrow, Native(stream));
+}
+
+absl::Status GpuBackend::Multiply(Stream& stream, const GemmParams& params) const {
+  if (params.weight.dim(0) <= kGemvOutputsMax && !params.float8()) {
+    return Gemv(
+        {params.x, params.weight, params.bias, params.activation, params.residual, params.y},
+        Native(stream));
+  }
   RememberShape(params);
   return gemm_->Run(params, Own(stream).workspace(), Native(stream));
 }
@@ -284,8 +391,8 @@ void GpuBackend::RememberShape(const GemmParams& params) const {
   shapes_.insert(key);
 }
 
-absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
-                                                          std::chrono::milliseconds time) const {
+absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
+                                              std::chrono::milliseconds time) const {
   const auto end = std::chrono::steady_clock::now() + time;
   std::set<GemmKey> shapes;
   {
@@ -293,7 +400,8 @@ absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
     shapes = shapes_;
   }
   const MutexLock lock(load_mutex_);
-  std::vector<std::string> lines;
+  TuningReport report;
+  std::map<std::string, int> counts;
   bool complete = true;
   for (int64_t m = 1; m <= GemmBucket(max_tokens); ++m) {
     m = GemmBucket(m);
@@ -306,15 +414,23 @@ absl::StatusOr<std::vector<std::string>> GpuBackend::Tune(int64_t max_tokens,
       }
       BERTRAND_RETURN_IF_ERROR(gemm_->Tune(key, load_stream_->stream()));
       if (const auto choice = gemm_->Tuned(key)) {
-        lines.push_back("gemm " + ToString(key) + ": " + ToString(*choice));
+        report.shapes.push_back("gemm " + ToString(key) + ": " + ToString(*choice));
+        ++counts[KindName(choice->kind)];
       }
     }
   }
-  if (!complete) lines.push_back("gemm: some shapes stay untuned, the time is over");
-  if (const absl::Status saved = gemm_->Save(); !saved.ok()) {
-    lines.push_back("gemm: choices are not kept: " + Message(saved));
+  report.notes = gemm_->Absent();
+  std::string summary;
+  for (const auto& [kind, count] : counts) {
+    summary +=
+        (summary.empty() ? "gemm: fastest is " : ", ") + kind + " for " + std::to_string(count);
   }
-  return lines;
+  if (!counts.empty()) report.notes.push_back(summary + " shapes");
+  if (!complete) report.notes.push_back("gemm: some shapes stay untuned, the time is over");
+  if (const absl::Status saved = gemm_->Save(); !saved.ok()) {
+    report.notes.push_back("gemm: choices are not kept: " + Message(saved));
+  }
+  return report;
 }
 
 absl::Status GpuBackend::DoRelativeAttention(Stream& stream,
@@ -331,7 +447,8 @@ absl::Status GpuBackend::DoRelativeAttention(Stream& stream,
                                          .cu_seqlens = p.cu_seqlens,
                                          .memory_rows = {},
                                          .scale = p.scale,
-                                         .out = p.out};
+                                         .out = p.narrow.values ? p.narrow.values : p.out,
+                                         .out_scale = p.narrow.scale};
   if (!p.memory.empty()) {
     BERTRAND_ASSIGN_OR_RETURN(const std::span<MemoryRing> rings,
                               Own(stream).TakeRings(p.memory.size()));

@@ -2,7 +2,8 @@
 
 // The Backend of GPUs (kernels/backend.h), over the device runtime: on CUDA and, compiled a second
 // time, in the emulator. Activations, weights and tables are float32, float16 or bfloat16 in device
-// memory; float accumulation everywhere.
+// memory; float accumulation everywhere. Where they are 16-bit and the device has products of
+// float8 (sm_89 and later), so may weights be, and what such layers read (docs/fp8.md).
 //
 // Thread-safe, a Stream one thread's at a time. Operations allocate nothing: what they need beyond
 // their operands (staging for conversions, partial sums) a stream has from its start.

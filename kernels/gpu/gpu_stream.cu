@@ -71,7 +71,8 @@ absl::StatusOr<std::unique_ptr<GpuStream>> GpuStream::Create(const simt::Device&
   return stream;
 }
 
-absl::Status GpuStream::WriteFloats(std::span<const float> host, const TensorView& device) {
+absl::Status GpuStream::WriteFloats(std::span<const float> host, const TensorView& device,
+                                    float scale) {
   if (device.dtype() == DType::kFloat32) {
     return stream_->CopyToDevice(device.data(), host.data(), host.size_bytes());
   }
@@ -84,11 +85,11 @@ absl::Status GpuStream::WriteFloats(std::span<const float> host, const TensorVie
     BERTRAND_RETURN_IF_ERROR(
         stream_->CopyToDevice(from.data(), host.data() + first, from.size_bytes()));
     if (IsAligned(to)) {
-      BERTRAND_RETURN_IF_ERROR(Convert(from, to, *stream_));
+      BERTRAND_RETURN_IF_ERROR(Convert(from, to, *stream_, scale));
       continue;
     }
     const TensorView narrow(staging + kStagingValues * sizeof(float), to.dtype(), {count});
-    BERTRAND_RETURN_IF_ERROR(Convert(from, narrow, *stream_));
+    BERTRAND_RETURN_IF_ERROR(Convert(from, narrow, *stream_, scale));
     BERTRAND_RETURN_IF_ERROR(stream_->CopyOnDevice(to.data(), narrow.data(), to.size_bytes()));
   }
   return absl::OkStatus();

@@ -39,8 +39,8 @@ class GpuStream final : public Stream {
   int64_t max_tokens() const { return max_tokens_; }
   void* workspace() const { return workspace_.data(); }
 
-  // Float32 values into device memory of any floating type.
-  absl::Status WriteFloats(std::span<const float> host, const TensorView& device);
+  // Float32 values into device memory of any floating type; into float8 divided by `scale`.
+  absl::Status WriteFloats(std::span<const float> host, const TensorView& device, float scale = 1);
 
   // x's values, in order, to one part after the other, which have them after Synchronize. Floating
   // types become float32.

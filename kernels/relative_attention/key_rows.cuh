@@ -64,14 +64,15 @@ struct PositionRows {
   }
 };
 
-// Types of `count` keys from `first` on, counted from the memory's oldest; 0 in the memory.
+// Types of `count` keys from `first` on, counted from the memory's oldest; 0 in the memory. `own`:
+// the batch's row that would be key 0 if the memory's rows were there.
 template <typename T>
-SIMT_FN void CopyTypes(Shared<int32_t> types, const RelativeOperands<T>& p, int begin, int first,
+SIMT_FN void CopyTypes(Shared<int32_t> types, const RelativeOperands<T>& p, int own, int first,
                        int memory, int total, int count) {
   const int key = first + ThreadIndex();
   if (ThreadIndex() >= count) return;
-  const bool own = key >= memory && key < total;
-  CopyAsync<4>(types + ThreadIndex(), p.type_ids + (own ? begin + key - memory : 0), own ? 4 : 0);
+  const bool typed = key >= memory && key < total;
+  CopyAsync<4>(types + ThreadIndex(), p.type_ids + (typed ? own + key : 0), typed ? 4 : 0);
 }
 
 // A sequence's keys, or its values, for copies in floats: row 0 is the memory's oldest.

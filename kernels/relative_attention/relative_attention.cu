@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/attention/launch_checks.h"
+#include "kernels/relative_attention/float_relative_attention.cuh"
 #include "kernels/relative_attention/relative_attention.cuh"
 #include "kernels/relative_attention/relative_attention.h"
 #include "kernels/status.h"
@@ -95,7 +96,14 @@ RelativeOperands<T> Operands(const RelativeAttentionParams& p) {
 
 template <typename T, int kHeadSize>
 absl::Status StartTensor(const RelativeAttentionParams& p, simt::Stream& stream) {
-  using Kernel = TensorRelativeAttentionKernel<T, kHeadSize>;
+  if constexpr (kHeadSize <= 64) {  // heads of 128 have no registers for two groups a warp
+    if (p.tile == AttentionTile::kTall ||
+        (p.tile == AttentionTile::kAuto && TallTilesPay(p, stream.device().info()))) {
+      using Kernel = TensorRelativeAttentionKernel<T, kHeadSize, 4, 2>;
+      return simt::Launch<Kernel>(stream, AttentionShape<Kernel>(p), Operands<T>(p));
+    }
+  }
+  using Kernel = TensorRelativeAttentionKernel<T, kHeadSize, 4, 1>;
   return simt::Launch<Kernel>(stream, AttentionShape<Kernel>(p), Operands<T>(p));
 }
 
@@ -109,13 +117,15 @@ absl::Status StartFloat(const RelativeAttentionParams& p, simt::Stream& stream) 
 // (the most of the types), none spilled; shared memory; blocks that an SM of A100 / L4 / H100
 // holds.
 //
-//   tensor   32   105 / 107 / 114   30 KiB   4 / 3 / 4
-//   tensor   64   148 / 150 / 150   46 KiB   3 / 2 / 3
-//   tensor  128   228 / 230 / 236   78 KiB   2 / 1 / 2
-//   float    32   204 / 206 / 214   44 KiB   2 / 2 / 2
-//   float    64   212 / 214 / 216   73 KiB   2 / 1 / 2
-//   float   128   186 / 188 / 186   90 KiB   1 / 1 / 2
-//   float   256   168 / 171 / 170   86 KiB   1 / 1 / 2
+//   tensor   32, 4 warps   109 / 111 / 111   16 KiB   4 / 4 / 4
+//   tensor   32, 4 x 2     184 / 186 / 202   24 KiB   2 / 2 / 2    (4 warps of two groups)
+//   tensor   64, 4 warps   152 / 154 / 154   32 KiB   3 / 3 / 3
+//   tensor   64, 4 x 2     254 / 255 / 255   48 KiB   2 / 2 / 2
+//   tensor  128, 4 warps   238 / 240 / 238   64 KiB   2 / 1 / 2
+//   float    32            204 / 206 / 214   44 KiB   2 / 2 / 2
+//   float    64            212 / 214 / 216   73 KiB   2 / 1 / 2
+//   float   128            186 / 188 / 186   90 KiB   1 / 1 / 2
+//   float   256            168 / 171 / 170   86 KiB   1 / 1 / 2
 template <typename T>
 absl::Status StartForHeadSize(const RelativeAttentionParams& p, simt::Stream& stream) {
   const int64_t head_size = p.qkv.dim(3);

@@ -1,14 +1,13 @@
 #pragma once
 
-// The bodies of relative attention (contract: relative_attention.h). As in packed attention a block
-// has some query rows of a head and walks over the keys in tiles; keys are the memory's rows, then
-// the sequence's own.
+// Relative attention on tensor cores (contract: relative_attention.h). As in packed attention a
+// block has some query rows of a head and walks over the keys in tiles; keys are the memory's rows,
+// then the sequence's own.
 //
-// The relative shift is a skewed read. For a warp's rows r = 0, 1, ... and the columns of a tile of
+// The relative shift is a skewed read. For a group's rows r = 0 .. 15 and the columns of a tile of
 // keys, positions[center + j - i] are the rows of a band: with R the table from the row that
 // belongs to the last query row and the first key on, product[r][c] = (q_r + position_bias) R[c] is
-// needed at c = column + (rows - 1) - r. The warp computes the whole product, puts it as float into
-// shared memory of its own and reads it along the diagonals:
+// needed at c = column + 15 - r:
 //
 //   c        0 1 2 3 4 5 6 7 ...
 //   row 0          0 1 2 3 4         the numbers: columns of keys
@@ -16,10 +15,16 @@
 //   row 2      0 1 2 3 4
 //   row 3    0 1 2 3 4
 //
-// From one tile to the next the window of R that the block's warps share moves by as many rows as
-// the tile has keys: it lies in a ring of rows, of which that many are copied for each tile.
+// The band never leaves registers. Of its accumulators (MmaC, 8 columns each) lane 4 g + t has rows
+// g and g + 8, columns 2 t and 2 t + 1; a score wants the column 7 - g farther on, in this
+// accumulator or the next one, and that of row g one more accumulator on. So the column's lane is
+// among the four that share a row: two shuffles for two scores, one of even columns and one of odd.
+// Through shared memory it was 40 passes written and 64 read for 16 x 64 scores; shuffles are 32.
+//
+// Of a tile's band the last columns are the next tile's first: they stay in registers, and as many
+// columns are computed as there are keys. R's window moves by a tile's keys from tile to tile: it
+// lies in a ring of rows, of which that many are copied for each.
 
-#include "kernels/attention/float_tile.cuh"
 #include "kernels/attention/row_tile.cuh"
 #include "kernels/attention/tensor_tile.cuh"
 #include "kernels/relative_attention/key_rows.cuh"
@@ -27,35 +32,36 @@
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 
-// One block: 16 query rows a warp of one head, on tensor cores.
+// One block: 16 kGroups query rows a warp of one head, on tensor cores. What a warp reads of keys,
+// values and positions serves all of its groups.
 //
 //   copies    Q, R 0, K 0, V 0 | R 1, K 1, V 1               | ...
 //   products                   | band 0, Q K 0^T + band, P V 0 | ...      one barrier a tile
 //
-// Tiles of 32 keys: with 64, a sixth of the band's products would be saved (5 groups of 16 instead
-// of twice 3), but 78 KiB at heads of 64 leave an SM 2 blocks instead of 3, and 1 on small ones.
-template <typename T, int kHeadSize>
+// Q goes into registers by way of the second stage and the rows that follow it, which are the
+// ring's: the first window begins behind them.
+template <typename T, int kHeadSize, int kWarps, int kGroups>
 struct TensorRelativeAttentionKernel {
   static constexpr const char* kName = "relative_attention";
-  static constexpr int kWarps = 4, kThreads = 32 * kWarps;
-  static constexpr int kRows = 16 * kWarps, kKeys = 32;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kWarpRows = 16 * kGroups, kRows = kWarpRows * kWarps, kKeys = 32;
   static constexpr int kTile = kKeys * kHeadSize;
-  static constexpr int kRingRows = kRows + 2 * kKeys;
-  static constexpr int kBand = kKeys + 16;
-  // Pairs of 16 lanes lie in different banks when written; reads along diagonals take two passes.
-  static constexpr int kBandStride = 56;
-  static constexpr int kMinBlocks = kHeadSize == 128 ? 2 : kHeadSize == 64 ? 3 : 4;
-  static_assert(kRows <= 2 * kKeys, "Q must fit in a stage");
-  static_assert((kRingRows & (kRingRows - 1)) == 0, "a power of two");
-  static_assert(kBandStride >= kBand && kBandStride % 16 == 8);
+  static constexpr int kRing = 4 * kTile;               // where the ring lies among the rows
+  static constexpr int kRingStart = kRows - 2 * kKeys;  // its row of the first window's first
+  static constexpr int kRingRows = kRows <= 64 ? 128 : 256;
+  static constexpr int kBandTiles = 2 * kGroups + kKeys / 8;  // accumulators of a group
+  static constexpr int kMinBlocks = kHeadSize == 128 ? 2
+                                    : kGroups == 2   ? 2
+                                                     : (kHeadSize == 32 ? 4 : 3);
+  static_assert(kRingStart >= 0 && kRingStart + kRows + kKeys <= kRingRows);
+  static_assert(kRows + 2 * kKeys <= kRingRows && kKeys == 32);
 
   using Params = RelativeOperands<T>;
   struct Layout {
-    alignas(128) T tiles[2][2][kTile];  // stages of keys and values
-    alignas(128) T ring[kRingRows * kHeadSize];
-    alignas(16) float band[kWarps][16 * kBandStride];
+    // Two stages of keys and values, then the ring of positions.
+    alignas(128) T rows[kRing + kRingRows * kHeadSize];
     alignas(16) int32_t types[2][kKeys];
-    int place[2];  // of the rows in `out`, and their number: saves registers
+    int place[3];  // of the rows in `out`, their number, their sequence: saves registers
   };
   static_assert(sizeof(Layout) <= 99 * 1024, "what every architecture has");
 
@@ -63,28 +69,51 @@ struct TensorRelativeAttentionKernel {
 
   // What a block's copies need to know.
   struct Keys {
-    int sequence, begin, column;
+    int own, column;     // the batch's row that would be key 0 if the memory's rows were there
     int memory, total;   // keys of the memory; all keys
     int first_position;  // of the window of the first tile, in the table
   };
+
+  // A warp's rows. Accumulators of the bands are those of all groups: the last group's columns
+  // begin at the first one, and each group's before it 16 columns farther on.
+  struct WarpRows {
+    Fragments content[kGroups], position[kGroups];  // queries with their biases
+    MmaC band[kGroups][kBandTiles];
+    int types[kGroups][2];           // of rows g and g + 8 of each group
+    float segment_part[kGroups][2];  // what a key of another segment adds to their scores
+    OnlineSoftmax<kHeadSize> softmax[kGroups];
+  };
+
+  // Whence a lane's scores get their columns of a band.
+  struct Skew {
+    int even_lane, odd_lane;  // with the even and the odd columns
+    // As a source: whether the lane that asks wants this lane's columns of the next accumulator.
+    bool even_from_next, odd_from_next;
+    bool odd_first;  // the first of two scores has an odd column
+  };
+  SIMT_FN static Skew MakeSkew() {
+    const int lane = LaneIndex(), t = lane % 4, shift = 7 - lane / 4;
+    const int odd = shift / 2, even = odd + shift % 2;  // lanes farther on
+    return {lane - t + (t + even) % 4, lane - t + (t + odd) % 4, t < even, t < odd, shift % 2 == 1};
+  }
 
   // Starts the copies of tile `first` / kKeys: its keys, values and types, and the rows of the
   // table from `first_row` of its window to the end.
   SIMT_FN static void CopyStage(const Params& p, const Keys& keys, int first, int first_row) {
     const int stage = first / kKeys % 2, valid = keys.total - first;
-    const Shared<T> tile = SharedArray<&Layout::tiles>() + stage * 2 * kTile;
+    const Shared<T> tile = SharedArray<&Layout::rows>() + stage * 2 * kTile;
     const int chunks = p.head_size / 8, stride = 3 * p.width;
     if (first >= keys.memory) {
-      const int row = keys.begin + first - keys.memory;
       CopyTiles<2, kKeys, kHeadSize, kThreads>(
           tile,
-          p.qkv + (int64_t{row} * stride + p.width + keys.column + CopyOffset<kHeadSize>(stride)),
+          p.qkv + (int64_t{keys.own + first} * stride + p.width + keys.column +
+                   CopyOffset<kHeadSize>(stride)),
           stride, p.width, valid, chunks);
     } else {
       CopyMemoryTiles(p, keys, tile, first);
     }
     CopyPositions(p, keys, first, first_row);
-    CopyTypes(SharedArray<&Layout::types>() + stage * kKeys, p, keys.begin, first, keys.memory,
+    CopyTypes(SharedArray<&Layout::types>() + stage * kKeys, p, keys.own, first, keys.memory,
               keys.total, kKeys);
     CopyAsyncCommit();
   }
@@ -93,15 +122,15 @@ struct TensorRelativeAttentionKernel {
   SIMT_FN static void CopyMemoryTiles(const Params& p, const Keys& keys, Shared<T> tile,
                                       int first) {
     constexpr int kChunks = kHeadSize / 8, kRowsAtOnce = kThreads / kChunks;
-    const MemoryRows<T> memory = LoadMemoryRows(p, keys.sequence, keys.column);
+    const int sequence = Load(SharedArray<&Layout::place>() + 2);
+    const MemoryRows<T> memory = LoadMemoryRows(p, sequence, keys.column);
     const int chunk = ThreadIndex() % kChunks;
     SIMT_UNROLL
     for (int i = 0; i < kKeys; i += kRowsAtOnce) {
       const int row = i + ThreadIndex() / kChunks, key = first + row;
       const int bytes = key < keys.total && chunk < p.head_size / 8 ? 16 : 0;
-      const int own = keys.begin + key - keys.memory;
       const Global<const T> from =
-          p.qkv + (int64_t{own} * 3 * p.width + p.width + keys.column + chunk * 8);
+          p.qkv + (int64_t{keys.own + key} * 3 * p.width + p.width + keys.column + chunk * 8);
       const int64_t offset = memory.Offset(key) + chunk * 8;
       const bool is_own = key >= keys.memory;
       const int at = ChunkOffset<kHeadSize>(row, chunk);
@@ -111,10 +140,11 @@ struct TensorRelativeAttentionKernel {
   }
 
   // Tile `first` / kKeys's window is rows `first`, `first` + 1, ... of the table, counted from the
-  // first tile's, in the ring at that modulo kRingRows.
+  // first tile's.
+  SIMT_FN static int RingRow(int window_row) { return (kRingStart + window_row) % kRingRows; }
   SIMT_FN static void CopyPositions(const Params& p, const Keys& keys, int first, int first_row) {
     constexpr int kChunks = kHeadSize / 8, kRowsAtOnce = kThreads / kChunks;
-    const Shared<T> ring = SharedArray<&Layout::ring>();
+    const Shared<T> ring = SharedArray<&Layout::rows>() + kRing;
     const PositionRows<T> rows = {p.positions + keys.column, keys.first_position,
                                   p.num_positions - 1, p.width};
     const int chunk = ThreadIndex() % kChunks;
@@ -122,7 +152,7 @@ struct TensorRelativeAttentionKernel {
     SIMT_UNROLL_BY(2)
     for (int i = first_row; i < kRows + kKeys; i += kRowsAtOnce) {
       const int row = first + i + ThreadIndex() / kChunks;
-      CopyAsync<16>(ring + ChunkOffset<kHeadSize>(row % kRingRows, chunk),
+      CopyAsync<16>(ring + ChunkOffset<kHeadSize>(RingRow(row), chunk),
                     rows(row) + (bytes == 0 ? 0 : chunk * 8), bytes);
     }
   }
@@ -169,114 +199,167 @@ struct TensorRelativeAttentionKernel {
     part[1] = WarpSum<4>(part[1]);
   }
 
-  // The warp's band of a tile: [row][c], c up to that of the last key.
-  template <bool kPartial>
-  SIMT_FN static void ComputeBand(Shared<float> band, const Fragments& queries, int first,
-                                  int valid_keys) {
-    const Shared<T> ring = SharedArray<&Layout::ring>();
-    const int lane = LaneIndex();
+  // 16 rows of the window that begins at row `window` of the ring's: the groups' products with them
+  // are accumulators 2 kChunk and 2 kChunk + 1 of their bands.
+  template <int kChunk>
+  SIMT_FN static void ComputeBand(WarpRows& rows, int window) {
+    const int row = RingRow(window + kRows - (WarpIndex() + 1) * kWarpRows + kChunk * 16);
+    const Shared<T> ring = SharedArray<&Layout::rows>() + kRing;
+    const int offset = row * kHeadSize + TransposedOffset<kHeadSize>();
     SIMT_UNROLL
-    for (int group = 0; group < kBand / 16; ++group) {
-      if (kPartial && group * 16 >= valid_keys + 16) continue;
-      const int row = (first + kRows - 16 - WarpIndex() * 16 + group * 16) % kRingRows;
-      const int offset = row * kHeadSize + TransposedOffset<kHeadSize>();
-      MmaC low = {}, high = {};
+    for (int group = 0; group < kGroups; ++group) {
+      rows.band[group][2 * kChunk] = rows.band[group][2 * kChunk + 1] = {};
+    }
+    SIMT_UNROLL
+    for (int k = 0; k < kHeadSize / 16; ++k) {
+      uint32_t r[4];
+      LoadMatrix(r, ring + (offset ^ (k * 16)));
       SIMT_UNROLL
-      for (int k = 0; k < kHeadSize / 16; ++k) {
-        uint32_t r[4];
-        LoadMatrix(r, ring + (offset ^ (k * 16)));
-        Mma<T>(low, queries[k], {{r[0], r[1]}});
-        Mma<T>(high, queries[k], {{r[2], r[3]}});
-      }
-      SIMT_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const Shared<float> to =
-            band + ((lane / 4 + 8 * half) * kBandStride + group * 16 + lane % 4 * 2);
-        StoreVector(to, Vector<float, 2>{low.v[2 * half], low.v[2 * half + 1]});
-        StoreVector(to + 8, Vector<float, 2>{high.v[2 * half], high.v[2 * half + 1]});
+      for (int group = 0; group < kGroups; ++group) {
+        // Nobody wants the first groups' first columns.
+        if (kChunk + group + 1 < kGroups) continue;
+        Mma<T>(rows.band[group][2 * kChunk], rows.position[group][k], {{r[0], r[1]}});
+        Mma<T>(rows.band[group][2 * kChunk + 1], rows.position[group][k], {{r[2], r[3]}});
       }
     }
-    SyncWarp();
   }
 
-  // What scores begin with: the part of the distance, read along the diagonals, and the segment's.
-  template <bool kPartial>
-  SIMT_FN static void BeginScores(MmaC (&scores)[kKeys / 8], Shared<float> band,
-                                  Shared<int32_t> types, const int (&row_types)[2],
-                                  const float (&segment_part)[2], int valid_keys) {
-    const int lane = LaneIndex();
+  // By value: a choice between places in memory would keep the accumulators out of registers.
+  SIMT_FN static float Either(bool condition, float yes, float no) { return condition ? yes : no; }
+
+  // What scores begin with: the part of the distance, from the bands' diagonals.
+  SIMT_FN static void BeginScores(MmaC (&scores)[kGroups][kKeys / 8], const WarpRows& rows,
+                                  const Skew& skew) {
     SIMT_UNROLL
     for (int n = 0; n < kKeys / 8; ++n) {
-      if (kPartial && n / 2 * 16 >= valid_keys) continue;
-      const int column = n * 8 + lane % 4 * 2;
-      const auto key_types = LoadVector<2>(types + column);
       SIMT_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int half = i / 2, row = lane / 4 + 8 * half;
-        const float part = Load(band + (row * (kBandStride - 1) + 15 + column + i % 2));
-        scores[n].v[i] = key_types[i % 2] == row_types[half] ? part : part + segment_part[half];
+      for (int group = 0; group < kGroups; ++group) {
+        SIMT_UNROLL
+        for (int i = 0; i < 4; i += 2) {  // of rows g, then g + 8
+          const int at = 2 * (kGroups - 1 - group) + n + 1 - i / 2;
+          const float even =
+              Either(skew.even_from_next, rows.band[group][at + 1].v[i], rows.band[group][at].v[i]);
+          const float odd = Either(skew.odd_from_next, rows.band[group][at + 1].v[i + 1],
+                                   rows.band[group][at].v[i + 1]);
+          const float of_even = Shuffle(even, skew.even_lane);
+          const float of_odd = Shuffle(odd, skew.odd_lane);
+          scores[group][n].v[i] = Either(skew.odd_first, of_odd, of_even);
+          scores[group][n].v[i + 1] = Either(skew.odd_first, of_even, of_odd);
+        }
       }
     }
   }
 
-  // Tile `first` / kKeys for the warp's rows.
+  // Adds the segments' part. Where a tile's keys are of one segment, as nearly all are, it is the
+  // same for all scores of a row: `offsets` then, which the softmax adds for nothing.
+  SIMT_FN static void AddSegments(MmaC (&scores)[kGroups][kKeys / 8], float (&offsets)[kGroups][2],
+                                  const WarpRows& rows, Shared<int32_t> types, int valid_keys) {
+    const int lane = LaneIndex(), first_type = Load(types);
+    const int type = lane < valid_keys ? Load(types + lane) : first_type;
+    const bool alike = WarpAll(type == first_type);
+    SIMT_UNROLL
+    for (int group = 0; group < kGroups; ++group) {
+      SIMT_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const bool other = alike && first_type != rows.types[group][half];
+        offsets[group][half] = other ? rows.segment_part[group][half] : 0;
+      }
+    }
+    if (alike) return;
+    SIMT_UNROLL
+    for (int n = 0; n < kKeys / 8; ++n) {
+      const auto key_types = LoadVector<2>(types + (n * 8 + lane % 4 * 2));
+      SIMT_UNROLL
+      for (int group = 0; group < kGroups; ++group) {
+        SIMT_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          if (key_types[i % 2] == rows.types[group][i / 2]) continue;
+          scores[group][n].v[i] += rows.segment_part[group][i / 2];
+        }
+      }
+    }
+  }
+
+  // Tile `first` / kKeys.
   template <bool kPartial>
-  SIMT_FN static void AddTile(OnlineSoftmax<kHeadSize> (&softmax)[1], const Fragments (&content)[1],
-                              const Fragments& position, const int (&row_types)[2],
-                              const float (&segment_part)[2], float scale, int first,
+  SIMT_FN static void AddTile(WarpRows& rows, const Skew& skew, float scale, int first,
                               int valid_keys) {
-    const Shared<T> tiles = SharedArray<&Layout::tiles>();
-    const Shared<float> band = SharedArray<&Layout::band>() + WarpIndex() * (16 * kBandStride);
+    const Shared<T> tiles = SharedArray<&Layout::rows>();
     const int stage = first / kKeys % 2;
-    ComputeBand<kPartial>(band, position, first, valid_keys);
-    MmaC scores[1][kKeys / 8] = {};
-    BeginScores<kPartial>(scores[0], band, SharedArray<&Layout::types>() + stage * kKeys, row_types,
-                          segment_part, valid_keys);
-    AddScores<kKeys, kHeadSize, kPartial>(scores, content, tiles, stage * 2 * kTile, valid_keys);
-    if (kPartial) MaskScores<kKeys>(scores[0], valid_keys);
-    UpdateSoftmax<kKeys>(softmax[0], scores[0], scale);
-    AddValues<kKeys, kHeadSize, kPartial>(softmax, scores, tiles, stage * 2 * kTile + kTile,
+    ComputeBand<kGroups>(rows, first);
+    if (!kPartial || valid_keys > 17) ComputeBand<kGroups + 1>(rows, first);
+    MmaC scores[kGroups][kKeys / 8];
+    BeginScores(scores, rows, skew);
+    float offsets[kGroups][2];
+    AddSegments(scores, offsets, rows, SharedArray<&Layout::types>() + stage * kKeys, valid_keys);
+    AddScores<kKeys, kHeadSize, kPartial>(scores, rows.content, tiles, stage * 2 * kTile,
                                           valid_keys);
+    SIMT_UNROLL
+    for (int group = 0; group < kGroups; ++group) {
+      if (kPartial) MaskScores<kKeys>(scores[group], valid_keys);
+      SIMT_UNROLL
+      for (int i = 0; i < 2 * kGroups; ++i) {  // the next tile's first columns
+        rows.band[group][i] = rows.band[group][i + kKeys / 8];
+      }
+    }
+    UpdateSoftmax<kKeys, true>(rows.softmax, scores, scale, offsets);
+    AddValues<kKeys, kHeadSize, kPartial>(rows.softmax, scores, tiles, stage * 2 * kTile + kTile,
+                                          valid_keys);
+  }
+
+  // Makes a warp's rows ready for the first tile. The tile's index of the batch is `first_row`.
+  SIMT_FN static void LoadRows(WarpRows& rows, const Params& p, int column, int first_row,
+                               int num_rows) {
+    const int warp_row = WarpIndex() * kWarpRows;
+    SIMT_UNROLL
+    for (int group = 0; group < kGroups; ++group) {
+      Fragments& content = rows.content[group];
+      const int row = warp_row + 16 * group;
+      LoadLeft<kHeadSize>(content, SharedArray<&Layout::rows>() + (2 * kTile + row * kHeadSize));
+      SegmentPart(rows.segment_part[group], content, p, column);
+      AddBias(rows.position[group], content, p.position_bias + column, p.head_size);
+      AddBias(content, content, p.content_bias + column, p.head_size);
+      SIMT_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const int own = Min(row + LaneIndex() / 4 + 8 * half, num_rows - 1);
+        rows.types[group][half] = Load(p.type_ids + (first_row + own));
+      }
+      SIMT_UNROLL
+      for (int i = 0; i < kBandTiles; ++i) rows.band[group][i] = {};
+    }
+    ComputeBand<0>(rows, 0);
+    if constexpr (kGroups == 2) ComputeBand<1>(rows, 0);
   }
 
   SIMT_FN static void Run(const Params& p) {
     const int column = BlockIndex() % p.heads * p.head_size;
-    const RowTile rows = FindRowTile(p.cu_seqlens, p.sequences, BlockIndex() / p.heads, kRows);
-    if (rows.rows <= 0) return;
-    const int memory = MemorySize(p, rows.sequence), stride = 3 * p.width;
-    const Keys keys = {
-        rows.sequence, rows.begin,           column,
-        memory,        memory + rows.length, p.center - memory - rows.first - (kRows - 1)};
-    const Shared<T> tiles = SharedArray<&Layout::tiles>();
+    const RowTile tile = FindRowTile(p.cu_seqlens, p.sequences, BlockIndex() / p.heads, kRows);
+    if (tile.rows <= 0) return;
+    const int memory = MemorySize(p, tile.sequence), stride = 3 * p.width;
+    const int first_row = tile.begin + tile.first;
+    const Keys keys = {tile.begin - memory, column, memory, memory + tile.length,
+                       p.center - memory - tile.first - (kRows - 1)};
+    const Shared<T> tiles = SharedArray<&Layout::rows>();
     const Shared<int> place = SharedArray<&Layout::place>();
     if (ThreadIndex() == 0) {
-      Store(place, (rows.begin + rows.first) * p.width + column);
-      Store(place + 1, rows.rows);
+      Store(place, first_row * p.width + column);
+      Store(place + 1, tile.rows);
+      Store(place + 2, tile.sequence);
     }
-    CopyTiles<1, kRows, kHeadSize, kThreads>(tiles + 2 * kTile,
-                                             p.qkv + (int64_t{rows.begin + rows.first} * stride +
-                                                      column + CopyOffset<kHeadSize>(stride)),
-                                             stride, 0, rows.rows, p.head_size / 8);
+    if (memory > 0) SyncThreads();  // the first tile's copies want the sequence
+    CopyTiles<1, kRows, kHeadSize, kThreads>(
+        tiles + 2 * kTile,
+        p.qkv + (int64_t{first_row} * stride + column + CopyOffset<kHeadSize>(stride)), stride, 0,
+        tile.rows, p.head_size / 8);
     CopyStage(p, keys, 0, 0);
     CopyAsyncWait<0>();
     SyncThreads();
 
-    const int warp_row = WarpIndex() * 16;
-    const bool active = warp_row < rows.rows;
-    Fragments content[1], position;
-    LoadLeft<kHeadSize>(content[0], tiles + (2 * kTile + warp_row * kHeadSize));
-    float segment_part[2];
-    SegmentPart(segment_part, content[0], p, column);
-    AddBias(position, content[0], p.position_bias + column, p.head_size);
-    AddBias(content[0], content[0], p.content_bias + column, p.head_size);
-    int row_types[2];
-    SIMT_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const int row = Min(warp_row + LaneIndex() / 4 + 8 * half, rows.rows - 1);
-      row_types[half] = Load(p.type_ids + (rows.begin + rows.first + row));
-    }
-
-    OnlineSoftmax<kHeadSize> softmax[1];
+    const int warp_row = WarpIndex() * kWarpRows;
+    const bool active = warp_row < tile.rows;
+    const Skew skew = MakeSkew();
+    WarpRows rows;
+    if (active) LoadRows(rows, p, column, first_row, tile.rows);
     for (int first = 0; first < keys.total; first += kKeys) {
       CopyAsyncWait<0>();
       SyncThreads();  // the stage is there, and nobody reads the other one any more
@@ -284,247 +367,21 @@ struct TensorRelativeAttentionKernel {
       if (valid_keys > kKeys) CopyStage(p, keys, first + kKeys, kRows);
       if (!active) continue;  // only copies
       if (valid_keys >= kKeys) {
-        AddTile<false>(softmax, content, position, row_types, segment_part, p.scale, first, kKeys);
+        AddTile<false>(rows, skew, p.scale, first, kKeys);
       } else {
-        AddTile<true>(softmax, content, position, row_types, segment_part, p.scale, first,
-                      valid_keys);
+        AddTile<true>(rows, skew, p.scale, first, valid_keys);
       }
     }
 
     SyncThreads();  // nobody reads tiles any more
     if (!active) return;
-    StoreRows<kHeadSize>(softmax[0], tiles + warp_row * kHeadSize, p.out,
-                         Load(place) + warp_row * p.width, p.width, Load(place + 1) - warp_row,
-                         p.head_size / 8);
-  }
-};
-
-// One block: 8 kLaneRows query rows of one head in floats, whatever the type, for heads up to
-// kHeadSize. The biases are rows of their own: (q + bias) k = q k + bias k, where the second is the
-// same for all rows. Keys and the table's rows are copied while values are summed up, and the other
-// way round.
-template <typename T, int kHeadSize>
-struct FloatRelativeAttentionKernel {
-  static constexpr const char* kName = "relative_attention_float";
-  static constexpr int kThreads = kFloatThreads;
-  static constexpr int kLaneRows = kHeadSize == 256 ? 2 : kHeadSize == 128 ? 4 : 8;
-  static constexpr int kWarpRows = 2 * kLaneRows, kRows = 4 * kWarpRows;
-  static constexpr int kKeys = kHeadSize == 256 ? 16 : 32;
-  static constexpr int kColumns = kKeys / 16;  // of a lane
-  static constexpr int kRingRows = kRows + kKeys;
-  static constexpr int kStride = kFloatStride<kHeadSize>;
-  // Lanes of two rows lie in different banks when the band is written; its reads take two passes.
-  static constexpr int kBandStride = kKeys + (kLaneRows == 8 ? 18 : kLaneRows == 4 ? 20 : 24);
-  static_assert(kLaneRows * kBandStride % 32 == 16 && kBandStride >= kKeys + 16);
-  // The warp's own memory: the band, then the weights.
-  static constexpr int kBand = kWarpRows * kBandStride;
-  static constexpr int kWeights = kKeys * kWeightStride<kLaneRows>;
-  static constexpr int kOwn = kBand > kWeights ? kBand : kWeights;
-
-  struct Params {
-    RelativeOperands<T> operands;
-    bool chunked;  // rows of a head are aligned to four values and multiples of them
-  };
-  struct Layout {
-    alignas(16) float queries[kRows * kStride];
-    alignas(16) float biases[2 * kStride];  // of contents, of positions
-    alignas(16) float keys[kKeys * kStride];
-    alignas(16) float values[kKeys * kStride];
-    alignas(16) float ring[kRingRows * kStride];
-    alignas(16) float own[4 * kOwn];
-    int32_t types[kKeys];
-  };
-  static_assert(sizeof(Layout) <= 99 * 1024, "what every architecture has");
-
-  using Rows = float[kLaneRows];
-
-  SIMT_FN static int FirstRow() { return (WarpIndex() * 2 + LaneIndex() / 16) * kLaneRows; }
-
-  // products[i][j] = (query row i + bias) * right row j, for the lane's rows.
-  template <int kCount>
-  SIMT_FN static void Multiply(float (&products)[kLaneRows][kCount], int bias, Shared<float> right,
-                               const int (&right_rows)[kCount], int head_size) {
-    float of_bias[1][kCount] = {};
-    AddProducts<1, kCount, kHeadSize>(of_bias, SharedArray<&Layout::biases>() + bias * kStride,
-                                      right, right_rows, head_size);
     SIMT_UNROLL
-    for (int i = 0; i < kLaneRows; ++i) {
-      SIMT_UNROLL
-      for (int j = 0; j < kCount; ++j) products[i][j] = of_bias[0][j];
+    for (int group = 0; group < kGroups; ++group) {
+      const int row = warp_row + 16 * group;
+      StoreRows<kHeadSize>(rows.softmax[group], tiles + row * kHeadSize, p.out,
+                           Load(place) + row * p.width, p.width, Load(place + 1) - row,
+                           p.head_size / 8);
     }
-    AddProducts<kLaneRows, kCount, kHeadSize>(
-        products, SharedArray<&Layout::queries>() + FirstRow() * kStride, right, right_rows,
-        head_size);
-  }
-
-  // The warp's band of the tile whose window begins at row `start` of the ring: [row][c].
-  SIMT_FN static void ComputeBand(Shared<float> band, int start, int head_size) {
-    constexpr int kCount = kColumns + 1;
-    const int x = LaneIndex() % 16, y = LaneIndex() / 16;
-    int rows[kCount];
-    SIMT_UNROLL
-    for (int j = 0; j < kCount; ++j) {
-      // Beyond the band's last column there is no row of the window.
-      const int c = Min(x + j * 16, kKeys + kWarpRows - 2);
-      const int row = start + kRows - kWarpRows - WarpIndex() * kWarpRows + c;
-      rows[j] = row < kRingRows ? row : row - kRingRows;
-    }
-    float products[kLaneRows][kCount];
-    Multiply<kCount>(products, 1, SharedArray<&Layout::ring>(), rows, head_size);
-    SIMT_UNROLL
-    for (int i = 0; i < kLaneRows; ++i) {
-      SIMT_UNROLL
-      for (int j = 0; j < kCount; ++j) {
-        Store(band + ((y * kLaneRows + i) * kBandStride + x + j * 16), products[i][j]);
-      }
-    }
-    SyncWarp();
-  }
-
-  // The scores of a tile, all three parts.
-  SIMT_FN static void ComputeScores(float (&scores)[kLaneRows][kColumns], Shared<float> band,
-                                    const int (&row_types)[kLaneRows], const Rows& segment_part,
-                                    int start, int head_size) {
-    const int x = LaneIndex() % 16, y = LaneIndex() / 16;
-    ComputeBand(band, start, head_size);
-    int rows[kColumns];
-    SIMT_UNROLL
-    for (int j = 0; j < kColumns; ++j) rows[j] = x + j * 16;
-    Multiply<kColumns>(scores, 0, SharedArray<&Layout::keys>(), rows, head_size);
-    const Shared<int32_t> types = SharedArray<&Layout::types>();
-    SIMT_UNROLL
-    for (int j = 0; j < kColumns; ++j) {
-      const int column = x + j * 16, type = Load(types + column);
-      SIMT_UNROLL
-      for (int i = 0; i < kLaneRows; ++i) {
-        const int row = y * kLaneRows + i;
-        scores[i][j] += Load(band + (row * kBandStride + kWarpRows - 1 - row + column));
-        if (type != row_types[i]) scores[i][j] += segment_part[i];
-      }
-    }
-    SyncWarp();  // the band has been read: weights take its place
-  }
-
-  // What a key of another segment adds to the scores of the lane's rows.
-  SIMT_FN static void SegmentPart(Rows& part, const RelativeOperands<T>& p, int column) {
-    SIMT_UNROLL
-    for (int i = 0; i < kLaneRows; ++i) part[i] = 0;
-    const Shared<float> queries = SharedArray<&Layout::queries>() + FirstRow() * kStride;
-    for (int c = LaneIndex() % 16; c < p.head_size; c += 16) {
-      const float bias = ToFloat(Load(p.segment_bias + (column + c)));
-      const float difference = ToFloat(Load(p.segments + (p.width + column + c))) -
-                               ToFloat(Load(p.segments + (column + c)));
-      SIMT_UNROLL
-      for (int i = 0; i < kLaneRows; ++i) {
-        part[i] = Fma(Load(queries + (i * kStride + c)) + bias, difference, part[i]);
-      }
-    }
-    SIMT_UNROLL
-    for (int i = 0; i < kLaneRows; ++i) part[i] = WarpSum<16>(part[i]);
-  }
-
-  // Copies `kCount` rows of the table from row `first` of the first tile's window on into the ring.
-  template <int kCount>
-  SIMT_FN static void CopyPositions(const Params& params, PositionRows<T> rows, int first,
-                                    int start) {
-    rows.first += first;
-    CopyFloatRows<kCount, kHeadSize, T>(SharedArray<&Layout::ring>() + start * kStride, rows,
-                                        kCount, params.operands.head_size, params.chunked);
-  }
-
-  SIMT_FN static void CopyBias(int bias, Global<const T> from, int head_size) {
-    const Shared<float> to = SharedArray<&Layout::biases>() + bias * kStride;
-    for (int c = ThreadIndex(); c < kHeadSize; c += kThreads) {
-      Store(to + c, c < head_size ? ToFloat(Load(from + c)) : 0.0f);
-    }
-  }
-
-  SIMT_FN static KeyRows<T> RowsOf(const RelativeOperands<T>& p, const RowTile& rows, int memory,
-                                   int column, int part) {
-    const int stride = 3 * p.width;
-    KeyRows<T> keys = {{}, {},     p.qkv + (int64_t{rows.begin} * stride + part * p.width + column),
-                       0,  memory, stride};
-    if (memory > 0) {
-      keys.memory = LoadMemoryRows(p, rows.sequence, column);
-      keys.memory_rows = part == 1 ? keys.memory.keys : keys.memory.values;
-    }
-    return keys;
-  }
-
-  SIMT_FN static void CopyTile(const Params& params, Shared<float> tile, KeyRows<T> rows, int first,
-                               int total) {
-    rows.first = first;
-    CopyFloatRows<kKeys, kHeadSize, T>(tile, rows, total - first, params.operands.head_size,
-                                       params.chunked);
-  }
-
-  SIMT_FN static void Run(const Params& params) {
-    const RelativeOperands<T>& p = params.operands;
-    const int column = BlockIndex() % p.heads * p.head_size;
-    const RowTile rows = FindRowTile(p.cu_seqlens, p.sequences, BlockIndex() / p.heads, kRows);
-    if (rows.rows <= 0) return;
-    const int memory = MemorySize(p, rows.sequence), total = memory + rows.length;
-    const KeyRows<T> key_rows = RowsOf(p, rows, memory, column, 1);
-    const KeyRows<T> value_rows = RowsOf(p, rows, memory, column, 2);
-    const PositionRows<T> positions = {p.positions + column,
-                                       p.center - memory - rows.first - (kRows - 1),
-                                       p.num_positions - 1, p.width};
-    const Shared<float> keys = SharedArray<&Layout::keys>();
-    const Shared<float> own = SharedArray<&Layout::own>() + WarpIndex() * kOwn;
-    const Shared<int32_t> types = SharedArray<&Layout::types>();
-
-    CopyFloatRows<kRows, kHeadSize, T>(
-        SharedArray<&Layout::queries>(),
-        PlainRows<T>{p.qkv + (int64_t{rows.begin + rows.first} * 3 * p.width + column),
-                     3 * p.width},
-        rows.rows, p.head_size, params.chunked);
-    CopyBias(0, p.content_bias + column, p.head_size);
-    CopyBias(1, p.position_bias + column, p.head_size);
-    CopyPositions<kRingRows>(params, positions, 0, 0);
-    CopyTile(params, keys, key_rows, 0, total);
-    CopyTypes(types, p, rows.begin, 0, memory, total, kKeys);
-    CopyAsyncCommit();
-    CopyAsyncWait<0>();
-    SyncThreads();
-
-    const bool active = WarpIndex() * kWarpRows < rows.rows;
-    Rows segment_part;
-    SegmentPart(segment_part, p, column);
-    int row_types[kLaneRows];
-    SIMT_UNROLL
-    for (int i = 0; i < kLaneRows; ++i) {
-      const int row = Min(FirstRow() + i, rows.rows - 1);
-      row_types[i] = Load(p.type_ids + (rows.begin + rows.first + row));
-    }
-    FloatSoftmax<kLaneRows, kHeadSize> softmax;
-    Clear(softmax);
-    for (int first = 0, start = 0; first < total; first += kKeys) {
-      CopyAsyncWait<0>();
-      SyncThreads();  // keys, types and positions are there, and nobody reads values any more
-      CopyTile(params, SharedArray<&Layout::values>(), value_rows, first, total);
-      CopyAsyncCommit();
-      if (active) {
-        float scores[kLaneRows][kColumns];
-        ComputeScores(scores, own, row_types, segment_part, start, p.head_size);
-        UpdateFloatSoftmax(softmax, scores, own, p.scale, total - first);
-      }
-      CopyAsyncWait<0>();
-      SyncThreads();  // the values are there, and nobody reads the others any more
-      if (first + kKeys < total) {
-        CopyTile(params, keys, key_rows, first + kKeys, total);
-        CopyTypes(types, p, rows.begin, first + kKeys, memory, total, kKeys);
-        CopyPositions<kKeys>(params, positions, first + kRingRows, start);
-        CopyAsyncCommit();
-      }
-      start = start + kKeys < kRingRows ? start + kKeys : 0;
-      if (active) {
-        AddFloatValues(softmax, own, SharedArray<&Layout::values>(), Min(kKeys, total - first));
-      }
-    }
-    if (!active) return;
-    const int64_t row = rows.begin + rows.first + FirstRow();
-    StoreFloatRows(softmax, p.out, row * p.width + column, p.width, rows.rows - FirstRow(),
-                   p.head_size, params.chunked);
   }
 };
 

@@ -18,14 +18,13 @@
 //   most tokens; rings within memory_rows and 16-byte aligned. The grid depends on `tokens` and
 //   `sequences` alone.
 // Aliasing: out apart from all others. Rows of out from cu_seqlens[sequences] on stay as they are.
-// No
-//   tokens or no sequences: does nothing.
+//   No tokens or no sequences: does nothing.
 // Numerics: as Attention; queries with their biases are rounded to the type before the products (so
 //   are transformers'), products of positions and the segments' part stay float. What the same
 //   segment adds to a row is left out, being nothing to its softmax. Error <= 2x that of scores,
 //   their parts and weights rounded to the type; float's within 64 ulp of the largest value.
-// Cost: Attention's, and 0.75 of it for positions (a band of 48 for 32 keys). Nothing quadratic in
-//   memory.
+// Cost: 1.5 times Attention's: each score has one product more, for its position. Nothing quadratic
+//   in memory.
 // Errors: InvalidArgument before any launch. Asynchronous on `stream`.
 
 #include <absl/status/status.h>
@@ -33,6 +32,7 @@
 
 #include <span>
 
+#include "kernels/attention/attention.h"
 #include "kernels/backend.h"
 #include "kernels/relative_attention/memory_ring.cuh"
 #include "kernels/simt/runtime.h"
@@ -53,6 +53,7 @@ struct RelativeAttentionParams {
   float scale = 1;
   TensorView out;
   TensorView out_scale;  // where out is float8, as in attention.h
+  AttentionTile tile = AttentionTile::kAuto;
 };
 
 absl::Status RelativeAttention(const RelativeAttentionParams& params, simt::Stream& stream);

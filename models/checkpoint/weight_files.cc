@@ -173,6 +173,27 @@ std::span<const int64_t> WeightFiles::Shape(std::string_view name) const {
   return entry == nullptr ? std::span<const int64_t>() : std::span(entry->tensor->shape);
 }
 
+absl::StatusOr<std::string> WeightFiles::Fingerprint() const {
+  constexpr int64_t kValuesEach = 64;
+  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+  const auto add = [&hash](std::string_view bytes) {
+    for (const char byte : bytes) hash = (hash ^ static_cast<uint8_t>(byte)) * 0x100000001b3u;
+  };
+  std::vector<float> values;
+  for (const Entry& entry : entries_) {
+    const StoredTensor& tensor = *entry.tensor;
+    add(tensor.name + ShapeString(tensor.shape));
+    const TensorFile& file = files_[entry.file_index];
+    if (!file.CheckReadable(tensor).ok()) continue;  // buffers of integers
+    values.resize(static_cast<size_t>(std::min(kValuesEach, tensor.num_elements())));
+    BERTRAND_RETURN_IF_ERROR(file.Read(tensor, 0, values));
+    add({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
+  }
+  char digits[17];
+  std::snprintf(digits, sizeof(digits), "%016llx", static_cast<unsigned long long>(hash));
+  return std::string(digits);
+}
+
 DType WeightFiles::MainType() const {
   int64_t num_half = 0, num_bfloat = 0, num_others = 0;
   for (const Entry& entry : entries_) {

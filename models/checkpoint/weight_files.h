@@ -45,6 +45,10 @@ class WeightFiles {
   std::vector<std::string> Names() const;
   // The shape of a tensor; empty when there is none.
   std::span<const int64_t> Shape(std::string_view name) const;
+  // 16 hexadecimal digits that tell weights apart: a hash over names, shapes and the first values
+  // of every tensor, the same whatever the format. No seal: who wants to can make another with the
+  // same.
+  absl::StatusOr<std::string> Fingerprint() const;
   // The type of most elements: float16, bfloat16, or float32 for all else.
   DType MainType() const;
 

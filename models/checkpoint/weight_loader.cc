@@ -39,6 +39,16 @@ bool WeightLoader::HasPart(std::string_view name) const {
   return Has(name) || files_.Has(BiasName(name));
 }
 
+bool WeightLoader::FitsLinear(std::string_view name, int64_t out_features, int64_t in_features,
+                              bool with_bias) const {
+  return files_.Check(WeightName(name), {out_features, in_features}).ok() &&
+         (!with_bias || files_.Check(BiasName(name), {out_features}).ok());
+}
+
+bool WeightLoader::FitsNorm(std::string_view name, int64_t size) const {
+  return files_.Check(WeightName(name), {size}).ok() && files_.Check(BiasName(name), {size}).ok();
+}
+
 absl::StatusOr<DeviceTensor> WeightLoader::Table(std::string_view name, int64_t rows,
                                                  int64_t columns) {
   const std::string tensor_name = WeightName(name);
@@ -88,7 +98,7 @@ absl::StatusOr<DeviceTensor> WeightLoader::Upload(const std::string& tensor_name
 
 absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Linear(
     std::span<const std::string> names, int64_t out_features_each, int64_t in_features,
-    bool with_bias) {
+    bool with_bias, float input_max) {
   const auto part_size = static_cast<size_t>(out_features_each * in_features);
   const auto bias_size = with_bias ? static_cast<size_t>(out_features_each) : 0;
   const auto num_parts = names.size();
@@ -117,7 +127,7 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Linear(
   }
   if (pass_ == Pass::kCheck) return std::unique_ptr<PackedLinear>();
   return Pack(WeightName(names[0]), weight, bias,
-              static_cast<int64_t>(num_parts) * out_features_each, in_features);
+              static_cast<int64_t>(num_parts) * out_features_each, in_features, input_max);
 }
 
 absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::LinearOf(const std::string& weight,
@@ -138,20 +148,21 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::LinearOf(const std::
               in_features);
 }
 
-absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Pack(const std::string& tensor_name,
-                                                                 std::span<const float> weight,
-                                                                 std::span<const float> bias,
-                                                                 int64_t out_features,
-                                                                 int64_t in_features) {
+absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::Pack(
+    const std::string& tensor_name, std::span<const float> weight, std::span<const float> bias,
+    int64_t out_features, int64_t in_features, float input_max) {
   num_parameters_ += weight.size() + bias.size();
-  auto linear = backend_.PackLinear(weight, bias, out_features, in_features);
+  auto linear = input_max > 0
+                    ? backend_.PackFloat8(weight, bias, out_features, in_features, input_max)
+                    : backend_.PackLinear(weight, bias, out_features, in_features);
   if (!linear.ok()) return Annotate(linear.status(), "tensor \"" + tensor_name + "\"");
   weight_bytes_ += (*linear)->size_bytes();
   return linear;
 }
 
 absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::IntoHeads(
-    std::span<const std::string> names, int64_t hidden, int64_t heads, int64_t head_size) {
+    std::span<const std::string> names, int64_t hidden, int64_t heads, int64_t head_size,
+    float input_max) {
   const int64_t width = heads * head_size;
   for (const std::string& name : names) {
     BERTRAND_RETURN_IF_ERROR(files_.Check(prefix_ + name, {hidden, heads, head_size}));
@@ -164,13 +175,12 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::IntoHeads(
     BERTRAND_RETURN_IF_ERROR(ReadTransposed(prefix_ + names[part], hidden, width,
                                             weight.subspan(part * part_size, part_size)));
   }
-  return Pack(prefix_ + names[0], weight, {}, static_cast<int64_t>(names.size()) * width, hidden);
+  return Pack(prefix_ + names[0], weight, {}, static_cast<int64_t>(names.size()) * width, hidden,
+              input_max);
 }
 
-absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::OutOfHeads(std::string_view name,
-                                                                       int64_t hidden,
-                                                                       int64_t heads,
-                                                                       int64_t head_size) {
+absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::OutOfHeads(
+    std::string_view name, int64_t hidden, int64_t heads, int64_t head_size, float input_max) {
   const std::string tensor_name = prefix_ + std::string(name);
   BERTRAND_RETURN_IF_ERROR(files_.Check(tensor_name, {hidden, heads, head_size}));
   MarkUsed(tensor_name);
@@ -179,7 +189,7 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> WeightLoader::OutOfHeads(std::stri
   BERTRAND_ASSIGN_OR_RETURN(const std::span<float> weight,
                             Scratch(static_cast<size_t>(hidden * width)));
   BERTRAND_RETURN_IF_ERROR(files_.Read(tensor_name, 0, weight));
-  return Pack(tensor_name, weight, {}, hidden, width);
+  return Pack(tensor_name, weight, {}, hidden, width, input_max);
 }
 
 absl::StatusOr<DeviceTensor> WeightLoader::OfHeads(std::string_view name, int64_t count,

@@ -51,6 +51,10 @@ class WeightLoader {
   bool Has(std::string_view name) const;
   // NAME's weight, or its bias alone.
   bool HasPart(std::string_view name) const;
+  // Whether Linear and Norm would find tensors of these shapes.
+  bool FitsLinear(std::string_view name, int64_t out_features, int64_t in_features,
+                  bool with_bias = true) const;
+  bool FitsNorm(std::string_view name, int64_t size) const;
   // The same by a tensor's whole name, prefix included.
   bool HasTensor(std::string_view tensor_name) const { return files_.Has(tensor_name); }
   // NAME.weight [rows, columns].
@@ -58,19 +62,22 @@ class WeightLoader {
   // NAME.weight and NAME.bias [size].
   absl::StatusOr<NormWeights> Norm(std::string_view name, int64_t size);
   // Layers of one input, fused into one of `names.size() * out_features_each` outputs: NAME.weight
-  // [out, in] and, with_bias, NAME.bias [out] of each, one below the other.
+  // [out, in] and, with_bias, NAME.bias [out] of each, one below the other. Here and below, an
+  // input_max above 0 asks for float8 (Backend::PackFloat8).
   absl::StatusOr<std::unique_ptr<PackedLinear>> Linear(std::span<const std::string> names,
                                                        int64_t out_features_each,
-                                                       int64_t in_features, bool with_bias = true);
+                                                       int64_t in_features, bool with_bias = true,
+                                                       float input_max = 0);
 
   // The same of tensors whose whole names these are, without biases, [hidden, heads, head_size] and
   // to be read as [in, out]: hidden -> names.size() * heads * head_size.
   absl::StatusOr<std::unique_ptr<PackedLinear>> IntoHeads(std::span<const std::string> names,
                                                           int64_t hidden, int64_t heads,
-                                                          int64_t head_size);
+                                                          int64_t head_size, float input_max = 0);
   // One such tensor read as [out, in]: heads * head_size -> hidden.
   absl::StatusOr<std::unique_ptr<PackedLinear>> OutOfHeads(std::string_view name, int64_t hidden,
-                                                           int64_t heads, int64_t head_size);
+                                                           int64_t heads, int64_t head_size,
+                                                           float input_max = 0);
   // A tensor whose whole name this is: [heads, head_size], or [count, heads, head_size] for a count
   // above 0.
   absl::StatusOr<DeviceTensor> OfHeads(std::string_view name, int64_t count, int64_t heads,
@@ -108,7 +115,8 @@ class WeightLoader {
   absl::StatusOr<std::unique_ptr<PackedLinear>> Pack(const std::string& tensor_name,
                                                      std::span<const float> weight,
                                                      std::span<const float> bias,
-                                                     int64_t out_features, int64_t in_features);
+                                                     int64_t out_features, int64_t in_features,
+                                                     float input_max = 0);
   absl::StatusOr<std::span<float>> Scratch(size_t size);
 
   const WeightFiles& files_;

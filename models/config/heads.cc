@@ -313,7 +313,12 @@ bool IsNamed(Purpose purpose, LogitsHead head) {
 
 void MarkNamed(Purpose purpose, HeadConfig* heads) {
   for (LogitsHeadNames& names : heads->logits) names.is_named = IsNamed(purpose, names.head);
-  heads->masked_lm.is_named = purpose == Purpose::kMaskedLm || purpose == Purpose::kPreTraining;
+  // ELECTRA's pre-training is the discriminator's.
+  const bool discriminates = std::any_of(
+      heads->logits.begin(), heads->logits.end(),
+      [](const LogitsHeadNames& names) { return names.head == LogitsHead::kReplacedToken; });
+  heads->masked_lm.is_named =
+      purpose == Purpose::kMaskedLm || (purpose == Purpose::kPreTraining && !discriminates);
   heads->beam.is_named = purpose == Purpose::kAnswers;
 }
 

@@ -8,15 +8,21 @@
 // it can look at (or copy) the hidden states in between:
 //
 //   Embed(...); for (i < num_layers) Layer(i, ...);      hidden states in workspace.hidden(T)
+//
+// In float8 all is the same but for the memory: layers whose weights say so
+// (PackedLinear::input_scale) read float8, and who computes their input is asked for it
+// (NarrowOutput).
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -24,6 +30,7 @@
 #include "models/config/encoder_config.h"
 #include "models/encoder/distances.h"
 #include "models/encoder/encoder_memory.h"
+#include "models/encoder/float8_inputs.h"
 
 namespace bertrand {
 
@@ -47,13 +54,19 @@ struct EncoderBatch {
   int64_t num_tokens() const { return ids.dim(0); }
 };
 
+class Encoder;
+
 class EncoderWorkspace {
  public:
   // For batches of at most `max_tokens` tokens in `max_sequences` sequences; with relative
   // positions, of at most max_tokens tokens together with their memory.
-  static absl::StatusOr<EncoderWorkspace> Create(const Backend& backend,
-                                                 const EncoderConfig& config, int64_t max_tokens,
-                                                 int64_t max_sequences);
+  static absl::StatusOr<EncoderWorkspace> Create(const Backend& backend, const Encoder& encoder,
+                                                 int64_t max_tokens, int64_t max_sequences);
+
+  // From now on `maxima` keep the largest magnitudes of what the blocks read: one for each of
+  // Encoder::num_blocks(). They must outlive the workspace. Requires a backend whose memory is the
+  // host's.
+  void Observe(std::span<BlockInputs> maxima) { observed_ = maxima; }
 
   // Gives rows that no sequence has, which attention leaves as they are, numbers to begin with.
   absl::Status Clear(const Backend& backend, Stream& stream) const;
@@ -67,13 +80,23 @@ class EncoderWorkspace {
   TensorView View(const Buffer& buffer, std::initializer_list<int64_t> shape) const {
     return {buffer.data(), dtype_, shape};
   }
+  // In float8; absent where there is no such memory.
+  static TensorView Narrow(const std::unique_ptr<Buffer>& buffer,
+                           std::initializer_list<int64_t> shape) {
+    return buffer == nullptr ? TensorView() : TensorView(buffer->data(), DType::kFloat8, shape);
+  }
 
   DType dtype_{};
   int64_t hidden_size_ = 0;
-  std::unique_ptr<Buffer> hidden_;   // [T, hidden]
-  std::unique_ptr<Buffer> context_;  // [T, hidden]: attention's output
+  std::unique_ptr<Buffer> hidden_;  // [T, hidden]
+  // [T, hidden]: attention's output, in float8 where its reader wants that.
+  std::unique_ptr<Buffer> context_;
   // [T, widest]: the embeddings before their projection, QKV, the inner states.
   std::unique_ptr<Buffer> wide_;
+  // Of an encoder in float8: the hidden states [T, hidden] and the inner states [T, intermediate]
+  // once more, as products read them.
+  std::unique_ptr<Buffer> narrow_hidden_, narrow_inner_;
+  std::span<BlockInputs> observed_;  // empty: nobody looks
 
   // Relative positions.
   std::vector<AttentionMemory> attention_memory_;  // of the batch's sequences; room for all
@@ -90,14 +113,16 @@ class EncoderWorkspace {
 class Encoder {
  public:
   // Every name and shape is checked before any memory is made. `files_note` gets a line about
-  // tensors that are in the files and of no use, if there are any.
-  static absl::StatusOr<std::unique_ptr<Encoder>> Load(const EncoderConfig& config,
-                                                       const EncoderNames& names,
-                                                       const WeightFiles& files,
-                                                       const Backend& backend,
-                                                       std::string* files_note);
+  // tensors that are in the files and of no use, if there are any. With `float8`, num_blocks() of
+  // them, the blocks' products are in float8.
+  static absl::StatusOr<std::unique_ptr<Encoder>> Load(
+      const EncoderConfig& config, const EncoderNames& names, const WeightFiles& files,
+      const Backend& backend, std::string* files_note, std::span<const BlockInputs> float8 = {});
 
   const EncoderConfig& config() const { return config_; }
+  bool is_float8() const { return is_float8_; }
+  // With weights of their own.
+  size_t num_blocks() const { return blocks_.size(); }
   uint64_t num_parameters() const { return num_parameters_; }
   uint64_t weight_bytes() const { return weight_bytes_; }
   bool has_pooler() const { return pooler_ != nullptr; }
@@ -131,36 +156,50 @@ class Encoder {
     DeviceTensor distances;  // [StoredReach().num_rows(), heads, head_size]
   };
 
-  Encoder(const EncoderConfig& config, const Backend& backend)
+  Encoder(const EncoderConfig& config, const Backend& backend, bool is_float8)
       : config_(config),
         backend_(backend),
+        is_float8_(is_float8),
         sinusoids_(config.is_relative() ? config.hidden_size : 0, config.distance_max) {}
   // "groups.{}.layers.{}.ffn" of 3 and 0: "groups.3.layers.0.ffn". The second may be missing.
   static std::string BlockName(std::string_view pattern, int64_t group, int64_t index);
-  absl::Status LoadWeights(const EncoderNames& names, WeightLoader& loader);
+  absl::Status LoadWeights(const EncoderNames& names, WeightLoader& loader,
+                           std::span<const BlockInputs> float8);
   absl::Status LoadTables(const EncoderNames& names, WeightLoader& loader);
+  // `inputs`: of the block, all 0 where it is not in float8.
   absl::StatusOr<BlockWeights> LoadBlock(const EncoderNames& names, int64_t group, int64_t index,
-                                         WeightLoader& loader) const;
+                                         const BlockInputs& inputs, WeightLoader& loader) const;
   absl::Status LoadRelative(const EncoderNames& names, int64_t group, int64_t index,
-                            WeightLoader& loader, BlockWeights* block) const;
+                            const BlockInputs& inputs, WeightLoader& loader,
+                            BlockWeights* block) const;
   absl::Status StoreDistances();
   // Sinusoids of keys `first` to `last` tokens ahead, to rows of `to` that begin at `row`; `memory`
   // is for as many as are copied at once.
   absl::Status UploadSinusoids(int64_t first, int64_t last, const Buffer& to, int64_t row,
                                std::vector<float>& memory) const;
-  // `place` counts the blocks that run, whoever's weights they have.
-  absl::Status RunBlock(Stream& stream, const BlockWeights& block, int64_t place,
-                        const EncoderBatch& batch, EncoderWorkspace& workspace) const;
-  absl::Status Attend(Stream& stream, const EncoderBatch& batch, EncoderWorkspace& workspace) const;
+  // Of the block that runs in a `place`, counted over all layers; none after the last.
+  std::optional<size_t> BlockIndex(int64_t place) const;
+  // Where the hidden states go in float8 for the block in a place, if that reads them so.
+  NarrowOutput HiddenFor(int64_t place, const TensorView& narrow) const;
+  absl::Status RunBlock(Stream& stream, int64_t place, const EncoderBatch& batch,
+                        EncoderWorkspace& workspace) const;
+  absl::Status Attend(Stream& stream, const BlockWeights& block, const EncoderBatch& batch,
+                      EncoderWorkspace& workspace) const;
+  // Where attention's output goes: one of the two, as the block reads it.
+  std::pair<TensorView, NarrowOutput> ContextFor(const BlockWeights& block, int64_t tokens,
+                                                 const EncoderWorkspace& workspace) const;
   absl::Status AttendRelative(Stream& stream, const BlockWeights& block, int64_t place,
                               const EncoderBatch& batch, EncoderWorkspace& workspace) const;
   absl::Status PrepareDistances(const EncoderBatch& batch, EncoderWorkspace& workspace) const;
   absl::Status Remember(Stream& stream, int64_t place, const EncoderBatch& batch,
                         EncoderWorkspace& workspace) const;
-  absl::Status Norm(Stream& stream, const NormWeights& norm, const TensorView& x) const;
+  // narrow: optional.
+  absl::Status Norm(Stream& stream, const NormWeights& norm, const TensorView& x,
+                    const NarrowOutput& narrow) const;
 
   EncoderConfig config_;
   const Backend& backend_;
+  const bool is_float8_;
   const Sinusoids sinusoids_;
   DeviceTensor word_, position_, token_type_;
   NormWeights embedding_norm_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <tuple>
 #include <utility>
 
 #include "kernels/status.h"
@@ -25,7 +26,8 @@ TensorView Slice(const TensorView& view, int64_t first, int64_t count) {
 }  // namespace
 
 absl::Status Encoder::LoadRelative(const EncoderNames& names, int64_t group, int64_t index,
-                                   WeightLoader& loader, BlockWeights* block) const {
+                                   const BlockInputs& inputs, WeightLoader& loader,
+                                   BlockWeights* block) const {
   const int64_t hidden = config_.hidden_size;
   const int64_t heads = config_.num_heads, size = config_.head_size;
   const auto name = [group, index](const std::string& pattern) {
@@ -34,9 +36,9 @@ absl::Status Encoder::LoadRelative(const EncoderNames& names, int64_t group, int
   BERTRAND_ASSIGN_OR_RETURN(
       block->qkv,
       loader.IntoHeads(std::array{name(names.query), name(names.key), name(names.value)}, hidden,
-                       heads, size));
-  BERTRAND_ASSIGN_OR_RETURN(block->out,
-                            loader.OutOfHeads(name(names.attention_out), hidden, heads, size));
+                       heads, size, inputs.qkv));
+  BERTRAND_ASSIGN_OR_RETURN(
+      block->out, loader.OutOfHeads(name(names.attention_out), hidden, heads, size, inputs.out));
   BERTRAND_ASSIGN_OR_RETURN(
       block->distance, loader.IntoHeads(std::array{name(names.distance)}, hidden, heads, size));
   const std::pair<const std::string&, DeviceTensor*> biases[] = {
@@ -160,7 +162,7 @@ absl::Status Encoder::AttendRelative(Stream& stream, const BlockWeights& block, 
     params.memory = workspace.attention_memory_;
   }
   params.scale = 1.0f / std::sqrt(static_cast<float>(head_size));
-  params.out = workspace.View(*workspace.context_, {tokens, heads, head_size});
+  std::tie(params.out, params.narrow) = ContextFor(block, tokens, workspace);
   BERTRAND_RETURN_IF_ERROR(backend_.RelativeAttention(stream, params));
   return Remember(stream, place, batch, workspace);
 }

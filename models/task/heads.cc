@@ -16,13 +16,14 @@ constexpr int64_t kVocabularyRowsMin = 16;
 // Candidates that a row of a full chunk may have; more make smaller chunks.
 constexpr int64_t kCandidatesEach = 128;
 
-bool HasTensors(const WeightLoader& loader, const HeadLayer& layer) {
-  return loader.Has(layer.name) && (layer.norm.empty() || loader.Has(layer.norm));
-}
-
-bool HasTensors(const WeightLoader& loader, const std::vector<HeadLayer>& layers) {
-  return std::all_of(layers.begin(), layers.end(),
-                     [&](const HeadLayer& layer) { return HasTensors(loader, layer); });
+// All of the head's tensors are there, of its shapes.
+bool Fits(const WeightLoader& loader, const std::vector<HeadLayer>& layers, int64_t width) {
+  for (const HeadLayer& layer : layers) {
+    if (!loader.FitsLinear(layer.name, layer.out_features, width)) return false;
+    width = layer.out_features;
+    if (!layer.norm.empty() && !loader.FitsNorm(layer.norm, width)) return false;
+  }
+  return true;
 }
 
 bool HasSome(const WeightLoader& loader, const std::vector<HeadLayer>& layers) {
@@ -31,9 +32,20 @@ bool HasSome(const WeightLoader& loader, const std::vector<HeadLayer>& layers) {
   });
 }
 
-// Whether to load a head: all of it is there, or enough that what is missing is an error.
-bool IsWanted(const WeightLoader& loader, const std::vector<HeadLayer>& layers, bool is_named) {
-  return is_named ? HasSome(loader, layers) : HasTensors(loader, layers);
+// Whether to load a head. One that config.json names: a part of it is there, so that what is
+// missing is an error. Another: all of it fits; rests of what the checkpoint was made from are
+// what transformers warns of as unused.
+bool IsWanted(const WeightLoader& loader, const std::vector<HeadLayer>& layers, int64_t width,
+              bool is_named) {
+  return is_named ? HasSome(loader, layers) : Fits(loader, layers, width);
+}
+
+bool FitsBeam(const WeightLoader& loader, const BeamNames& names, int64_t hidden) {
+  return loader.FitsLinear(names.start, 1, hidden) &&
+         loader.FitsLinear(names.end_dense, hidden, 2 * hidden) &&
+         loader.FitsNorm(names.end_norm, hidden) && loader.FitsLinear(names.end, 1, hidden) &&
+         loader.FitsLinear(names.class_dense, hidden, 2 * hidden) &&
+         loader.FitsLinear(names.class_out, 1, hidden, /*with_bias=*/false);
 }
 
 }  // namespace
@@ -121,7 +133,7 @@ absl::Status TaskHeads::LoadAll(const HeadConfig& config, const Source& source,
                                 WeightLoader& loader) {
   logits_.clear();
   for (const LogitsHeadNames& names : config.logits) {
-    if (!IsWanted(loader, names.layers, names.is_named)) continue;
+    if (!IsWanted(loader, names.layers, hidden_size_, names.is_named)) continue;
     if (names.on_pooler && !source.has_pooler) {
       if (!names.is_named) continue;
       BERTRAND_RETURN_IF_ERROR(source.files.Check(source.pooler, {hidden_size_, hidden_size_}));
@@ -167,35 +179,39 @@ absl::StatusOr<std::vector<TaskHeads::Layer>> TaskHeads::LoadLayers(
 absl::Status TaskHeads::LoadMaskedLm(const MaskedLmNames& names, const Source& source,
                                      WeightLoader& loader) {
   masked_lm_.layers.clear();
-  if (names.layers.empty() || !IsWanted(loader, names.layers, names.is_named)) {
+  if (names.layers.empty() || !IsWanted(loader, names.layers, hidden_size_, names.is_named)) {
     return absl::OkStatus();
   }
   // transformers ties the decoder to the word embeddings even where the file has both.
   const std::string weight = names.tied ? source.word_embeddings : names.decoder + ".weight";
-  if (!names.is_named && !source.files.Has(weight)) return absl::OkStatus();
+  const int64_t width = names.layers.back().out_features;
   std::string bias;
   for (const std::string& name : names.bias_tensors) {
-    if (source.files.Has(name)) {
-      if (bias.empty()) bias = name;
-      loader.MarkUsed(name);  // the others are copies
-    }
+    if (bias.empty() && source.files.Has(name)) bias = name;
+  }
+  if (!names.is_named && (!source.files.Check(weight, {vocab_size_, width}).ok() ||
+                          (!bias.empty() && !source.files.Check(bias, {vocab_size_}).ok()))) {
+    return absl::OkStatus();
+  }
+  for (const std::string& name : names.bias_tensors) {
+    if (source.files.Has(name)) loader.MarkUsed(name);  // copies of the first
   }
   loader.MarkUsed(names.decoder + ".weight");
   BERTRAND_ASSIGN_OR_RETURN(masked_lm_.layers, LoadLayers(names.layers, loader));
   Layer decoder;
-  BERTRAND_ASSIGN_OR_RETURN(
-      decoder.linear, loader.LinearOf(weight, bias, vocab_size_, names.layers.back().out_features));
+  BERTRAND_ASSIGN_OR_RETURN(decoder.linear, loader.LinearOf(weight, bias, vocab_size_, width));
   masked_lm_.layers.push_back(std::move(decoder));
   return absl::OkStatus();
 }
 
 absl::Status TaskHeads::LoadBeam(const BeamNames& names, WeightLoader& loader) {
-  const std::array parts = {&names.start, &names.end_dense,   &names.end_norm,
-                            &names.end,   &names.class_dense, &names.class_out};
-  const auto is_there = [&](const std::string* name) { return loader.Has(*name); };
   if (names.start.empty()) return absl::OkStatus();
-  if (!(names.is_named ? std::any_of(parts.begin(), parts.end(), is_there)
-                       : std::all_of(parts.begin(), parts.end(), is_there))) {
+  if (names.is_named) {
+    const std::array parts = {&names.start, &names.end_dense,   &names.end_norm,
+                              &names.end,   &names.class_dense, &names.class_out};
+    const auto is_there = [&](const std::string* name) { return loader.HasPart(*name); };
+    if (std::none_of(parts.begin(), parts.end(), is_there)) return absl::OkStatus();
+  } else if (!FitsBeam(loader, names, hidden_size_)) {
     return absl::OkStatus();
   }
   const int64_t hidden = hidden_size_;

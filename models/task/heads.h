@@ -78,9 +78,9 @@ class HeadsWorkspace {
 
 class TaskHeads {
  public:
-  // A head whose tensors are not all there is absent; but when config.json names the head, and a
-  // part of it is there, what is missing is an error that names it. So is a tensor of another
-  // shape.
+  // A head whose tensors are not all there, of the right shapes, is absent; but when config.json
+  // names the head, and a part of it is there, what is missing or of another shape is an error that
+  // names it.
   static absl::StatusOr<std::unique_ptr<TaskHeads>> Load(const HeadConfig& config,
                                                          const EncoderNames& names,
                                                          const EncoderConfig& encoder,

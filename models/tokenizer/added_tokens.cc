@@ -21,8 +21,8 @@ absl::Status PatternSet::Build(const std::vector<std::pair<std::string, int32_t>
   states_.Seal();
   for (size_t i = 0; i < keys.size(); ++i) {
     uint32_t& output = states_.cell(ends[i]).first;
-    if (output == 0) output = keys[i].value + 1;
-    const auto first = static_cast<unsigned char>(keys[i].text[0]);
+    if (output == 0) output = keys[i].value() + 1;
+    const auto first = static_cast<unsigned char>(keys[i].text()[0]);
     if (!first_byte_[first]) ++num_first_;
     first_byte_[first] = true;
     only_first_ = first;

@@ -150,7 +150,7 @@ absl::Status Bpe::BuildMatcher() {
     return Annotate(status, "vocab");
   }
   proper_.Seal();
-  for (size_t i = 0; i < keys.size(); ++i) proper_.cell(ends[i]).first = keys[i].value + 1;
+  for (size_t i = 0; i < keys.size(); ++i) proper_.cell(ends[i]).first = keys[i].value() + 1;
   shorter_.assign(origins_.size(), -1);
   for (const auto& [text, id] : proper) {
     uint32_t state = 1;

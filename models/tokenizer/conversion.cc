@@ -1,7 +1,9 @@
 #include "models/tokenizer/conversion.h"
 
+#include <algorithm>
 #include <optional>
-#include <set>
+#include <string>
+#include <unordered_set>
 #include <utility>
 
 #include "kernels/status.h"
@@ -16,13 +18,17 @@ namespace bertrand {
 namespace {
 
 constexpr char32_t kMetaspace = 0x2581;
+// What a merge takes: its two strings, and later its place in the model's tables.
+constexpr size_t kMergeBytes = sizeof(Bpe::MergeList::value_type) + 128;
+// What a token takes that is looked for in the text itself, in several tables.
+constexpr size_t kAddedTokenBytes = 512;
 
 // SentencePiece's pieces that end in a digit and a comma are made less likely, so that numbers are
 // not cut behind it.
 double NumberCommaScore(const SentencePieceModel::Piece& piece) {
   constexpr double kPenalty = 100;
   if (!piece.text.ends_with(',') || piece.text.size() < 2) return piece.score;
-  const std::string_view before = std::string_view(piece.text).substr(0, piece.text.size() - 1);
+  const std::string_view before = piece.text.substr(0, piece.text.size() - 1);
   size_t at = PreviousBoundary(before, before.size());
   const bool is_digit = HasFlag(NextCodePoint(before, &at), kNumeric);
   return is_digit ? piece.score - kPenalty : piece.score;
@@ -34,31 +40,62 @@ struct PieceLayout {
 };
 
 // The ids that the family gives to pieces.
-PieceLayout LayOut(const SentencePieceModel& model, TokenizerKind kind) {
+absl::StatusOr<PieceLayout> LayOut(const SentencePieceModel& model, TokenizerKind kind,
+                                   size_t memory_max) {
   PieceLayout layout;
+  constexpr size_t kMorePieces = 6, kMoreBytes = 64;
+  size_t text_bytes = kMoreBytes;
+  for (const SentencePieceModel::Piece& piece : model.pieces) text_bytes += piece.text.size();
+  const size_t count = model.pieces.size() + kMorePieces;
+  BERTRAND_RETURN_IF_ERROR(Annotate(
+      CheckMemory(Unigram::Pieces::ReservedBytes(count, text_bytes), memory_max), "vocab"));
+  layout.pieces.Reserve(count, text_bytes);
+  const auto add = [&](std::string_view text, double score) { layout.pieces.Add(text, score); };
   const auto add_from = [&](size_t first) {
     for (size_t i = first; i < model.pieces.size(); ++i) {
-      layout.pieces.emplace_back(model.pieces[i].text, model.pieces[i].score);
+      add(model.pieces[i].text, model.pieces[i].score);
     }
   };
   if (kind == TokenizerKind::kXlmRoberta) {
-    layout.pieces = {{"<s>", 0}, {"<pad>", 0}, {"</s>", 0}, {"<unk>", 0}};
+    for (const char* text : {"<s>", "<pad>", "</s>", "<unk>"}) add(text, 0);
     add_from(3);
-    layout.pieces.emplace_back("<mask>", 0);
+    add("<mask>", 0);
     layout.unk_id = 3;
   } else if (kind == TokenizerKind::kCamembert) {
-    layout.pieces = {
-        {"<s>NOTUSED", 0}, {"<pad>", 0}, {"</s>NOTUSED", 0}, {"<unk>", 0}, {"<unk>NOTUSED", -100}};
+    for (const char* text : {"<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>"}) add(text, 0);
+    add("<unk>NOTUSED", -100);
     add_from(1);
-    layout.pieces.emplace_back("<mask>", 0);
+    add("<mask>", 0);
     layout.unk_id = 3;
   } else {
     for (const SentencePieceModel::Piece& piece : model.pieces) {
-      layout.pieces.emplace_back(piece.text, NumberCommaScore(piece));
+      add(piece.text, NumberCommaScore(piece));
     }
     layout.unk_id = model.unk_id;
   }
   return layout;
+}
+
+// The pieces that are looked for in the text itself.
+absl::StatusOr<std::vector<AddedToken>> AddedTokensOf(
+    const std::vector<SentencePieceModel::Piece>& pieces, size_t memory_max) {
+  const auto is_added = [](const SentencePieceModel::Piece& piece) {
+    return piece.type == SentencePieceModel::Type::kControl ||
+           piece.type == SentencePieceModel::Type::kUserDefined;
+  };
+  const auto count = static_cast<size_t>(std::count_if(pieces.begin(), pieces.end(), is_added));
+  BERTRAND_RETURN_IF_ERROR(Annotate(CheckMemory(2 * count * kAddedTokenBytes, memory_max),
+                                    "control and user-defined pieces"));
+  std::vector<AddedToken> added;
+  added.reserve(count);
+  for (const SentencePieceModel::Piece& piece : pieces) {
+    if (!is_added(piece)) continue;
+    AddedToken& token = added.emplace_back();
+    token.content = piece.text;
+    token.normalized = false;
+    token.special = piece.type == SentencePieceModel::Type::kControl;
+  }
+  return added;
 }
 
 // The normaliser, put together in the words of tokenizer.json, but for the charsmap.
@@ -102,9 +139,14 @@ absl::StatusOr<std::unique_ptr<Normalizer>> SentencePieceNormalizer(const Senten
 
 // merges.txt: the first line is a version, and what follows the last line end does not count. Of
 // equal merges the first one's place counts.
-absl::StatusOr<Bpe::MergeList> ParseMergesText(std::string_view text) {
+absl::StatusOr<Bpe::MergeList> ParseMergesText(std::string_view text, size_t memory_max) {
   Bpe::MergeList merges;
-  std::set<std::pair<std::string_view, std::string_view>> seen;
+  const auto num_lines = static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
+  BERTRAND_RETURN_IF_ERROR(
+      Annotate(CheckMemory(num_lines * kMergeBytes, memory_max), "merges.txt"));
+  merges.reserve(num_lines);
+  std::unordered_set<std::string_view> seen;
+  seen.reserve(num_lines);
   size_t start = text.find('\n');
   if (start == std::string_view::npos) return merges;
   ++start;
@@ -116,26 +158,31 @@ absl::StatusOr<Bpe::MergeList> ParseMergesText(std::string_view text) {
       return InvalidArgument("merges.txt: \"" + std::string(line) +
                              "\" must be two tokens with one space between");
     }
-    const auto merge = std::make_pair(line.substr(0, space), line.substr(space + 1));
-    if (seen.insert(merge).second) merges.emplace_back(merge);
+    if (seen.insert(line).second) {
+      merges.emplace_back(line.substr(0, space), line.substr(space + 1));
+    }
   }
   return merges;
 }
+
+// Assigning an empty string would keep the memory.
+void Free(std::string* text) { std::string().swap(*text); }
 
 TemplatePiece Special(int32_t id, int32_t type_id) { return {-1, {id}, type_id}; }
 
 }  // namespace
 
-absl::StatusOr<PipelineParts> PartsFromVocabText(std::string_view text,
-                                                 const TokenizerConfig& config) {
+absl::StatusOr<PipelineParts> PartsFromVocabText(std::string text, const TokenizerConfig& config) {
   PipelineParts parts;
   Vocabulary vocabulary;
-  BERTRAND_ASSIGN_OR_RETURN(vocabulary, ParseVocabText(text));
+  const size_t memory_max = MemoryBoundOf(text.size());
+  BERTRAND_ASSIGN_OR_RETURN(vocabulary, ParseVocabText(text, memory_max - text.size()));
+  Free(&text);
   WordPieceOptions options;
   options.unk_token = config.unk_token;
   std::unique_ptr<WordPiece> word_piece;
-  BERTRAND_ASSIGN_OR_RETURN(word_piece,
-                            WordPiece::Create(std::move(vocabulary), std::move(options)));
+  BERTRAND_ASSIGN_OR_RETURN(
+      word_piece, WordPiece::Create(std::move(vocabulary), std::move(options), memory_max));
   parts.word_piece = word_piece.get();
   parts.model = std::move(word_piece);
   parts.bert_normalizer.emplace();
@@ -147,12 +194,12 @@ absl::StatusOr<PipelineParts> PartsFromVocabText(std::string_view text,
   return parts;
 }
 
-absl::StatusOr<PipelineParts> PartsFromMerges(std::string_view vocab_json,
-                                              std::string_view merges_text,
+absl::StatusOr<PipelineParts> PartsFromMerges(std::string vocab_json, std::string merges_text,
                                               const TokenizerConfig& config) {
   PipelineParts parts;
+  const size_t memory_max = MemoryBoundOf(vocab_json.size() + merges_text.size());
   Json json;
-  BERTRAND_ASSIGN_OR_RETURN(json, Json::Parse(vocab_json, "vocab.json"));
+  BERTRAND_ASSIGN_OR_RETURN(json, Json::ParseOwned(std::move(vocab_json), "vocab.json"));
   Vocabulary vocabulary;
   BERTRAND_ASSIGN_OR_RETURN(vocabulary, ParseVocabulary(json));
   json = Json();
@@ -160,7 +207,10 @@ absl::StatusOr<PipelineParts> PartsFromMerges(std::string_view vocab_json,
     return InvalidArgument("merges.txt: byte " + std::to_string(*invalid) + " is not UTF-8");
   }
   Bpe::MergeList merges;
-  BERTRAND_ASSIGN_OR_RETURN(merges, ParseMergesText(merges_text));
+  const size_t taken = vocabulary.memory_bytes() + merges_text.size();
+  BERTRAND_ASSIGN_OR_RETURN(merges,
+                            ParseMergesText(merges_text, memory_max - std::min(memory_max, taken)));
+  Free(&merges_text);
   BpeOptions options;
   options.byte_level = true;
   std::unique_ptr<Bpe> bpe;
@@ -176,8 +226,9 @@ absl::StatusOr<PipelineParts> PartsFromMerges(std::string_view vocab_json,
   return parts;
 }
 
-absl::StatusOr<PipelineParts> PartsFromSentencePiece(std::string_view bytes,
+absl::StatusOr<PipelineParts> PartsFromSentencePiece(std::string bytes,
                                                      const TokenizerConfig& config) {
+  const size_t memory_max = MemoryBoundOf(bytes.size());
   SentencePieceModel model;
   BERTRAND_ASSIGN_OR_RETURN(model, ParseSentencePieceModel(bytes));
   constexpr int64_t kUnigram = 1;
@@ -186,24 +237,23 @@ absl::StatusOr<PipelineParts> PartsFromSentencePiece(std::string_view bytes,
                          " is not supported; type 1, unigram, is");
   }
   PipelineParts parts;
-  PieceLayout layout = LayOut(model, config.kind);
+  PieceLayout layout;
+  const size_t taken = bytes.size() + model.pieces.capacity() * sizeof(SentencePieceModel::Piece);
+  BERTRAND_ASSIGN_OR_RETURN(layout, LayOut(model, config.kind, memory_max - taken));
   if (layout.unk_id < 0 || layout.unk_id >= static_cast<int64_t>(layout.pieces.size())) {
     return InvalidArgument("unk_id is " + std::to_string(layout.unk_id) + "; there are " +
                            std::to_string(layout.pieces.size()) + " pieces");
   }
-  BERTRAND_ASSIGN_OR_RETURN(
-      parts.model,
-      Unigram::Create(std::move(layout.pieces), static_cast<int32_t>(layout.unk_id), false));
   BERTRAND_ASSIGN_OR_RETURN(parts.normalizer, SentencePieceNormalizer(model, config));
+  std::vector<AddedToken> added;
+  BERTRAND_ASSIGN_OR_RETURN(added, AddedTokensOf(std::exchange(model.pieces, {}), memory_max));
+  Free(&bytes);
+  BERTRAND_ASSIGN_OR_RETURN(
+      parts.model, Unigram::Create(std::move(layout.pieces), static_cast<int32_t>(layout.unk_id),
+                                   false, memory_max - added.size() * kAddedTokenBytes));
   parts.pre_tokenizer = MakeMetaspacePreTokenizer(kMetaspace, PrependScheme::kAlways, true);
   parts.decoder = MakeMetaspaceDecoder(kMetaspace, true);
-  for (const SentencePieceModel::Piece& piece : model.pieces) {
-    const bool control = piece.type == SentencePieceModel::Type::kControl;
-    if (!control && piece.type != SentencePieceModel::Type::kUserDefined) continue;
-    AddedToken token;
-    token.content = piece.text;
-    token.normalized = false;
-    token.special = control;
+  for (const AddedToken& token : added) {
     parts.added_tokens.Add(token, parts.model->vocabulary());
   }
   return parts;

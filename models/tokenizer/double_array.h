@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "models/tokenizer/memory_bound.h"
+
 namespace bertrand {
 
 class DoubleArray {
@@ -25,10 +27,21 @@ class DoubleArray {
     uint32_t first = 0, second = 0;  // the user's
   };
 
-  struct Key {
-    std::string_view text;
-    uint32_t root = 0;   // which of several tries in the same array
-    uint32_t value = 0;  // handed to on_key
+  // Sixteen bytes, since there are many.
+  class Key {
+   public:
+    // `root`: which of two tries in the same array. Requires value < 2^31, text.size() < 2^32.
+    Key(std::string_view text, uint32_t root, uint32_t value)
+        : data_(text.data()),
+          size_(static_cast<uint32_t>(text.size())),
+          root_and_value_(root << 31 | value) {}
+    std::string_view text() const { return {data_, size_}; }
+    uint32_t root() const { return root_and_value_ >> 31; }
+    uint32_t value() const { return root_and_value_ & 0x7FFFFFFF; }
+
+   private:
+    const char* data_;
+    uint32_t size_, root_and_value_;
   };
 
   // States of the roots: 1 to num_roots (root r is state r + 1). Keys in any order; equal ones and
@@ -36,10 +49,10 @@ class DoubleArray {
   // keys that share too little: a state takes twenty-odd bytes, and a vocabulary of words has one
   // for three of their bytes, so that files made of long random strings would take more memory than
   // is their due. Allowed are kFreeStates, and one for three bytes, counting eight for each key
-  // itself.
+  // itself; and `memory_max` bytes for everything that is allocated here, the keys included.
   static constexpr size_t kFreeStates = 1 << 16;
   absl::Status Build(const std::vector<Key>& keys, uint32_t num_roots,
-                     std::vector<uint32_t>* end_states);
+                     std::vector<uint32_t>* end_states, size_t memory_max = kNoMemoryBound);
 
   uint32_t Step(uint32_t state, unsigned char byte) const {
     const uint32_t next = cells_[state].base ^ byte;
@@ -50,7 +63,10 @@ class DoubleArray {
   // All states, parents before children, the roots first.
   const std::vector<uint32_t>& by_depth() const { return by_depth_; }
   // Frees what only building needs.
-  void Seal() { by_depth_ = {}; }
+  void Seal() { by_depth_ = std::vector<uint32_t>(); }
+  size_t memory_bytes() const {
+    return cells_.capacity() * sizeof(Cell) + by_depth_.capacity() * sizeof(uint32_t);
+  }
 
  private:
   struct Group;  // the keys below one state

@@ -11,6 +11,7 @@
 #include "models/tokenizer/bpe.h"
 #include "models/tokenizer/conversion.h"
 #include "models/tokenizer/json_fields.h"
+#include "models/tokenizer/memory_bound.h"
 #include "models/tokenizer/pipeline.h"
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/tokenizer_config.h"
@@ -60,10 +61,12 @@ absl::Status Explained(const absl::Status& status, std::string_view name) {
   return status.code() == absl::StatusCode::kNotFound ? NotFound(whole) : InvalidArgument(whole);
 }
 
-absl::StatusOr<std::optional<Json>> ReadJson(const std::string& path) {
+// Adds the file's size to *bytes.
+absl::StatusOr<std::optional<Json>> ReadJson(const std::string& path, size_t* bytes) {
   std::optional<std::string> text;
   BERTRAND_ASSIGN_OR_RETURN(text, ReadFile(path));
   if (!text.has_value()) return std::optional<Json>();
+  *bytes += text->size();
   Json json;
   BERTRAND_ASSIGN_OR_RETURN(json, Json::ParseOwned(*std::move(text), path));
   return std::optional<Json>(std::move(json));
@@ -85,7 +88,7 @@ absl::StatusOr<std::string> TypeOfModel(const Json& model) {
 }
 
 // Byte-level models take words from ByteLevel, and other models from anything else.
-absl::Status ParseModel(Json model, PipelineParts* parts) {
+absl::Status ParseModel(Json model, size_t memory_max, PipelineParts* parts) {
   if (!model.is_object()) return InvalidArgument("`model` must be an object");
   std::string type;
   BERTRAND_ASSIGN_OR_RETURN(type, TypeOfModel(model));
@@ -95,7 +98,7 @@ absl::Status ParseModel(Json model, PipelineParts* parts) {
   }
   if (type == "WordPiece") {
     std::unique_ptr<WordPiece> word_piece;
-    BERTRAND_ASSIGN_OR_RETURN(word_piece, ParseWordPiece(std::move(model)));
+    BERTRAND_ASSIGN_OR_RETURN(word_piece, ParseWordPiece(std::move(model), memory_max));
     parts->word_piece = word_piece.get();
     parts->model = std::move(word_piece);
   } else if (type == "BPE") {
@@ -104,7 +107,7 @@ absl::Status ParseModel(Json model, PipelineParts* parts) {
     parts->bpe = bpe.get();
     parts->model = std::move(bpe);
   } else if (type == "Unigram") {
-    BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseUnigram(std::move(model)));
+    BERTRAND_ASSIGN_OR_RETURN(parts->model, ParseUnigram(std::move(model), memory_max));
   } else {
     return NotSupported("model", type, "BPE, Unigram and WordPiece are");
   }
@@ -126,7 +129,7 @@ absl::StatusOr<std::vector<AddedToken>> ParseOwnTokens(const Json& json) {
 }
 
 // The model last: what the others were made of is freed before it takes its memory.
-absl::StatusOr<PipelineParts> ParseTokenizerJson(Json json) {
+absl::StatusOr<PipelineParts> ParseTokenizerJson(Json json, size_t memory_max) {
   if (!json.is_object()) {
     return InvalidArgument(std::string("must be an object, but it is ") + json.KindName());
   }
@@ -146,7 +149,7 @@ absl::StatusOr<PipelineParts> ParseTokenizerJson(Json json) {
   }
   Json model = json.Take("model");
   json = Json();
-  BERTRAND_RETURN_IF_ERROR(ParseModel(std::move(model), &parts));
+  BERTRAND_RETURN_IF_ERROR(ParseModel(std::move(model), memory_max, &parts));
   for (const AddedToken& token : own_tokens) {
     parts.added_tokens.Add(token, parts.model->vocabulary());
   }
@@ -228,7 +231,7 @@ absl::StatusOr<SlowFiles> ReadSlowFiles(const std::string& folder, const Tokeniz
   BERTRAND_ASSIGN_OR_RETURN(second, ReadFile(base + "merges.txt"));
   if (first.has_value() && second.has_value()) {
     if (config.kind != TokenizerKind::kRoberta) return refused("vocab.json", "RoBERTa's");
-    return SlowFiles{folder, PartsFromMerges(*first, *second, config)};
+    return SlowFiles{folder, PartsFromMerges(*std::move(first), *std::move(second), config)};
   }
   for (const char* file : {"spiece.model", "sentencepiece.bpe.model"}) {
     std::optional<std::string> bytes;
@@ -238,7 +241,7 @@ absl::StatusOr<SlowFiles> ReadSlowFiles(const std::string& folder, const Tokeniz
         config.kind == TokenizerKind::kRoberta) {
       return refused(file, "ALBERT's, CamemBERT's, XLM-R's and XLNet's");
     }
-    return SlowFiles{base + file, PartsFromSentencePiece(*bytes, config)};
+    return SlowFiles{base + file, PartsFromSentencePiece(*std::move(bytes), config)};
   }
   std::optional<std::string> vocab;
   BERTRAND_ASSIGN_OR_RETURN(vocab, ReadFile(base + "vocab.txt"));
@@ -248,7 +251,7 @@ absl::StatusOr<SlowFiles> ReadSlowFiles(const std::string& folder, const Tokeniz
                     "spiece.model or sentencepiece.bpe.model");
   }
   if (config.kind != TokenizerKind::kBert) return refused("vocab.txt", "BERT's");
-  return SlowFiles{base + "vocab.txt", PartsFromVocabText(*vocab, config)};
+  return SlowFiles{base + "vocab.txt", PartsFromVocabText(*std::move(vocab), config)};
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSlowFiles(const std::string& folder,
@@ -266,9 +269,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSlowFiles(const std::string& fold
   return made;
 }
 
-absl::StatusOr<PipelineParts> MakeParts(Json tokenizer_json, const TokenizerConfig& config,
-                                        const std::string& name) {
-  absl::StatusOr<PipelineParts> parts = ParseTokenizerJson(std::move(tokenizer_json));
+// `bytes`: of the files.
+absl::StatusOr<PipelineParts> MakeParts(Json tokenizer_json, size_t bytes,
+                                        const TokenizerConfig& config, const std::string& name) {
+  absl::StatusOr<PipelineParts> parts =
+      ParseTokenizerJson(std::move(tokenizer_json), MemoryBoundOf(bytes));
   if (!parts.ok()) return Explained(parts.status(), name);
   ApplyConfig(config, &*parts);
   return parts;
@@ -287,18 +292,19 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Make(absl::StatusOr<PipelineParts> pa
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& folder) {
   const std::string base = folder + "/";
   std::optional<Json> json, config, special, added, model;
-  BERTRAND_ASSIGN_OR_RETURN(json, ReadJson(base + "tokenizer.json"));
-  BERTRAND_ASSIGN_OR_RETURN(config, ReadJson(base + "tokenizer_config.json"));
-  BERTRAND_ASSIGN_OR_RETURN(special, ReadJson(base + "special_tokens_map.json"));
-  BERTRAND_ASSIGN_OR_RETURN(added, ReadJson(base + "added_tokens.json"));
-  BERTRAND_ASSIGN_OR_RETURN(model, ReadJson(base + "config.json"));
+  size_t bytes = 0;
+  BERTRAND_ASSIGN_OR_RETURN(json, ReadJson(base + "tokenizer.json", &bytes));
+  BERTRAND_ASSIGN_OR_RETURN(config, ReadJson(base + "tokenizer_config.json", &bytes));
+  BERTRAND_ASSIGN_OR_RETURN(special, ReadJson(base + "special_tokens_map.json", &bytes));
+  BERTRAND_ASSIGN_OR_RETURN(added, ReadJson(base + "added_tokens.json", &bytes));
+  BERTRAND_ASSIGN_OR_RETURN(model, ReadJson(base + "config.json", &bytes));
   const TokenizerConfigFiles files{OrNull(config), OrNull(special), OrNull(added),
                                    OrNull(model),  OrNull(json),    true};
   absl::StatusOr<TokenizerConfig> parsed = ParseTokenizerConfig(files);
   if (!parsed.ok()) return Explained(parsed.status(), folder);
   if (json.has_value()) {
     const std::string name = base + "tokenizer.json";
-    return Make(MakeParts(*std::move(json), *parsed, name), name);
+    return Make(MakeParts(*std::move(json), bytes, *parsed, name), name);
   }
   return LoadSlowFiles(folder, *parsed);
 }
@@ -314,7 +320,8 @@ absl::StatusOr<PipelineParts> PartsFromJson(std::string_view tokenizer_json,
   }
   absl::StatusOr<TokenizerConfig> parsed = ParseTokenizerConfig(files);
   if (!parsed.ok()) return Explained(parsed.status(), "tokenizer.json or tokenizer_config.json");
-  return MakeParts(std::move(json), *parsed, "tokenizer.json");
+  return MakeParts(std::move(json), tokenizer_json.size() + config.size(), *parsed,
+                   "tokenizer.json");
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view tokenizer_json,

@@ -59,17 +59,32 @@ char32_t FirstCodePoint(std::string_view text) {
   return NextCodePoint(text, &at);
 }
 
-// Moves *byte of `text` by `count` code points.
-uint32_t Forward(std::string_view text, uint32_t byte, uint32_t count) {
-  size_t at = byte;
-  for (; count > 0 && at < text.size(); --count) NextCodePoint(text, &at);
-  return static_cast<uint32_t>(at);
-}
-uint32_t Backward(std::string_view text, uint32_t byte, uint32_t count) {
-  size_t at = byte;
-  for (; count > 0 && at > 0; --count) at = PreviousBoundary(text, at);
-  return static_cast<uint32_t>(at);
-}
+// Turns code points into bytes by walking from the nearer of the last answer and a place that the
+// caller knows: a step for most tokens, and no more than the text for a row of tokens which all end
+// where the white space behind them does.
+class ByteCursor {
+ public:
+  explicit ByteCursor(std::string_view text) : text_(text) {}
+  uint32_t At(uint32_t code_point, uint32_t known_code_point, uint32_t known_byte) {
+    const auto distance = [&](uint32_t from) {
+      return from < code_point ? code_point - from : from - code_point;
+    };
+    if (distance(known_code_point) < distance(code_point_)) {
+      code_point_ = known_code_point;
+      byte_ = known_byte;
+    }
+    for (; code_point_ < code_point && byte_ < text_.size(); ++code_point_) {
+      NextCodePoint(text_, &byte_);
+    }
+    for (; code_point_ > code_point; --code_point_) byte_ = PreviousBoundary(text_, byte_);
+    return static_cast<uint32_t>(byte_);
+  }
+
+ private:
+  std::string_view text_;
+  size_t byte_ = 0;
+  uint32_t code_point_ = 0;
+};
 
 absl::Status CheckGrowth(const char* what, uint64_t growth) {
   if (growth <= kMaxGrowth) return absl::OkStatus();
@@ -126,6 +141,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Pipeline::Create(PipelineParts parts,
 void Pipeline::TrimSpans(const TokenRun& run, size_t skip, std::string_view text,
                          bool is_behind_special, std::span<TokenSpan> spans) const {
   auto spaced = run.spaced().begin();
+  ByteCursor starts(text), ends(text);
   for (size_t i = 0; i < spans.size(); ++i) {
     while (spaced != run.spaced().end() && spaced->index < skip + i) ++spaced;
     SpacesAround spaces = spaces_[static_cast<size_t>(run.ids()[skip + i])];
@@ -141,11 +157,11 @@ void Pipeline::TrimSpans(const TokenRun& run, size_t skip, std::string_view text
         spaces.leading = 0;
       }
       span.start = std::min(span.start + spaces.leading, span.end);
-      span.start_byte = Forward(text, span.start_byte, span.start - whole.start);
+      span.start_byte = starts.At(span.start, whole.start, whole.start_byte);
     }
     if (spaces.trailing > 0 && span.end >= spaces.trailing) {
       span.end = std::max(span.end - spaces.trailing, span.start);
-      span.end_byte = Backward(text, span.end_byte, whole.end - span.end);
+      span.end_byte = ends.At(span.end, whole.end, whole.end_byte);
     }
   }
 }
@@ -167,11 +183,26 @@ void Pipeline::TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRu
   }
 }
 
+// Tokens of white space that rstrip widens all end where it does: of those only the first is read.
+SpacesAround Pipeline::SpacesAroundMatch(const AddedMatch& match, std::string_view text,
+                                         WhiteMatch* white) {
+  if (white->begin <= match.begin && match.end == white->end) {
+    white->count -= static_cast<uint32_t>(
+        CountCodePoints(text.substr(white->begin, match.begin - white->begin)));
+    white->begin = match.begin;
+    return {white->count, white->count};
+  }
+  const std::string_view whole = text.substr(match.begin, match.end - match.begin);
+  const SpacesAround spaces = CountSpacesAround(whole);
+  if (spaces.leading == CountCodePoints(whole)) *white = {match.begin, match.end, spaces.leading};
+  return spaces;
+}
+
 // An added token was found: text[match.begin, match.end), from `range` of the source.
 void Pipeline::AddToken(const AddedMatch& match, std::string_view text, SourceRange range,
-                        TokenRun* run) const {
+                        WhiteMatch* white, TokenRun* run) const {
   if (run->want_sources() && parts_.post_processor.trim_offsets) {
-    run->MarkSpaced(CountSpacesAround(text.substr(match.begin, match.end - match.begin)));
+    run->MarkSpaced(SpacesAroundMatch(match, text, white));
   }
   run->Add(match.id, range);
   run->EndWord();
@@ -183,11 +214,12 @@ void Pipeline::TokenizeStepByStep(std::string_view text, size_t begin, size_t en
   normalized.Assign(text.substr(begin, end - begin), static_cast<uint32_t>(begin),
                     run->want_sources() || parts_.pre_tokenizer_traits.needs_sources);
   if (parts_.normalizer != nullptr) parts_.normalizer->Normalize(&normalized, &scratch->spare);
+  WhiteMatch white;
   parts_.added_tokens.Split(true, normalized.text, [&](const AddedMatch& match) {
     if (match.id < 0) {
       TokenizeWords({match.begin, match.end}, scratch, run);
     } else {
-      AddToken(match, normalized.text, normalized.SourceOf(match.begin, match.end), run);
+      AddToken(match, normalized.text, normalized.SourceOf(match.begin, match.end), &white, run);
     }
   });
 }
@@ -224,12 +256,13 @@ absl::Status Pipeline::Tokenize(std::string_view text, Encoding::Scratch* scratc
     return InvalidArgument("the text is not valid UTF-8 at byte " + std::to_string(*invalid));
   }
   scratch->word.missing_unk = false;
+  WhiteMatch white;
   parts_.added_tokens.Split(false, text, [&](const AddedMatch& match) {
     if (match.id < 0) {
       TokenizePart(text, match.begin, match.end, scratch, run);
     } else {
       AddToken(match, text, {static_cast<uint32_t>(match.begin), static_cast<uint32_t>(match.end)},
-               run);
+               &white, run);
     }
   });
   if (scratch->word.missing_unk) {

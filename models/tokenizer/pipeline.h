@@ -84,8 +84,15 @@ class Pipeline final : public Tokenizer {
   void TokenizeWords(WordRange part, Encoding::Scratch* scratch, TokenRun* run) const;
   void TokenizeBytes(std::string_view text, size_t begin, size_t end, Encoding::Scratch* scratch,
                      TokenRun* run) const;
+  // The last match that was white space alone, in code points.
+  struct WhiteMatch {
+    size_t begin = 0, end = 0;
+    uint32_t count = 0;
+  };
+  static SpacesAround SpacesAroundMatch(const AddedMatch& match, std::string_view text,
+                                        WhiteMatch* white);
   void AddToken(const AddedMatch& match, std::string_view text, SourceRange range,
-                TokenRun* run) const;
+                WhiteMatch* white, TokenRun* run) const;
   void TrimSpans(const TokenRun& run, size_t skip, std::string_view text, bool is_behind_special,
                  std::span<TokenSpan> spans) const;
   void Assemble(const KeptTokens& kept, const std::string_view* texts, bool is_pair,

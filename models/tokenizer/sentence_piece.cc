@@ -119,7 +119,8 @@ absl::Status ParsePiece(std::string_view bytes, size_t index, SentencePieceModel
     }
     return absl::OkStatus();
   }));
-  model->pieces.push_back(std::move(piece));
+  if (piece.text.empty()) return InvalidArgument(what + " is empty");
+  model->pieces.push_back(piece);
   return absl::OkStatus();
 }
 
@@ -127,6 +128,14 @@ absl::Status ParsePiece(std::string_view bytes, size_t index, SentencePieceModel
 
 absl::StatusOr<SentencePieceModel> ParseSentencePieceModel(std::string_view bytes) {
   SentencePieceModel model;
+  // A piece that is not empty has three bytes at least, and two for being one.
+  constexpr size_t kPieceBytes = 5;
+  size_t num_pieces = 0;
+  BERTRAND_RETURN_IF_ERROR(ForEachField("it", bytes, [&](const Field& field) {
+    num_pieces += field.number == 1 && field.has_bytes && field.bytes.size() + 2 >= kPieceBytes;
+    return absl::OkStatus();
+  }));
+  model.pieces.reserve(num_pieces);
   BERTRAND_RETURN_IF_ERROR(ForEachField("it", bytes, [&](const Field& field) -> absl::Status {
     if (!field.has_bytes) return absl::OkStatus();
     if (field.number == 1) {

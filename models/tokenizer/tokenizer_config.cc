@@ -139,6 +139,16 @@ class Attributes {
   std::vector<const Json*> sources_;
 };
 
+// A token takes a few hundred bytes in several tables, and special ones are compared with all, so
+// that files of many are refused.
+constexpr size_t kAddedTokensMax = 1 << 15, kSpecialTokensMax = 1 << 12;
+
+absl::Status CheckCount(std::string_view name, size_t count, size_t most) {
+  if (count <= most) return absl::OkStatus();
+  return InvalidArgument(std::string(name) + " has " + std::to_string(count) + " tokens; at most " +
+                         std::to_string(most) + " are supported");
+}
+
 // A string, or an object with `content`. `known` are tokens that replace one of the same text.
 absl::StatusOr<AddedToken> SpecialFrom(const Json& json, std::string_view name,
                                        const std::map<int64_t, AddedToken>& known) {
@@ -220,6 +230,8 @@ absl::Status ReadSpecialTokens(const Attributes& attributes, bool is_slow,
     const Json* list = source->FindNonNull("additional_special_tokens");
     if (list == nullptr || !list->is_array()) continue;
     has_additional = true;
+    BERTRAND_RETURN_IF_ERROR(
+        CheckCount("additional_special_tokens", list->elements().size(), kSpecialTokensMax));
     for (const Json& element : list->elements()) {
       AddedToken token;
       BERTRAND_ASSIGN_OR_RETURN(token, SpecialFrom(element, "additional_special_tokens", known));
@@ -235,6 +247,8 @@ absl::Status ReadSpecialTokens(const Attributes& attributes, bool is_slow,
 
 // `added_tokens_decoder` of tokenizer_config.json: id -> token.
 absl::Status ReadDecoder(const Json& json, std::map<int64_t, AddedToken>* tokens) {
+  BERTRAND_RETURN_IF_ERROR(
+      CheckCount("added_tokens_decoder", json.members().size(), kAddedTokensMax));
   for (const auto& [key, value] : json.members()) {
     int64_t id = -1;
     const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
@@ -252,6 +266,8 @@ absl::Status ReadDecoder(const Json& json, std::map<int64_t, AddedToken>* tokens
 absl::Status ReadLegacyTokens(const TokenizerConfigFiles& files, const Attributes& attributes,
                               std::map<int64_t, AddedToken>* tokens) {
   if (files.added_tokens != nullptr) {
+    BERTRAND_RETURN_IF_ERROR(
+        CheckCount("added_tokens.json", files.added_tokens->members().size(), kAddedTokensMax));
     TokenizerConfig named;
     BERTRAND_RETURN_IF_ERROR(ReadSpecialTokens(attributes, false, {}, &named));
     for (const auto& member : files.added_tokens->members()) {

@@ -24,9 +24,25 @@ size_t LengthFrom(char lead) {
 
 }  // namespace
 
+void Unigram::Pieces::Reserve(size_t count, size_t text_bytes) {
+  vocabulary_.Reserve(count, text_bytes, static_cast<int64_t>(count) - 1);
+  scores_.reserve(count);
+}
+
+size_t Unigram::Pieces::ReservedBytes(size_t count, size_t text_bytes) {
+  return Vocabulary::ReservedBytes(count, text_bytes, static_cast<int64_t>(count) - 1) +
+         count * sizeof(double);
+}
+
+void Unigram::Pieces::Add(std::string_view text, double score) {
+  if (vocabulary_.Find(text).has_value()) vocabulary_.CountRepeated();
+  vocabulary_.Replace(text, static_cast<int32_t>(scores_.size()));
+  scores_.push_back(score);
+}
+
 absl::StatusOr<std::unique_ptr<Unigram>> Unigram::Create(Pieces pieces,
                                                          std::optional<int32_t> unk_id,
-                                                         bool byte_fallback) {
+                                                         bool byte_fallback, size_t memory_max) {
   if (static_cast<int64_t>(pieces.size()) > kMaxTokenId) {
     return InvalidArgument("vocab: " + std::to_string(pieces.size()) + " pieces; at most " +
                            std::to_string(kMaxTokenId) + " are supported");
@@ -36,20 +52,17 @@ absl::StatusOr<std::unique_ptr<Unigram>> Unigram::Create(Pieces pieces,
                            std::to_string(pieces.size()) + " pieces");
   }
   std::unique_ptr<Unigram> model(new Unigram);
+  model->vocabulary_ = std::move(pieces.vocabulary_);
+  model->scores_ = std::move(pieces.scores_);
   double lowest = std::numeric_limits<double>::infinity();
-  size_t text_bytes = 0;
-  for (const auto& [text, score] : pieces) text_bytes += text.size();
-  model->vocabulary_.Reserve(pieces.size(), text_bytes, static_cast<int64_t>(pieces.size()) - 1);
-  model->scores_.reserve(pieces.size());
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    const auto& [text, score] = pieces[i];
-    if (model->vocabulary_.Find(text).has_value()) model->vocabulary_.CountRepeated();
-    model->vocabulary_.Replace(text, static_cast<int32_t>(i));
-    model->scores_.push_back(score);
-    if (score < lowest) lowest = score;
-  }
-  const auto num_pieces = static_cast<int64_t>(pieces.size());
-  pieces = {};  // before the trie takes its memory
+  for (const double score : model->scores_) lowest = std::min(lowest, score);
+  const auto num_pieces = static_cast<int64_t>(model->scores_.size());
+  const size_t taken =
+      model->vocabulary_.memory_bytes() + model->scores_.capacity() * sizeof(double);
+  memory_max -= std::min(memory_max, taken);
+  BERTRAND_RETURN_IF_ERROR(
+      Annotate(CheckMemory(static_cast<size_t>(num_pieces) * sizeof(DoubleArray::Key), memory_max),
+               "vocab"));
   std::vector<DoubleArray::Key> keys;
   keys.reserve(static_cast<size_t>(num_pieces));
   for (int64_t id = 0; id < num_pieces; ++id) {
@@ -57,11 +70,11 @@ absl::StatusOr<std::unique_ptr<Unigram>> Unigram::Create(Pieces pieces,
     if (!text.empty()) keys.push_back({text, 0, static_cast<uint32_t>(id)});
   }
   std::vector<uint32_t> ends;
-  if (absl::Status status = model->trie_.Build(keys, 1, &ends); !status.ok()) {
+  if (absl::Status status = model->trie_.Build(keys, 1, &ends, memory_max); !status.ok()) {
     return Annotate(status, "vocab");
   }
   model->trie_.Seal();
-  for (size_t i = 0; i < keys.size(); ++i) model->trie_.cell(ends[i]).first = keys[i].value + 1;
+  for (size_t i = 0; i < keys.size(); ++i) model->trie_.cell(ends[i]).first = keys[i].value() + 1;
   model->unk_score_ = lowest - kUnknownPenalty;
   model->unk_id_ = unk_id;
   model->byte_fallback_ = byte_fallback;
@@ -210,7 +223,13 @@ absl::StatusOr<Unigram::Pieces> ParsePieces(const Json* json) {
     return InvalidArgument("model: `vocab` must be an array of pieces and their scores");
   }
   Unigram::Pieces pieces;
-  pieces.reserve(json->elements().size());
+  size_t text_bytes = 0;
+  for (const Json& element : json->elements()) {
+    const std::vector<Json>& pair = element.elements();
+    const std::string* text = pair.empty() ? nullptr : pair[0].as_string();
+    text_bytes += text == nullptr ? 0 : text->size();
+  }
+  pieces.Reserve(json->elements().size(), text_bytes);
   for (const Json& element : json->elements()) {
     const std::vector<Json>& pair = element.elements();
     const std::string* text = pair.size() == 2 ? pair[0].as_string() : nullptr;
@@ -219,14 +238,14 @@ absl::StatusOr<Unigram::Pieces> ParsePieces(const Json* json) {
       return InvalidArgument("model: `vocab`: element " + std::to_string(pieces.size()) +
                              " must be an array of a piece and its score");
     }
-    pieces.emplace_back(*text, ReadAsSerde(*score));
+    pieces.Add(*text, ReadAsSerde(*score));
   }
   return pieces;
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(Json json) {
+absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(Json json, size_t memory_max) {
   const JsonFields fields(json, "model");
   Unigram::Pieces pieces;
   BERTRAND_ASSIGN_OR_RETURN(pieces, ParsePieces(json.Find("vocab")));
@@ -237,7 +256,7 @@ absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(Json json) {
   bool byte_fallback;
   BERTRAND_ASSIGN_OR_RETURN(byte_fallback, fields.Bool("byte_fallback", false));
   json = Json();  // its memory is for the trie
-  return Unigram::Create(std::move(pieces), unk_id, byte_fallback);
+  return Unigram::Create(std::move(pieces), unk_id, byte_fallback, memory_max);
 }
 
 }  // namespace bertrand

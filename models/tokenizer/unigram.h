@@ -31,11 +31,23 @@ namespace bertrand {
 
 class Unigram final : public TokenModel {
  public:
-  using Pieces = std::vector<std::pair<std::string, double>>;
-  // Piece i has id i; of equal pieces the last one counts. InvalidArgument when unk_id is not one.
+  // Piece i has id i; of equal pieces the last one counts.
+  class Pieces {
+   public:
+    void Reserve(size_t count, size_t text_bytes);
+    static size_t ReservedBytes(size_t count, size_t text_bytes);
+    void Add(std::string_view text, double score);
+    size_t size() const { return scores_.size(); }
+
+   private:
+    friend class Unigram;
+    Vocabulary vocabulary_;
+    std::vector<double> scores_;
+  };
+  // InvalidArgument when unk_id is not one, or it takes more than `memory_max` bytes.
   static absl::StatusOr<std::unique_ptr<Unigram>> Create(Pieces pieces,
                                                          std::optional<int32_t> unk_id,
-                                                         bool byte_fallback);
+                                                         bool byte_fallback, size_t memory_max);
 
   bool AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
                TokenRun* run) const override;
@@ -57,6 +69,6 @@ class Unigram final : public TokenModel {
 };
 
 // From tokenizer.json's `model`, which it frees when it has read it.
-absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(Json json);
+absl::StatusOr<std::unique_ptr<Unigram>> ParseUnigram(Json json, size_t memory_max);
 
 }  // namespace bertrand

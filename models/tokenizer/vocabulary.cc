@@ -32,6 +32,11 @@ void Vocabulary::Reserve(size_t count, size_t text_bytes, int64_t max_id) {
   Rehash(SlotsFor(count));
 }
 
+size_t Vocabulary::ReservedBytes(size_t count, size_t text_bytes, int64_t max_id) {
+  const auto num_ids = static_cast<size_t>(max_id + 1);
+  return text_bytes + count * kHeaderBytes + (num_ids + SlotsFor(count)) * sizeof(uint32_t);
+}
+
 std::string_view Vocabulary::TextAt(uint32_t place) const {
   uint32_t length;
   std::memcpy(&length, texts_.data() + place + sizeof(uint32_t), sizeof(length));
@@ -134,7 +139,7 @@ absl::StatusOr<Vocabulary> ParseVocabulary(const Json& json) {
   return vocabulary;
 }
 
-absl::StatusOr<Vocabulary> ParseVocabText(std::string_view text) {
+absl::StatusOr<Vocabulary> ParseVocabText(std::string_view text, size_t memory_max) {
   if (const auto invalid = FindInvalidUtf8(text)) {
     return InvalidArgument("byte " + std::to_string(*invalid) + " is not UTF-8");
   }
@@ -149,14 +154,24 @@ absl::StatusOr<Vocabulary> ParseVocabText(std::string_view text) {
         ++start;
     }
   };
+  // Of lines of at most two bytes there are no more different ones than kShortLines.
+  constexpr size_t kShortLines = 1 + 128 + 128 * 128 + 32 * 64;
   int64_t count = 0;
-  for_each_line([&](std::string_view) { ++count; });
+  size_t num_short = 0, num_long = 0, text_bytes = 2 * kShortLines;
+  for_each_line([&](std::string_view line) {
+    ++count;
+    ++(line.size() <= 2 ? num_short : num_long);
+    text_bytes += line.size() <= 2 ? 0 : line.size();
+  });
   if (count > kMaxTokenId) {
     return InvalidArgument(std::to_string(count) + " lines; at most " +
                            std::to_string(kMaxTokenId) + " tokens are supported");
   }
   Vocabulary vocabulary;
-  vocabulary.Reserve(static_cast<size_t>(count), text.size(), count - 1);
+  const size_t num_tokens = num_long + std::min(num_short, kShortLines);
+  BERTRAND_RETURN_IF_ERROR(
+      CheckMemory(Vocabulary::ReservedBytes(num_tokens, text_bytes, count - 1), memory_max));
+  vocabulary.Reserve(num_tokens, text_bytes, count - 1);
   int32_t id = 0;
   for_each_line([&](std::string_view line) { vocabulary.Move(line, id++); });
   return vocabulary;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "models/checkpoint/json.h"
+#include "models/tokenizer/memory_bound.h"
 
 namespace bertrand {
 
@@ -31,6 +32,8 @@ class Vocabulary {
 
   // For `count` tokens with `text_bytes` together, whose largest id is `max_id`: saves growing.
   void Reserve(size_t count, size_t text_bytes, int64_t max_id);
+  // What that takes.
+  static size_t ReservedBytes(size_t count, size_t text_bytes, int64_t max_id);
 
   // Errors when the token or the id is there already. Requires 0 <= id <= kMaxTokenId.
   absl::Status Add(std::string_view token, int32_t id);
@@ -51,6 +54,9 @@ class Vocabulary {
   // of a Unigram model that are there twice.
   int64_t num_tokens() const { return static_cast<int64_t>(num_texts_) + num_repeated_; }
   void CountRepeated() { ++num_repeated_; }
+  size_t memory_bytes() const {
+    return texts_.capacity() + (by_id_.capacity() + table_.capacity()) * sizeof(uint32_t);
+  }
 
  private:
   static constexpr uint32_t kNone = ~uint32_t{0};
@@ -73,7 +79,8 @@ class Vocabulary {
 absl::StatusOr<Vocabulary> ParseVocabulary(const Json& json);
 
 // From vocab.txt, as transformers reads it: a line a token, its number the id, of equal lines the
-// last one; \r\n and \r end lines too.
-absl::StatusOr<Vocabulary> ParseVocabText(std::string_view text);
+// last one; \r\n and \r end lines too. InvalidArgument where it takes more than `memory_max` bytes.
+absl::StatusOr<Vocabulary> ParseVocabText(std::string_view text,
+                                          size_t memory_max = kNoMemoryBound);
 
 }  // namespace bertrand

@@ -4,8 +4,9 @@
 
 namespace bertrand {
 
-void WordTable::Reserve(size_t count) {
-  const size_t size = std::bit_ceil(std::max<size_t>(2, count / 2));
+void WordTable::Reserve(size_t count, size_t memory_max) {
+  size_t size = std::bit_ceil(std::max<size_t>(2, count / 2));
+  while (size > 2 && size > memory_max / kLineBytes) size /= 2;
   shift_ = 64 - std::countr_zero(size);
   lines_.assign(size + kMaxLines, Line{});
 }

@@ -57,8 +57,8 @@ class WordTable {
     return id >= 0 || !probe.line->is_full() ? id : FindBehind(probe);
   }
 
-  // For `count` strings.
-  void Reserve(size_t count);
+  // For `count` strings; fewer are found in a table that may take `memory_max` bytes only.
+  void Reserve(size_t count, size_t memory_max = ~size_t{0});
   // Requires 0 < text.size(); longer ones than kMaxBytes are left out.
   void Add(std::string_view text, int32_t id);
 

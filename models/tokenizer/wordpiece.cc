@@ -23,15 +23,20 @@ WordPiece::WordPiece(Vocabulary vocabulary, WordPieceOptions options)
       max_input_chars_(static_cast<uint64_t>(options_.max_input_chars_per_word)) {}
 
 absl::StatusOr<std::unique_ptr<WordPiece>> WordPiece::Create(Vocabulary vocabulary,
-                                                             WordPieceOptions options) {
+                                                             WordPieceOptions options,
+                                                             size_t memory_max) {
   std::unique_ptr<WordPiece> model(new WordPiece(std::move(vocabulary), std::move(options)));
-  BERTRAND_RETURN_IF_ERROR(model->BuildAutomaton());
-  model->BuildWholeWords();
+  const size_t vocabulary_bytes = model->vocabulary_.memory_bytes();
+  memory_max -= std::min(memory_max, vocabulary_bytes);
+  BERTRAND_RETURN_IF_ERROR(model->BuildAutomaton(memory_max));
+  const size_t automaton_bytes =
+      model->states_.memory_bytes() + model->outputs_.capacity() * sizeof(Output);
+  model->BuildWholeWords(memory_max - std::min(memory_max, automaton_bytes));
   return model;
 }
 
-void WordPiece::BuildWholeWords() {
-  whole_words_.Reserve(static_cast<size_t>(vocabulary_.num_tokens()));
+void WordPiece::BuildWholeWords(size_t memory_max) {
+  whole_words_.Reserve(static_cast<size_t>(vocabulary_.num_tokens()), memory_max);
   for (int64_t id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view text = vocabulary_.Text(id);
     if (!text.empty()) whole_words_.Add(text, static_cast<int32_t>(id));
@@ -62,22 +67,26 @@ void WordPiece::ForEachEntry(Visit visit) const {
   }
 }
 
-absl::Status WordPiece::BuildAutomaton() {
+absl::Status WordPiece::BuildAutomaton(size_t memory_max) {
   std::vector<uint32_t> ends;  // the states of the entries
   {
     size_t count = 0;
     ForEachEntry([&count](std::string_view, uint32_t, int32_t) { ++count; });
+    BERTRAND_RETURN_IF_ERROR(
+        Annotate(CheckMemory(count * sizeof(DoubleArray::Key), memory_max), "vocab"));
     std::vector<DoubleArray::Key> keys;
     keys.reserve(count);
     ForEachEntry([&keys](std::string_view text, uint32_t root, int32_t) {
       keys.push_back({text, root - 1, 0});
     });
-    if (absl::Status status = states_.Build(keys, 2, &ends); !status.ok()) {
+    if (absl::Status status = states_.Build(keys, 2, &ends, memory_max); !status.ok()) {
       return Annotate(status, "vocab");
     }
   }
   size_t num_outputs = 0;
-  BERTRAND_RETURN_IF_ERROR(LinkStates(ends, &num_outputs));
+  const size_t link_bytes = states_.memory_bytes() + ends.capacity() * sizeof(uint32_t);
+  const size_t outputs_max = (memory_max - std::min(memory_max, link_bytes)) / sizeof(Output);
+  BERTRAND_RETURN_IF_ERROR(LinkStates(ends, outputs_max, &num_outputs));
   outputs_.reserve(num_outputs);
   FillOutputs(ends);
   BERTRAND_CHECK(outputs_.size() == num_outputs, "outputs are counted wrongly");
@@ -88,10 +97,11 @@ absl::Status WordPiece::BuildAutomaton() {
 // Failure links, and in `second` how many outputs each state has. What ends an entry has that one,
 // and goes on behind it; other states have those of the way along the failure links to where the
 // text goes on. Each list takes one more, its header, and so does the empty one.
-absl::Status WordPiece::LinkStates(const std::vector<uint32_t>& ends, size_t* num_outputs) {
+absl::Status WordPiece::LinkStates(const std::vector<uint32_t>& ends, size_t outputs_max,
+                                   size_t* num_outputs) {
   for (const uint32_t end : ends) states_.cell(end).first = kContinuationRoot;
   const std::vector<uint32_t>& order = states_.by_depth();
-  const size_t most = kMaxOutputsPerState * order.size() + kFreeOutputs;
+  const size_t most = std::min(kMaxOutputsPerState * order.size() + kFreeOutputs, outputs_max);
   *num_outputs = 1;
   for (const uint32_t state : order) {
     DoubleArray::Cell& cell = states_.cell(state);
@@ -113,7 +123,8 @@ absl::Status WordPiece::LinkStates(const std::vector<uint32_t>& ends, size_t* nu
     *num_outputs += cell.second == 0 ? 0 : cell.second + 1;
     if (*num_outputs > most) {
       return InvalidArgument(
-          "vocab: entries repeat each other too often for the WordPiece automaton");
+          "vocab: its entries repeat each other too often, or are too many, for the memory that "
+          "the WordPiece automaton may take");
     }
   }
   return absl::OkStatus();
@@ -213,7 +224,7 @@ bool WordPiece::AddWord(std::string_view word, const SourceRange* source, ModelS
   return true;
 }
 
-absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(Json json) {
+absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(Json json, size_t memory_max) {
   const JsonFields fields(json, "model");
   WordPieceOptions options;
   BERTRAND_ASSIGN_OR_RETURN(options.unk_token, fields.String("unk_token"));
@@ -227,7 +238,7 @@ absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(Json json) {
   Vocabulary vocabulary;
   BERTRAND_ASSIGN_OR_RETURN(vocabulary, ParseVocabulary(*entries));
   json = Json();  // its memory is for the automaton
-  return WordPiece::Create(std::move(vocabulary), std::move(options));
+  return WordPiece::Create(std::move(vocabulary), std::move(options), memory_max);
 }
 
 }  // namespace bertrand

@@ -48,8 +48,10 @@ struct WordPieceOptions {
 
 class WordPiece final : public TokenModel {
  public:
+  // InvalidArgument where it takes more than `memory_max` bytes, the vocabulary included.
   static absl::StatusOr<std::unique_ptr<WordPiece>> Create(Vocabulary vocabulary,
-                                                           WordPieceOptions options);
+                                                           WordPieceOptions options,
+                                                           size_t memory_max = kNoMemoryBound);
 
   // Tokens of `word` (not empty, at most max_input_chars_per_word code points), at most one a byte:
   // ids[i] and, if ends is not null, ends[i]: where in the word it ends, in bytes (it starts where
@@ -79,12 +81,13 @@ class WordPiece final : public TokenModel {
   static constexpr uint32_t kWordRoot = 1, kContinuationRoot = 2;
 
   WordPiece(Vocabulary vocabulary, WordPieceOptions options);
-  absl::Status BuildAutomaton();
+  absl::Status BuildAutomaton(size_t memory_max);
   template <typename Visit>
   void ForEachEntry(Visit visit) const;
-  absl::Status LinkStates(const std::vector<uint32_t>& ends, size_t* num_outputs);
+  absl::Status LinkStates(const std::vector<uint32_t>& ends, size_t outputs_max,
+                          size_t* num_outputs);
   void FillOutputs(const std::vector<uint32_t>& ends);
-  void BuildWholeWords();
+  void BuildWholeWords(size_t memory_max);
   template <bool kWantEnds>
   size_t MatchImpl(std::string_view word, int32_t* ids, uint32_t* ends) const;
 
@@ -100,6 +103,6 @@ class WordPiece final : public TokenModel {
 };
 
 // From tokenizer.json's `model`, which it frees when it has read it.
-absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(Json json);
+absl::StatusOr<std::unique_ptr<WordPiece>> ParseWordPiece(Json json, size_t memory_max);
 
 }  // namespace bertrand

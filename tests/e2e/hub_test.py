@@ -164,10 +164,11 @@ class HubTest(unittest.TestCase):
         return [request for to, request, _ in self.hub.requests if to == role]
 
     def test_layout_and_choice_of_files(self) -> None:
+        self.hub.files["bertrand-fp8.json"] = b"of whoever published the model"
         log = self.loads()
         self.assertIn("downloading org/name: model.safetensors", log)
         self.assertEqual({path.name for path in self.snapshot.iterdir()},
-                         {path.name for path in CHECKPOINT.iterdir()})
+                         {"bertrand-fp8.json", *(path.name for path in CHECKPOINT.iterdir())})
         for path in self.snapshot.iterdir():
             self.assertEqual(path.read_bytes(), self.hub.files[path.name])
             link = os.readlink(path)

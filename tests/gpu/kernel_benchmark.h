@@ -47,6 +47,11 @@ absl::StatusOr<Ceilings> MeasureCeilings(const BenchmarkOptions& options, simt::
 CaseResult MeasureCase(const KernelCase& test, const BenchmarkOptions& options,
                        simt::Stream& stream);
 
+// A peer that is absent, or does not take this: no failure of ours. (A lost device is one.)
+inline bool NotAvailable(const KernelCase& test, const CaseResult& result) {
+  return test.peer && !result.status.ok() && result.status.code() != absl::StatusCode::kInternal;
+}
+
 // The least time by the ceilings, in microseconds.
 double FloorUs(const KernelCase& test, const Ceilings& ceilings);
 

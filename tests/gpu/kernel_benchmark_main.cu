@@ -90,10 +90,11 @@ absl::StatusOr<int> Run(const Arguments& arguments) {
   int failures = 0;
   for (const KernelCase& test : KernelCases(arguments.sizes)) {
     if (test.name.find(arguments.filter) == std::string::npos) continue;
+    if (!RunsOn(test, device->info())) continue;
     cases.push_back(test);
     results.push_back(MeasureCase(test, options, *stream));
     if (results.back().status.ok()) continue;
-    ++failures;
+    failures += !NotAvailable(test, results.back());
     std::cerr << test.name << ": " << Message(results.back().status) << std::endl;
   }
   std::cout << device->info().name << ". " << ResultTable(cases, results, ceilings);

@@ -95,6 +95,16 @@ TEST_F(KernelBenchmarkTest, FailuresAreInTheTableAndTheOthersToo) {
   const std::string json = ResultJson(cases, results, ceilings, device_->info());
   EXPECT_THAT(json, HasSubstr("\"error\": \"the \\\"reason\\\"\""));
   EXPECT_THAT(json, HasSubstr("\"limit\": \"products\", \"limit_us\": 5, \"share\": 0.5"));
+
+  // A peer may be absent, but not the device.
+  cases[0].peer = true;
+  results[0].status = FailedPrecondition("no such file");
+  EXPECT_THAT(ResultTable(cases, results, ceilings),
+              HasSubstr("| first |  | not available: no such file | | | |\n"));
+  EXPECT_THAT(ResultJson(cases, results, ceilings, device_->info()),
+              HasSubstr("\"not_available\": \"no such file\""));
+  results[0].status = Internal("lost");
+  EXPECT_THAT(ResultTable(cases, results, ceilings), HasSubstr("| first |  | failed: lost |"));
 }
 
 TEST(KernelCasesTest, NamesAreUniqueAndSizesReal) {
@@ -105,6 +115,16 @@ TEST(KernelCasesTest, NamesAreUniqueAndSizesReal) {
   }
   EXPECT_EQ(MixedLoad(CaseSizes::kReal).tokens(), 16384);
   EXPECT_EQ(KernelCases(CaseSizes::kTiny).size(), names.size());
+  // What models run on a Hopper, in 8 bits, and beside whom.
+  for (const char* const name :
+       {"hopper_gemm/bert-large/ffn-up/12288/float16", "hopper_gemm/bert-base/qkv/12288/float16",
+        "hopper_gemm_narrow/bert-base/ffn-up/512/float16",
+        "cudnn_graph/bert-large/ffn-up/12288/float16", "cublaslt/bert-large/ffn-up/12288/float8",
+        "float_gemm/bert-base/ffn-up/128/float8", "attention_float8/bert-large/squad/float16",
+        "layer_norm_residual_float8/bert-large/squad/float16",
+        "bias_gelu_erf_float8/bert-large/squad/float16", "best_spans/squad/float16"}) {
+    EXPECT_TRUE(names.contains(name)) << name;
+  }
 }
 
 }  // namespace

@@ -78,6 +78,7 @@ std::string CountersJson(const Counters& c) {
       {"shared_wavefronts", c.shared_wavefronts},
       {"shared_ideal", c.shared_ideal},
       {"mma", c.mma},
+      {"wgmma", c.wgmma},
       {"ldmatrix", c.ldmatrix},
       {"special", c.special},
       {"barriers", c.barriers},
@@ -148,7 +149,10 @@ absl::Status Run(const Arguments& arguments) {
   std::cout << "{\n  \"device\": \"" << arguments.device.name << "\",\n  \"cases\": [\n";
   bool first = true;
   for (const KernelCase& test : KernelCases(arguments.sizes)) {
-    if (test.name.find(arguments.filter) == std::string::npos) continue;
+    if (test.name.find(arguments.filter) == std::string::npos || test.peer ||
+        !RunsOn(test, arguments.device)) {
+      continue;
+    }
     absl::StatusOr<std::string> json = CaseJson(test, *device, *stream);
     if (!json.ok()) return Annotate(json.status(), test.name);
     std::cout << (first ? "" : ",\n") << *json << std::flush;

@@ -1,8 +1,11 @@
 """Kernels on the device: their tests, the same under compute-sanitizer, and their benchmark."""
 
+import glob
 import json
+import os
 import re
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -82,26 +85,41 @@ def kernel_tests(context):
 
 
 def find_sanitizer():
-    for path in (shutil.which("compute-sanitizer"), "/usr/local/cuda/bin/compute-sanitizer",
-                 "/usr/local/cuda/compute-sanitizer/compute-sanitizer"):
-        if path and Path(path).is_file():
+    """compute-sanitizer: on the path, in a toolkit, in a Python package, or None."""
+    toolkits = [os.environ.get("CUDA_HOME"), *sorted(glob.glob("/usr/local/cuda*"), reverse=True)]
+    folders = [f"{toolkit}/{part}" for toolkit in toolkits if toolkit for part in ("bin", "compute-sanitizer")]
+    folders += [folder for entry in sys.path for folder in glob.glob(f"{entry}/nvidia/*/bin")]
+    for path in (shutil.which("compute-sanitizer"), *(f"{folder}/compute-sanitizer" for folder in folders)):
+        if path and Path(path).is_file() and os.access(path, os.X_OK):
             return path
     return None
 
 
+# What the tool says of a kernel, or of itself, at the beginning of a line.
+FOUND = re.compile(r"=========\s+((?:Invalid|Misaligned|Error|Race|Potential|Barrier|Divergent|Uninitialized"
+                   r"|Program hit|Internal|Warning: Race).*)")
+# racecheck's hazards may be remarks alone; its errors and warnings are none.
+SUMMARY = re.compile(r"ERROR SUMMARY: (\d+)() error|RACECHECK SUMMARY: .*\((\d+) errors?, (\d+) warning")
+# GoogleTest's last lines: a program that ended before has not been checked.
+RAN = re.compile(r"^\[==========\] (\d+) tests? from .* ran", re.MULTILINE)
+
+
 def parse_sanitizer(status, output):
     """passed, failed (with what was found) or not run, of one run of a tool."""
-    found = [line.removeprefix("========= ") for line in output.splitlines()
-             if re.match(r"=========\s+(Invalid|Error|Race|Potential|Barrier|Divergent|Uninitialized|Warning: Race)", line)]
-    # racecheck's hazards may be remarks alone; its errors and warnings are none.
-    summary = re.findall(r"ERROR SUMMARY: (\d+)() error|RACECHECK SUMMARY: .*\((\d+) error\w*, (\d+) warning", output)
+    found = [match.group(1) for line in output.splitlines() if (match := FOUND.match(line))]
+    ran = RAN.search(output)
+    summary = SUMMARY.findall(output)
     if status == "timeout":
         return {"state": "not run", "why": "out of time"}
-    if not summary:
-        return {"state": "not run", "why": output.strip()[-400:]}
+    # What it could not work on at all: the device, or a program that it did not find.
+    refused = re.search(r"Device not supported|No attachable process|not supported on|Unable to", output)
+    if refused and not ran:
+        return {"state": "not run", "why": "; ".join(found[:3])[:400] or refused.group(0)}
     if status == SANITIZER_ERROR or any(int(count or 0) for counts in summary for count in counts):
         return {"state": "failed", "why": "; ".join(found[:5])[:800] or output.strip()[-400:]}
-    return {"state": "passed"}
+    if not summary or not ran or not int(ran.group(1)):
+        return {"state": "not run", "why": output.strip()[-400:]}
+    return {"state": "passed", "tests": int(ran.group(1))}
 
 
 def sanitizer(context):

@@ -33,6 +33,7 @@ class Gpu:
     memory_gb_s: float
     tensor_tflop_s: float  # float16, dense, as the data sheet says
     mma_share: float       # of it that mma.sync reaches: published measurements
+    wgmma_share: float     # the same for wgmma, where there is one
     float_tflop_s: float
     cache_gb_s: float      # second-level cache, read: published measurements
     shared_bytes: int      # of a multiprocessor
@@ -49,9 +50,9 @@ class Gpu:
 
 
 GPUS = (
-    Gpu("A100", "a100", 80, 108, 1.41, 2039, 312, 0.9, 19.5, 4500, 164 << 10),
-    Gpu("H100", "h100", 90, 132, 1.83, 3352, 989, 0.62, 66.9, 6000, 228 << 10),
-    Gpu("H200", "h100", 90, 132, 1.83, 4800, 989, 0.62, 66.9, 6000, 228 << 10),
+    Gpu("A100", "a100", 80, 108, 1.41, 2039, 312, 0.9, 0.9, 19.5, 4500, 164 << 10),
+    Gpu("H100", "h100", 90, 132, 1.83, 3352, 989, 0.62, 0.8, 66.9, 6000, 228 << 10),
+    Gpu("H200", "h100", 90, 132, 1.83, 4800, 989, 0.62, 0.8, 66.9, 6000, 228 << 10),
 )
 
 
@@ -101,13 +102,14 @@ def predict_launch(gpu, launch, kernel, memory_bytes, float_flops):
     return {
         "memory": memory_bytes / (gpu.memory_gb_s * gpu.memory_share * 1e3),
         "cache": cache_bytes / (gpu.cache_gb_s * 1e3),
-        "tensor cores": c["mma"] * scale * MMA_FLOPS * busy * gpu.multiprocessors
-                        / (gpu.tensor_tflop_s * gpu.mma_share * 1e6),
+        "tensor cores": ((c["mma"] - c["wgmma"]) / gpu.mma_share + c["wgmma"] / gpu.wgmma_share)
+                        * scale * MMA_FLOPS * busy * gpu.multiprocessors / (gpu.tensor_tflop_s * 1e6),
         "float": float_flops * busy * gpu.multiprocessors / (gpu.float_tflop_s * 0.8 * 1e6),
         "first-level cache": (c["load_sectors"] + c["store_sectors"]) * scale * busy
                              / gpu.sectors_per_clock / clocks_per_us,
         "special functions": c["special"] * scale * busy / gpu.special_per_clock / clocks_per_us,
-        "shared memory": c["shared_wavefronts"] * scale * busy / clocks_per_us,
+        # Shuffles go the same way.
+        "shared memory": (c["shared_wavefronts"] + c["shuffles"]) * scale * busy / clocks_per_us,
         "latency": gpu.latency_us * waves
                    + c["barriers"] / c["blocks"] * gpu.barrier_clocks / clocks_per_us
                    * math.ceil(grid / (gpu.multiprocessors * resident)),
@@ -243,6 +245,9 @@ def predictions_table(cases, measured):
     for case in cases:
         cells = []
         for gpu in GPUS:
+            if gpu.name not in case["gpus"]:
+                cells.append("–")
+                continue
             p = case["gpus"][gpu.name]
             cell = f"{p['us']:.1f}, {p['bound']}, {100 * p['share']:.0f} %"
             us = measured_us(measured, gpu, case["name"])
@@ -298,14 +303,15 @@ def main():
     kernels = compiled_kernels(arguments.library)
     measured = measurements(json.loads(arguments.record.read_text())
                             if arguments.record.exists() else {})
-    counted = {profile: run_counts(arguments, profile)
+    # An A100 has no part in what is Hopper's alone.
+    counted = {profile: {case["name"]: case for case in run_counts(arguments, profile)}
                for profile in sorted({gpu.profile for gpu in GPUS})}
-    cases = counted["h100"]
+    cases = list(counted["h100"].values())
     if not cases:
         sys.exit(f"no case has \"{arguments.filter}\" in its name")
-    for index, case in enumerate(cases):
-        case["gpus"] = {gpu.name: predict(gpu, counted[gpu.profile][index], kernels)
-                        for gpu in GPUS}
+    for case in cases:
+        case["gpus"] = {gpu.name: predict(gpu, counted[gpu.profile][case["name"]], kernels)
+                        for gpu in GPUS if case["name"] in counted[gpu.profile]}
         case["measured_us"] = {gpu.name: us for gpu in GPUS
                                if (us := measured_us(measured, gpu, case["name"]))}
     counts_table(cases)

@@ -18,7 +18,8 @@ H100 = next(gpu for gpu in report.GPUS if gpu.name == "H100")
 
 def launch(**changes):
     counters = dict(grid_blocks=1320, blocks=1320, load_sectors=0, store_sectors=0, block_sectors=0,
-                    mma=0, special=0, barriers=0, shared_wavefronts=0, async_copies=0)
+                    mma=0, wgmma=0, special=0, barriers=0, shared_wavefronts=0, shuffles=0,
+                    async_copies=0)
     counters.update((name, value) for name, value in changes.items() if name in counters)
     return {"kernel": "k", "type": "K", "threads": changes.get("threads", 128),
             "shared_bytes": changes.get("shared_bytes", 0), "counters": counters}
@@ -47,7 +48,8 @@ def check_occupancy():
 def check_model():
     # 10 blocks a multiprocessor; a clock is 1 / 1830 us.
     busy = report.predict_launch(H100, launch(mma=1320 * 100, special=1320 * 1600,
-                                              shared_wavefronts=1320 * 183, load_sectors=1320 * 366,
+                                              shared_wavefronts=1320 * 83,
+                                              shuffles=1320 * 100, load_sectors=1320 * 366,
                                               block_sectors=1320 * 4, store_sectors=0), None, 3.352e6, 0)
     near(busy["memory"], 1 / 0.9)
     near(busy["cache"], 1320 * 4 * 32 / 6e6)
@@ -56,6 +58,9 @@ def check_model():
     near(busy["shared memory"], 1.0)
     near(busy["first-level cache"], 0.5)
     assert busy["float"] == 0
+    # Half of the products by Wgmma, which is faster.
+    half = report.predict_launch(H100, launch(mma=1320 * 100, wgmma=1320 * 50), None, 0, 0)
+    near(half["tensor cores"], 1320 * 50 * 4096 / 989e6 * (1 / 0.62 + 1 / 0.8))
     # One block more than a multiple takes a round more.
     more = report.predict_launch(H100, launch(grid_blocks=1321, blocks=1321,
                                               shared_wavefronts=1321 * 183), None, 0, 0)

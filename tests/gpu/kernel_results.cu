@@ -50,7 +50,10 @@ std::string CaseJson(const KernelCase& test, const CaseResult& result, const Cei
                      ", \"kernel\": " + Quoted(test.kernel) + ", \"shape\": " + Quoted(test.shape) +
                      ", \"dtype\": " + Quoted(Name(test.dtype)) +
                      Format(", \"bytes\": %.0f, \"flops\": %.0f", test.bytes, test.flops);
-  if (!result.status.ok()) return text + ", \"error\": " + Quoted(Message(result.status)) + "}";
+  if (!result.status.ok()) {
+    return text + (NotAvailable(test, result) ? ", \"not_available\": " : ", \"error\": ") +
+           Quoted(Message(result.status)) + "}";
+  }
   return text + Format(
                     ", \"us\": %.6g, \"us_min\": %.6g, \"us_max\": %.6g, \"copies\": %d, "
                     "\"working_set_mb\": %.4g, \"gb_s\": %.4g, \"tflop_s\": %.4g, "
@@ -80,7 +83,8 @@ std::string ResultTable(const std::vector<KernelCase>& cases,
     const CaseResult& result = results[i];
     table += "| " + test.name + " | " + test.shape + " | ";
     if (!result.status.ok()) {
-      table += "failed: " + Message(result.status) + " | | | |\n";
+      table += (NotAvailable(test, result) ? "not available: " : "failed: ") +
+               Message(result.status) + " | | | |\n";
       continue;
     }
     const bool products = FlopsUs(test, ceilings) > BytesUs(test, ceilings);

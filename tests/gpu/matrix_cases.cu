@@ -6,6 +6,8 @@
 #include <string>
 
 #include "kernels/attention/attention.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/gemm/hopper_gemm.h"
 #include "kernels/gemm/small_gemm.h"
 #include "kernels/relative_attention/relative_attention.h"
 #include "kernels/status.h"
@@ -58,22 +60,26 @@ std::string Describe(const CaseLoad& load, const Heads& heads) {
 }
 
 void AddAttention(const Heads& heads, const CaseLoad& load, DType dtype,
-                  std::vector<KernelCase>& cases, AttentionTile tile = AttentionTile::kAuto) {
-  const char* const kind = tile == AttentionTile::kLow    ? "attention_low/"
+                  std::vector<KernelCase>& cases, AttentionTile tile = AttentionTile::kAuto,
+                  bool quantise = false) {
+  const char* const kind = quantise                       ? "attention_float8/"
+                           : tile == AttentionTile::kLow  ? "attention_low/"
                            : tile == AttentionTile::kTall ? "attention_tall/"
                                                           : "attention/";
   KernelCase& added = Add(cases, "attention", std::string(kind) + heads.name + "/" + load.name,
                           dtype, Describe(load, heads));
   const int64_t tokens = load.tokens();
-  added.bytes =
-      static_cast<double>(tokens * heads.width() * 4) * static_cast<double>(SizeOf(dtype));
+  const DType result = quantise ? DType::kFloat8 : dtype;
+  added.bytes = static_cast<double>(tokens * heads.width()) *
+                static_cast<double>(3 * SizeOf(dtype) + SizeOf(result));
   added.flops = 4 * Pairs(load, 0) * static_cast<double>(heads.width());
   added.make = [=](Operands& o) -> CaseLaunch {
     AttentionParams p;
     p.qkv = o.Random(dtype, {tokens, 3, heads.count, heads.size}, -1);
     p.cu_seqlens = o.Ints(load.cu_seqlens());
     p.scale = 1 / std::sqrt(static_cast<float>(heads.size));
-    p.out = o.Output(dtype, {tokens, heads.count, heads.size});
+    p.out = o.Output(result, {tokens, heads.count, heads.size});
+    if (quantise) p.out_scale = o.Scalar(0.02f);
     p.tile = tile;
     return [p](simt::Stream& stream) { return Attention(p, stream); };
   };
@@ -139,27 +145,104 @@ void AddRelativeAttention(const Heads& heads, const CaseLoad& load, DType dtype,
   };
 }
 
+// A product as a case, but for what computes it. `factor`: the type of x and weight.
+KernelCase& AddProduct(const char* kind, const char* model, const Layer& layer, int64_t rows,
+                       DType dtype, DType factor, std::vector<KernelCase>& cases) {
+  KernelCase& added =
+      Add(cases, "gemm",
+          std::string(kind) + "/" + model + "/" + layer.name + "/" + std::to_string(rows), factor,
+          "m " + std::to_string(rows) + ", n " + std::to_string(layer.out) + ", k " +
+              std::to_string(layer.in));
+  const int64_t m = rows, n = layer.out, k = layer.in;
+  added.bytes = static_cast<double>(m * k + n * k) * static_cast<double>(SizeOf(factor)) +
+                static_cast<double>(n + m * n * (layer.residual ? 2 : 1)) *
+                    static_cast<double>(SizeOf(dtype));
+  added.flops = 2 * static_cast<double>(m * n) * static_cast<double>(k);
+  return added;
+}
+
+GemmParams MakeProduct(const Layer& layer, int64_t m, DType dtype, DType factor, Operands& o) {
+  const int64_t n = layer.out, k = layer.in;
+  GemmParams p;
+  p.x = o.Random(factor, {m, k});
+  p.weight = o.Random(factor, {n, k}, -6);
+  if (factor == DType::kFloat8) p.x_scale = p.weight_scale = o.Scalar(1.0f);
+  p.bias = o.Random(dtype, {n});
+  p.activation = layer.activation;
+  if (layer.residual) p.residual = o.Random(dtype, {m, n});
+  p.y = o.Output(dtype, {m, n});
+  return p;
+}
+
+void AddHopperGemm(const char* model, const Layer& layer, int64_t rows, DType dtype, int tile,
+                   std::vector<KernelCase>& cases) {
+  KernelCase& added = AddProduct(tile == 0 ? "hopper_gemm" : "hopper_gemm_narrow", model, layer,
+                                 rows, dtype, dtype, cases);
+  added.capability = 90;
+  added.make = [=](Operands& o) -> CaseLaunch {
+    const GemmParams p = MakeProduct(layer, rows, dtype, dtype, o);
+    return [=](simt::Stream& stream) { return HopperGemm(p, tile, stream); };
+  };
+}
+
+// By a library, as it would be without tuning: the first algorithm that it proposes.
+void AddPeerGemm(GemmChoice::Kind kind, const char* model, const Layer& layer, int64_t rows,
+                 DType factor, std::vector<KernelCase>& cases) {
+  const DType dtype = factor == DType::kFloat8 ? DType::kFloat16 : factor;
+  KernelCase& added = AddProduct(kind == GemmChoice::Kind::kGraph ? "cudnn_graph" : "cublaslt",
+                                 model, layer, rows, dtype, factor, cases);
+  added.tensor_cores = true;
+  added.peer = true;
+#ifdef __CUDACC__
+  constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+#else
+  constexpr size_t kWorkspaceBytes = size_t{1} << 20;
+#endif
+  struct Peer {
+    std::unique_ptr<Gemm> gemm;
+    GemmChoice choice;
+  };
+  added.make = [=](Operands& o) -> CaseLaunch {
+    const GemmParams p = MakeProduct(layer, rows, dtype, factor, o);
+    void* const workspace = o.Workspace(kWorkspaceBytes);
+    const auto peer = std::make_shared<Peer>();
+    return [=](simt::Stream& stream) -> absl::Status {
+      if (peer->gemm == nullptr) {
+        BERTRAND_ASSIGN_OR_RETURN(auto gemm, Gemm::Create(stream.device(), {}));
+        BERTRAND_RETURN_IF_ERROR(kind == GemmChoice::Kind::kGraph ? gemm->graph_status()
+                                                                  : gemm->library_status());
+        const std::vector<GemmChoice> choices = gemm->Candidates(p);
+        const auto found =
+            std::find_if(choices.begin(), choices.end(),
+                         [=](const GemmChoice& choice) { return choice.kind == kind; });
+        if (found == choices.end()) return Unimplemented("it does not take this product");
+        peer->choice = *found;
+        peer->gemm = std::move(gemm);
+      }
+      return peer->gemm->RunChoice(p, peer->choice, workspace, stream);
+    };
+  };
+}
+
+// The layer between, 8-bit: by our own kernel for any device.
+void AddFloat8Gemm(const char* model, const Layer& layer, int64_t rows,
+                   std::vector<KernelCase>& cases) {
+  KernelCase& added =
+      AddProduct("float_gemm", model, layer, rows, DType::kFloat16, DType::kFloat8, cases);
+  added.tensor_cores = false;
+  added.make = [=](Operands& o) -> CaseLaunch {
+    const GemmParams p = MakeProduct(layer, rows, DType::kFloat16, DType::kFloat8, o);
+    return [=](simt::Stream& stream) { return FloatGemm(p, stream); };
+  };
+}
+
 void AddGemm(const char* model, const Layer& layer, int64_t rows, DType dtype,
              std::vector<KernelCase>& cases) {
   const bool own_float = dtype == DType::kFloat32;
-  KernelCase& added = Add(cases, "gemm",
-                          std::string(own_float ? "float_gemm/" : "small_gemm/") + model + "/" +
-                              layer.name + "/" + std::to_string(rows),
-                          dtype,
-                          "m " + std::to_string(rows) + ", n " + std::to_string(layer.out) +
-                              ", k " + std::to_string(layer.in));
-  const int64_t m = rows, n = layer.out, k = layer.in;
-  added.bytes = static_cast<double>(m * k + n * k + n + m * n * (layer.residual ? 2 : 1)) *
-                static_cast<double>(SizeOf(dtype));
-  added.flops = 2 * static_cast<double>(m * n) * static_cast<double>(k);
+  KernelCase& added =
+      AddProduct(own_float ? "float_gemm" : "small_gemm", model, layer, rows, dtype, dtype, cases);
   added.make = [=](Operands& o) -> CaseLaunch {
-    GemmParams p;
-    p.x = o.Random(dtype, {m, k});
-    p.weight = o.Random(dtype, {n, k}, -6);
-    p.bias = o.Random(dtype, {n});
-    p.activation = layer.activation;
-    if (layer.residual) p.residual = o.Random(dtype, {m, n});
-    p.y = o.Output(dtype, {m, n});
+    const GemmParams p = MakeProduct(layer, rows, dtype, dtype, o);
     if (own_float) return [p](simt::Stream& stream) { return FloatGemm(p, stream); };
     // The splits depend on the device, which only the launch knows: room for the most of them.
     constexpr int64_t kWorkspaceBytes = int64_t{16} << 20;
@@ -175,15 +258,32 @@ void AddGemm(const char* model, const Layer& layer, int64_t rows, DType dtype,
 }
 
 // The four products of an encoder's layer.
-void AddGemms(const char* model, int64_t hidden, int64_t inner, int64_t rows, DType dtype,
-              std::vector<KernelCase>& cases) {
-  const Layer layers[] = {
+std::vector<Layer> LayersOf(int64_t hidden, int64_t inner) {
+  return {
       {"qkv", 3 * hidden, hidden, Activation::kNone, false},
       {"attention-out", hidden, hidden, Activation::kNone, true},
       {"ffn-up", inner, hidden, Activation::kGeluErf, false},
       {"ffn-down", hidden, inner, Activation::kNone, true},
   };
-  for (const Layer& layer : layers) AddGemm(model, layer, rows, dtype, cases);
+}
+
+void AddGemms(const char* model, int64_t hidden, int64_t inner, int64_t rows, DType dtype,
+              std::vector<KernelCase>& cases) {
+  for (const Layer& layer : LayersOf(hidden, inner)) AddGemm(model, layer, rows, dtype, cases);
+}
+
+// Those of large batches: our kernel for Hopper beside the libraries.
+void AddLargeGemms(const char* model, int64_t hidden, int64_t inner, int64_t rows,
+                   std::vector<KernelCase>& cases) {
+  using Kind = GemmChoice::Kind;
+  for (const Layer& layer : LayersOf(hidden, inner)) {
+    AddHopperGemm(model, layer, rows, DType::kFloat16, 0, cases);
+    AddPeerGemm(Kind::kLibrary, model, layer, rows, DType::kFloat16, cases);
+    AddPeerGemm(Kind::kLibrary, model, layer, rows, DType::kFloat8, cases);
+    if (layer.activation == Activation::kGeluErf) {
+      AddPeerGemm(Kind::kGraph, model, layer, rows, DType::kFloat16, cases);
+    }
+  }
 }
 
 }  // namespace
@@ -200,6 +300,7 @@ void AddMatrixCases(CaseSizes sizes, std::vector<KernelCase>& cases) {
   }
   AddAttention(kBase, squad, DType::kBFloat16, cases);
   AddAttention({"heads-of-128", 8, 128}, squad, DType::kFloat16, cases);
+  AddAttention(kLarge, squad, DType::kFloat16, cases, AttentionTile::kAuto, true);
   AddAttention(kMini, single, DType::kFloat32, cases);
   AddAttention(kBase, squad, DType::kFloat32, cases);
 
@@ -220,6 +321,15 @@ void AddMatrixCases(CaseSizes sizes, std::vector<KernelCase>& cases) {
   const Layer up = {"ffn-up", 4 * base, base, Activation::kGeluErf, false};
   AddGemm("bert-base", up, rows, DType::kBFloat16, cases);
   AddGemm("bert-base", up, rows, DType::kFloat32, cases);
+  AddFloat8Gemm("bert-base", up, rows, cases);
+  AddPeerGemm(GemmChoice::Kind::kGraph, "bert-base", up, rows, DType::kFloat16, cases);
+  AddPeerGemm(GemmChoice::Kind::kLibrary, "bert-base", up, rows, DType::kFloat16, cases);
+
+  const int64_t many = tiny ? 130 : squad.tokens();
+  AddLargeGemms("bert-base", base, 4 * base, many, cases);
+  AddLargeGemms("bert-large", large, 4 * large, many, cases);
+  AddHopperGemm("bert-base", up, many, DType::kBFloat16, 0, cases);
+  AddHopperGemm("bert-base", up, tiny ? 70 : 512, DType::kFloat16, 1, cases);
 }
 
 }  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -21,7 +21,7 @@ from transformers import AutoModel
 MIXED = [random.Random(7).choice((12, 20, 33, 48, 64, 97, 128, 180, 256, 384)) for _ in range(32)]
 BATCHES = {"1 x 128": [128], "32 x 384": [384] * 32, "32 mixed": MIXED}
 QUICK_BATCHES = {"1 x 8": [8], "3 mixed": [3, 9, 5]}
-MODELS = ("base", "minilm", "large")
+MODELS = ("minilm", "large", "base")
 ROUNDS = 7
 ROUND_S = 0.25
 TUNING_S = 12
@@ -103,8 +103,15 @@ def contenders(context, lengths, model, compiled, in_process, client, bertrand, 
 
 
 def measure(context, name, calls, rounds):
-    """All by turns; what fails is out, the others go on."""
+    """All by turns; what fails is out, the others go on. torch.compile compiles, or fails, before the others
+    begin."""
     times, failed = {call: [] for call in calls}, {}
+    if "torch_compile" in calls and context.left_s() > 3:
+        try:
+            calls["torch_compile"]()
+        except Exception as error:
+            failed["torch_compile"] = str(error)[-400:]
+            print(f"{name}, torch_compile: {error}", flush=True)
     for _ in range(rounds):
         for call, run in calls.items():
             if call in failed or context.left_s() < 3:
@@ -117,6 +124,15 @@ def measure(context, name, calls, rounds):
     result = {call: {"ms": statistics.median(values), "ms_min": min(values), "ms_max": max(values),
                      "rounds": len(values)} for call, values in times.items() if values}
     return result | {call: {"error": text} for call, text in failed.items()}
+
+
+def keep(results, entry):
+    """Adds the entry, or puts it in the place of an earlier one, of which it takes what it has not itself."""
+    for i, other in enumerate(results):
+        if "times" in other and (other["model"], other["batch"]) == (entry["model"], entry["batch"]):
+            results[i] = entry | {"times": other["times"] | entry["times"]}
+            return
+    results.append(entry)
 
 
 def check_model(context, bertrand, size, batches, with_compile, results):
@@ -134,13 +150,15 @@ def check_model(context, bertrand, size, batches, with_compile, results):
         flags = ["--max-batch-tokens", "16384", *tuning(context, "--tuning-time", f"{TUNING_S}s")]
         with Server(context, "--model", f"m={folder}", "--dtype", dtype, *flags) as server, \
                 bertrand.Client(server.address, timeout=60) as client:
-            for name, lengths in batches.items():
-                calls = contenders(context, lengths, model, compiled, in_process, client, bertrand, seconds)
-                entry = {"model": size, "batch": name, "tokens": sum(lengths), "sequences": len(lengths),
-                         "dtype": dtype, "times": measure(context, f"{size} {name}", calls, rounds)}
-                print(entry, flush=True)
-                results.append(entry)
-                context.save(results)
+            # All without torch.compile first: compiling takes half a minute a shape, or all there is.
+            for peer in (None, compiled) if compiled is not None else (None,):
+                for name, lengths in batches.items():
+                    calls = contenders(context, lengths, model, peer, in_process, client, bertrand, seconds)
+                    entry = {"model": size, "batch": name, "tokens": sum(lengths), "sequences": len(lengths),
+                             "dtype": dtype, "times": measure(context, f"{size} {name}", calls, rounds)}
+                    print(entry, flush=True)
+                    keep(results, entry)
+                    context.save(results)
     finally:
         in_process.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -157,7 +175,6 @@ def models(context):
             context.save(results)
             continue
         try:
-            # Compiling takes half a minute a shape: base alone.
             check_model(context, bertrand, size, QUICK_BATCHES if context.quick else BATCHES,
                         size == "base", results)
         except Exception as error:

@@ -44,15 +44,26 @@ class Context:
         partial.replace(self.result_file)
 
 
+# What the CUDA half loads, and what cuDNN loads to compile its kernels.
+LIBRARIES = ("libcublasLt.so.*", "libcudnn*.so.*", "libnvrtc.so.*")
+
+
 def find_cuda_libraries():
-    """Folders with cuBLASLt and cuDNN, of PyTorch's wheels and of toolkits, newest first."""
+    """Folders with cuBLASLt and cuDNN, of PyTorch's wheels (of CUDA 13 in one folder, of CUDA 12 in one each) and
+    of toolkits, newest first."""
     folders = []
     for entry in sys.path:
         folders += sorted(Path(entry).glob("nvidia/*/lib"), reverse=True)
     for toolkit in (os.environ.get("CUDA_HOME"), "/usr/local/cuda"):
         if toolkit:
-            folders += [Path(toolkit) / "lib64", Path(toolkit) / "targets/x86_64-linux/lib"]
-    return [folder for folder in folders if any(folder.glob("libcublasLt.so.*")) or any(folder.glob("libcudnn*.so.*"))]
+            folders += [Path(toolkit) / part for part in ("lib64", "lib", "targets/x86_64-linux/lib")]
+    return [folder for folder in folders if any(any(folder.glob(name)) for name in LIBRARIES)]
+
+
+def library_files():
+    """The files themselves, by name: which versions there are."""
+    return sorted({path.name for folder in find_cuda_libraries() for name in ("libcublasLt.so.*", "libcudnn.so.*")
+                   for path in folder.glob(name)})
 
 
 def library_environment():

@@ -44,6 +44,7 @@ def make_record(manifest, phases, results, device, emulated, date):
         "parity": results.get("parity") or [],
         "server": results.get("server") or {},
         "kernel_benchmark": results.get("kernel_benchmark") or {},
+        "attention_peers": results.get("attention_peers") or {},
         "models": results.get("models") or [],
     }
 
@@ -101,19 +102,49 @@ def models_table(record):
         entry = times.get(name)
         return "" if entry is None else number(entry["ms"]) if "ms" in entry else "failed"
 
-    rows = []
+    rows, reasons = [], {}
     for entry in record["models"]:
         if "error" in entry:
             rows.append([entry["model"], "failed: " + entry["error"][-200:], "", "", "", "", "", ""])
             continue
         times = entry["times"]
+        for name, time in times.items():
+            if "error" in time:
+                reasons.setdefault(f"{name}: {time['error'].strip()[-200:]}")
         peers = [times[p]["ms"] for p in ("torch_sdpa", "torch_compile") if "ms" in times.get(p, {})]
         own = times.get("ours", {}).get("ms")
         rows.append([entry["model"], entry["batch"], entry["dtype"], cell(times, "ours"), cell(times, "ours_grpc"),
                      cell(times, "torch_sdpa"), cell(times, "torch_compile"),
                      f"{min(peers) / own:.2f} x" if peers and own else ""])
-    return table(["BERT", "batch", "type", "ours, ms", "through gRPC", "PyTorch SDPA", "torch.compile",
+    text = table(["BERT", "batch", "type", "ours, ms", "through gRPC", "PyTorch SDPA", "torch.compile",
                   "best peer / ours"], rows)
+    return text + "".join(f"\n- failed, {escape(reason)}" for reason in reasons) + ("\n" if reasons else "")
+
+
+def attention_table(record):
+    """Our attention (its benchmark's figure) beside PyTorch's two, by case."""
+    own = {case["name"]: case["us"] for case in record["kernel_benchmark"].get("cases", []) if "us" in case}
+    rows, peers, refused = [], record["attention_peers"], {}
+    for case in peers["cases"]:
+        def cell(name, found=case["peers"]):
+            entry = found.get(name, {})
+            if "us" in entry:
+                return number(entry["us"]) + ("" if entry.get("graph", True) else " (no graph)")
+            for kind in ("not available", "error"):
+                if kind in entry:
+                    refused.setdefault(f"{name}: {entry[kind]}")
+                    return kind
+            return ""
+
+        best = min((entry["us"] for entry in case["peers"].values() if "us" in entry), default=None)
+        us = own.get(case["name"])
+        uneven = "flash_nested" in case["peers"]
+        names = ("flash_nested", "cudnn_nested", "flash_padded", "cudnn_padded") if uneven else ("flash", "cudnn")
+        rows.append([case["name"], number(us) if us else "", *map(cell, names), *[""] * (4 - len(names)),
+                     f"{best / us:.2f} x" if best and us else ""])
+    text = table(["case, us", "ours", "Flash", "cuDNN", "Flash, padded", "cuDNN, padded", "best peer / ours"], rows)
+    version = f"PyTorch's attention, cuDNN {peers.get('cudnn', '?')}; mixed lengths are nested tensors or padded.\n\n"
+    return version + text + "".join(f"\n- {escape(line)}" for line in refused) + ("\n" if refused else "")
 
 
 def benchmark_table(record):
@@ -121,8 +152,10 @@ def benchmark_table(record):
     ceilings = benchmark.get("ceilings", {})
     rows = []
     for case in benchmark.get("cases", []):
-        if "error" in case:
-            rows.append([case["name"], case["shape"], "failed: " + case["error"][:200], "", ""])
+        for key, word in (("error", "failed"), ("not_available", "not available")):
+            if key in case:
+                rows.append([case["name"], case["shape"], f"{word}: {case[key][:200]}", "", ""])
+        if "us" not in case:
             continue
         rate = f"{number(case['gb_s'])} GB/s" if case["limit"] == "memory" else f"{number(case['tflop_s'])} TFLOP/s"
         rows.append([case["name"], case["shape"], number(case["us"]), rate, f"{100 * case['share']:.0f} %"])
@@ -147,6 +180,8 @@ def markdown(record):
                                                           for name, entry in record["server"].items()]))
     if record["models"]:
         parts.append(models_table(record))
+    if record.get("attention_peers", {}).get("cases"):
+        parts.append(attention_table(record))
     if record["kernel_benchmark"]:
         parts.append(benchmark_table(record))
     return "\n".join(parts)

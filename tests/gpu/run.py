@@ -21,19 +21,21 @@ import tempfile
 import time
 from pathlib import Path
 
+import kernel_phases
 import kernel_sources
 import record
-from phase import Context, call, end_all, find_cuda_libraries
+from phase import Context, call, end_all, find_cuda_libraries, library_files
 
 # Phase -> (module, function, seconds). Their sum and the start are below ten minutes.
 PHASES = {
     "device": ("run", "device_phase", 25),
     "kernel_tests": ("kernel_phases", "kernel_tests", 75),
     "server": ("server_phase", "server", 50),
-    "parity": ("parity", "parity", 150),
-    "kernel_benchmark": ("kernel_phases", "kernel_benchmark", 55),
-    "models": ("models_benchmark", "models", 130),
-    "sanitizer": ("kernel_phases", "sanitizer", 90),
+    "parity": ("parity", "parity", 145),
+    "kernel_benchmark": ("kernel_phases", "kernel_benchmark", 60),
+    "attention_peers": ("attention_peers", "attention_peers", 25),
+    "models": ("models_benchmark", "models", 115),
+    "sanitizer": ("kernel_phases", "sanitizer", 85),
 }
 LOG_BYTES_MAX = 1 << 20  # of each phase
 
@@ -49,7 +51,9 @@ def first_line(command, timeout_s=20):
 def device_phase(context):
     """What this runs on."""
     result = {"name": "emulated H100" if context.emulated else "", "python": platform.python_version(),
-              "processors": os.cpu_count(), "libraries": [str(folder) for folder in find_cuda_libraries()]}
+              "processors": os.cpu_count(), "libraries": [str(folder) for folder in find_cuda_libraries()],
+              "library_files": library_files(), "sanitizer": kernel_phases.find_sanitizer() or "none",
+              "compiler": shutil.which("cc") or shutil.which("gcc") or "none"}
     context.save(result)
     if not context.emulated:
         query = first_line(["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm",
@@ -72,6 +76,11 @@ def device_phase(context):
         result["torch_error"] = str(error)[-400:]
     context.save(result)
     call([context.bundle / "bertrand-server", "--version"], 20)
+    if not context.emulated:
+        # The driver must know our CUDA: this says what is missing, and nothing else would.
+        status, output = call([context.bundle / "gpu_kernel_test", "--gtest_filter=none"], 30)
+        if status != 0:
+            raise RuntimeError(f"our programs find no GPU ({status}): {output.strip()[-400:]}")
     if not result["name"]:
         raise RuntimeError("no GPU")
     return result
@@ -100,8 +109,13 @@ def succeeded(name, result):
         return bool(result) and all(entry["passed"] for entry in result.values())
     if name == "kernel_benchmark":
         return result.get("status") == 0
+    if name == "attention_peers":
+        return bool(result["cases"]) and not any("error" in peer for case in result["cases"]
+                                                 for peer in case["peers"].values())
     if name == "models":
-        return bool(result) and not any("error" in entry or any("error" in t for t in entry["times"].values())
+        # PyTorch's own failures are shown; they are none of ours.
+        return bool(result) and not any("error" in entry or any("error" in entry["times"].get(name, {"error": ""})
+                                                                for name in ("ours", "ours_grpc"))
                                         for entry in result)
     return True
 
@@ -138,7 +152,8 @@ def unpack(bundle, work):
     if bundle.is_dir():
         return bundle
     with tarfile.open(bundle) as archive:
-        archive.extractall(work, filter="data")
+        # (Early versions of Python 3.11 have no filters.)
+        archive.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (folder,) = [path for path in work.iterdir() if (path / "bertrand-server").is_file()]
     return folder
 
@@ -163,8 +178,21 @@ def write_outputs(out, made, work, names):
                 logs.write(f"\n######## {name}\n".encode() + log.read_bytes()[-LOG_BYTES_MAX:])
 
 
+def choose_gpu(device, environment):
+    """Makes device N of `cuda:N` the only one there is, for us and for PyTorch; returns the name to use."""
+    environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    if not device.startswith("cuda:"):
+        return device
+    visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    index = int(device.removeprefix("cuda:"))
+    environment["CUDA_VISIBLE_DEVICES"] = visible[index] if visible else str(index)
+    return "cuda"
+
+
 def run_all(arguments):
+    began = time.monotonic()
     out = arguments.out
+    arguments.device = choose_gpu(arguments.device, os.environ)
     out.mkdir(parents=True, exist_ok=True)
     wanted = arguments.phases.split(",") if arguments.phases else list(PHASES)
     if unknown := set(wanted) - set(PHASES):
@@ -180,8 +208,13 @@ def run_all(arguments):
         manifest = manifest_of(context["bundle"])
         date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         for name in wanted:
-            budget_s = PHASES[name][2] * arguments.budget_scale
-            phases[name], results[name] = start_phase(name, context, work / f"{name}.log", budget_s)
+            # Less what ending a phase by force may take.
+            left_s = arguments.limit_s - (time.monotonic() - began) - 10
+            budget_s = min(PHASES[name][2] * arguments.budget_scale, left_s)
+            if budget_s < min(5, PHASES[name][2]):
+                phases[name], results[name] = {"state": "not begun: out of time", "seconds": 0}, None
+            else:
+                phases[name], results[name] = start_phase(name, context, work / f"{name}.log", budget_s)
             made = record.make_record(manifest, phases, results, results.get("device") or {"name": "unknown"},
                                       not arguments.device.startswith("cuda"), date)
             # So that another call, of other phases, can go on from here.
@@ -201,6 +234,7 @@ def main():
     parser.add_argument("--base", type=Path, help="a record whose other phases are kept")
     parser.add_argument("--quick", action="store_true", help="tiny sizes")
     parser.add_argument("--budget-scale", type=float, default=1, help="multiplies every phase's seconds")
+    parser.add_argument("--limit-s", type=float, default=595, help="of the whole run; what is left decides")
     parser.add_argument("--one", choices=PHASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

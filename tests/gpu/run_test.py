@@ -36,7 +36,16 @@ RESULTS = {
     "server": {"drain": {"passed": True}},
     "kernel_benchmark": {"status": 0, "ceilings": {"copy_gb_s": 3000}, "cases": [
         {"name": "copy", "shape": "8", "us": 2.0, "gb_s": 1500, "tflop_s": 0, "limit": "memory", "share": 0.5},
+        {"name": "attention/bert-base/squad/float16", "shape": "7", "us": 20.0, "gb_s": 1, "tflop_s": 300,
+         "limit": "products", "share": 0.4},
+        {"name": "cudnn_graph", "shape": "6", "not_available": "no libcudnn.so.9"},
         {"name": "attention", "shape": "9", "error": "failed"}]},
+    "attention_peers": {"cudnn": 92000, "cases": [
+        {"name": "attention/bert-base/squad/float16",
+         "peers": {"flash": {"us": 30.0, "graph": True}, "cudnn": {"us": 25.0, "graph": False}}},
+        {"name": "attention/bert-base/mixed/float16",
+         "peers": {"flash_nested": {"us": 40.0}, "cudnn_nested": {"not available": "No | kernel"},
+                   "flash_padded": {"not available": "No mask"}, "cudnn_padded": {"error": "its error is 1"}}}]},
     "models": [{"model": "base", "batch": "1 x 128", "dtype": "float16", "tokens": 128, "sequences": 1, "times": {
         "ours": {"ms": 1.0}, "torch_sdpa": {"ms": 3.0}, "torch_compile": {"ms": 2.0}, "ours_grpc": {"error": "x"}}}],
 }
@@ -121,7 +130,13 @@ class RecordTest(unittest.TestCase):
         self.assertIn("- copy: T.X: expected \\| got more", text)
         self.assertIn("| xlnet | float32 | failed: no server |", text)
         self.assertIn("| base | 1 x 128 | float16 | 1 | failed | 3 | 2 | 2.00 x |", text)
+        self.assertIn("\n- failed, ours_grpc: x\n", text)
         self.assertIn("| copy | 8 | 2 | 1.5e+03 GB/s | 50 % |", text)
+        self.assertIn("| cudnn_graph | 6 | not available: no libcudnn.so.9 |", text)
+        self.assertIn("cuDNN 92000", text)
+        self.assertIn("| attention/bert-base/squad/float16 | 20 | 30 | 25 (no graph) |  |  | 1.25 x |", text)
+        self.assertIn("| attention/bert-base/mixed/float16 |  | 40 | not available | not available | error |  |", text)
+        self.assertIn("\n- cudnn_nested: No \\| kernel\n", text)
         for line in text.splitlines():
             if line.startswith("|"):
                 self.assertGreater(line.count("|"), 3, line)
@@ -138,26 +153,177 @@ class RecordTest(unittest.TestCase):
         self.assertIsNone(record.with_section("nothing", "new"))
 
 
+# As the tool prints them (compute-sanitizer 2023 to 2025), between what the program prints.
+RAN = "[==========] 7 tests from 2 test suites ran. (31 ms total)\n[  PASSED  ] 7 tests.\n"
+CLEAN = f"========= COMPUTE-SANITIZER\n{RAN}========= ERROR SUMMARY: 0 errors\n"
+INVALID = f"""========= COMPUTE-SANITIZER
+========= Invalid __global__ read of size 4 bytes
+=========     at void Kernel<(int)64>(const float *)+0x130 in kernel.cu:8
+=========     by thread (0,0,0) in block (0,0,0)
+=========     Access at 0x7bd889c03041 is out of bounds
+=========     and is 1 bytes after the nearest allocation at 0x7bd889c03000 of size 64 bytes
+=========
+{RAN}========= ERROR SUMMARY: 257 errors
+========= ERROR SUMMARY: 157 errors were not printed. Use --print-limit option to adjust the number of printed errors
+"""
+RACES = f"""========= COMPUTE-SANITIZER
+========= Error: Race reported between Write access at Kernel(float *)+0xb0 in kernel.cu:28
+=========     and Read access at Kernel(float *)+0xc0 in kernel.cu:30 [1024 hazards]
+=========
+{RAN}========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)
+"""
+RACE_WARNING = f"""========= COMPUTE-SANITIZER
+========= Warning: Race reported between Read access at Kernel(int)+0x260
+=========     and Write access at Kernel(int)+0x200 [294291 hazards]
+{RAN}========= RACECHECK SUMMARY: 1 hazard displayed (0 errors, 1 warning)
+"""
+BARRIER = f"""========= COMPUTE-SANITIZER
+========= Barrier error detected. Divergent thread(s) in block.
+=========     at Kernel(int *)+0xa0 in kernel.cu:61
+=========     by thread (128,0,0) in block (0,0,0)
+{RAN}========= ERROR SUMMARY: 1 error
+"""
+LOST = """========= COMPUTE-SANITIZER
+========= Program hit cudaErrorLaunchFailure (error 719) due to "unspecified launch failure" on CUDA API call to cudaDeviceSynchronize.
+========= Target application returned an error
+========= ERROR SUMMARY: 2 errors
+"""
+REFUSED = """========= COMPUTE-SANITIZER
+========= Error: Device not supported. Please refer to the "Supported Devices" section of the sanitizer documentation
+========= Target application returned an error
+========= ERROR SUMMARY: 0 errors
+"""
+
+
 class SanitizerTest(unittest.TestCase):
     def test_what_it_says(self):
         parse = kernel_phases.parse_sanitizer
-        clean = "========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: 0 errors\n"
-        self.assertEqual(parse(0, clean), {"state": "passed"})
+        passed = {"state": "passed", "tests": 7}
+        self.assertEqual(parse(0, CLEAN), passed)
         # A test that fails has another status; it is not the sanitizer's.
-        self.assertEqual(parse(1, clean), {"state": "passed"})
-        broken = ("========= Invalid __global__ read of size 4 bytes\n=========     at Kernel::Run+0x10\n"
-                  "========= ERROR SUMMARY: 3 errors\n")
-        self.assertEqual(parse(99, broken), {"state": "failed", "why": "Invalid __global__ read of size 4 bytes"})
-        races = "========= RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)\n"
-        self.assertEqual(parse(99, races)["state"], "failed")
-        self.assertEqual(parse(0, "========= RACECHECK SUMMARY: 3 hazards displayed (0 errors, 0 warnings)\n"),
-                         {"state": "passed"})
-        self.assertEqual(parse("timeout", "")["state"], "not run")
-        self.assertEqual(parse(255, "Device not supported")["state"], "not run")
+        self.assertEqual(parse(1, CLEAN), passed)
+        self.assertEqual(parse(0, RAN + "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n"),
+                         passed)
+        self.assertEqual(parse(0, RAN + "========= RACECHECK SUMMARY: 3 hazards displayed (0 errors, 0 warnings)\n"),
+                         passed)
+        for output, why in ((INVALID, "Invalid __global__ read of size 4 bytes"),
+                            (RACES, "Error: Race reported between Write access at Kernel(float *)+0xb0"),
+                            (RACE_WARNING, "Warning: Race reported between Read access at Kernel(int)+0x260"),
+                            (BARRIER, "Barrier error detected. Divergent thread(s) in block."),
+                            (LOST, "Program hit cudaErrorLaunchFailure (error 719)")):
+            for status in (99, 0):
+                outcome = parse(status, output)
+                self.assertEqual(outcome["state"], "failed", output)
+                self.assertTrue(outcome["why"].startswith(why), outcome)
+
+    def test_what_was_not_checked_has_not_passed(self):
+        parse = kernel_phases.parse_sanitizer
+        for status, output in (("timeout", ""), (255, "Device not supported"), (1, REFUSED), (0, REFUSED),
+                               # The program died, or had no test, or no device.
+                               (139, "========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: 0 errors\n"),
+                               (0, CLEAN.replace("7 tests", "0 tests")),
+                               (77, "no CUDA device: unknown error\n========= ERROR SUMMARY: 0 errors\n"),
+                               (0, "========= Error: No attachable process found. compute-sanitizer timed-out.\n"),
+                               (0, RAN), (127, "sh: not found")):
+            self.assertEqual(parse(status, output)["state"], "not run", output)
 
     def test_a_program_that_dies_is_a_failure(self):
         self.assertEqual(kernel_phases.read_results(Path("/nowhere"), -11)["failures"], ["the program ended with -11"])
         self.assertEqual(kernel_phases.read_results(Path("/nowhere"), "timeout")["failed"], 1)
+
+    def phase_with(self, tool_text):
+        """The phase over a program that lists two files of tests and a tool that prints this."""
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        folder = Path(temporary.name)
+        tests = {"testsuites": [{"name": f"{name}Test", "testsuite": [{"file": f"/x/{name}_kernel_test.cc", "name": "A"}]}
+                                for name in ("copy", "span")]}
+        (folder / "tests").write_text(json.dumps(tests))
+        scripts = {"gpu_kernel_test": f'cp {folder}/tests "${{2#--gtest_output=json:}}"\n'}
+        if tool_text is not None:
+            scripts["compute-sanitizer"] = tool_text
+        for name, text in scripts.items():
+            (folder / name).write_text("#!/bin/sh\n" + text)
+            (folder / name).chmod(0o755)
+        context = phase.Context(folder, folder, folder / "result", "cuda", False, 60)
+        with mock.patch.dict(os.environ, {"PATH": f"{folder}:/usr/bin:/bin"}), \
+                mock.patch.object(kernel_phases.glob, "glob", lambda _: []), \
+                contextlib.redirect_stdout(io.StringIO()):
+            return kernel_phases.sanitizer(context)
+
+    def test_the_phase(self):
+        results = self.phase_with(f"""
+case "$*" in
+  *racecheck*spanTest*) cat <<'E'
+{RACES}E
+    exit 99 ;;
+  *racecheck*) echo '{RAN}========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)' ;;
+  *) cat <<'E'
+{CLEAN}E
+  ;;
+esac
+""")
+        passed = {"state": "passed", "tests": 7}
+        self.assertEqual(results["copy_kernel"], {tool: passed for tool in ("memcheck", "racecheck", "synccheck")})
+        self.assertEqual(results["span_kernel"]["racecheck"]["state"], "failed")
+        self.assertFalse(run.succeeded("sanitizer", results))
+        with self.assertRaisesRegex(RuntimeError, "not here"):
+            self.phase_with(None)
+
+
+class DeviceTest(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+
+    def test_a_driver_that_is_too_old_is_named(self):
+        for name, text in (("gpu_kernel_test", "echo 'no CUDA device: CUDA driver version is insufficient for CUDA "
+                                               "runtime version' >&2\nexit 77\n"), ("bertrand-server", "")):
+            (self.folder / name).write_text("#!/bin/sh\n" + text)
+            (self.folder / name).chmod(0o755)
+        context = phase.Context(self.folder, self.folder, self.folder / "result", "cuda", False, 60)
+        with contextlib.redirect_stdout(io.StringIO()), self.assertRaisesRegex(RuntimeError, "driver version is insuff"):
+            run.device_phase(context)
+        self.assertIn("sanitizer", json.loads((self.folder / "result").read_text()))
+
+    def test_one_of_several_gpus(self):
+        for device, visible, name, wanted in (("cuda", None, "cuda", None), ("cuda:1", None, "cuda", "1"),
+                                              ("cuda:1", "4,6", "cuda", "6"), ("cuda:0", "MIG-12/3", "cuda", "MIG-12/3"),
+                                              ("cuda", "3", "cuda", "3"), ("emulated", None, "emulated", None)):
+            environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+            self.assertEqual(run.choose_gpu(device, environment), name)
+            self.assertEqual(environment.get("CUDA_VISIBLE_DEVICES"), wanted)
+            self.assertEqual(environment["CUDA_DEVICE_ORDER"], "PCI_BUS_ID")
+
+    def test_where_libraries_are(self):
+        for name in ("site/nvidia/cu13/lib/libcublasLt.so.13", "site/nvidia/cudnn/lib/libcudnn.so.9",
+                     "site/nvidia/nccl/lib/libnccl.so.2", "site/nvidia/cublas/lib/libcublasLt.so.12",
+                     "site/nvidia/cuda_nvrtc/lib/libnvrtc.so.12", "toolkit/lib64/libcublasLt.so.13"):
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("")
+        with mock.patch.object(phase.sys, "path", [str(self.folder / "site")]), \
+                mock.patch.dict(os.environ, {"CUDA_HOME": str(self.folder / "toolkit"), "LD_LIBRARY_PATH": "/old"}):
+            folders = [folder.relative_to(self.folder).as_posix() for folder in phase.find_cuda_libraries()
+                       if folder.is_relative_to(self.folder)]
+            self.assertEqual(folders, ["site/nvidia/cudnn/lib", "site/nvidia/cuda_nvrtc/lib", "site/nvidia/cublas/lib",
+                                       "site/nvidia/cu13/lib", "toolkit/lib64"])
+            self.assertTrue({"libcublasLt.so.12", "libcublasLt.so.13", "libcudnn.so.9"} <= set(phase.library_files()))
+            self.assertTrue(phase.library_environment()["LD_LIBRARY_PATH"].endswith(":/old"))
+
+
+class SucceededTest(unittest.TestCase):
+    def test_a_peers_failure_is_none_of_ours(self):
+        ours = {"ours": {"ms": 1}, "ours_grpc": {"ms": 2}}
+        self.assertTrue(run.succeeded("models", [{"times": ours | {"torch_compile": {"error": "no C compiler"}}}]))
+        self.assertFalse(run.succeeded("models", [{"times": ours | {"ours": {"error": "x"}}}]))
+        self.assertFalse(run.succeeded("models", [{"times": {"ours": {"ms": 1}}}]))
+        self.assertFalse(run.succeeded("models", []))
+        cases = {"cases": [{"peers": {"flash": {"us": 1}, "cudnn": {"not available": "x"}}}]}
+        self.assertTrue(run.succeeded("attention_peers", cases))
+        cases["cases"][0]["peers"]["cudnn"] = {"error": "wrong"}
+        self.assertFalse(run.succeeded("attention_peers", cases))
 
 
 class BundleTest(unittest.TestCase):
@@ -175,7 +341,7 @@ class RunTest(unittest.TestCase):
         self.addCleanup(temporary.cleanup)
         self.folder = Path(temporary.name)
 
-    def run_with(self, module_text, phases):
+    def run_with(self, module_text, phases, *arguments):
         """run.py over a bundle without programs, its phases those of a module made here."""
         (self.folder / "made_phases.py").write_text(module_text)
         (self.folder / "made_run.py").write_text(
@@ -184,7 +350,7 @@ class RunTest(unittest.TestCase):
         (self.folder / "bundle").mkdir(exist_ok=True)
         out = self.folder / "out"
         done = subprocess.run([sys.executable, self.folder / "made_run.py", "--bundle", self.folder / "bundle", "--out",
-                               out, "--device", "emulated"], capture_output=True, text=True, timeout=60)
+                               out, "--device", "emulated", *arguments], capture_output=True, text=True, timeout=60)
         return done.returncode, json.loads((out / "record.json").read_text()), (out / "logs.txt").read_text()
 
     def test_phases_fail_alone(self):
@@ -211,11 +377,20 @@ def kernel_tests(context):
         self.assertTrue(made["emulated"])
         self.assertIn("about to die", logs)
 
+    def test_what_there_is_no_time_for_is_not_begun(self):
+        module = "def parity(context):\n    import time\n    time.sleep(60)\ndef models(context):\n    return []\n"
+        # 13 s, of which ten are for ending a phase by force.
+        status, made, _ = self.run_with(module, {name: ("made_phases", name, 9) for name in ("parity", "models")},
+                                        "--limit-s", "16")
+        self.assertEqual(status, 1)
+        self.assertEqual(made["phases"]["parity"]["state"], "out of time")
+        self.assertEqual(made["phases"]["models"]["state"], "not begun: out of time")
+
     def test_budgets_fit_a_call(self):
-        # Ten minutes, less 20 s to begin and 7 s for each phase that must be killed.
+        # Ten minutes, less 20 s to begin. What phases that must be ended by force take more, the last one lacks.
         self.assertLessEqual(sum(seconds for _, _, seconds in run.PHASES.values()), 580)
         for module, function, _ in run.PHASES.values():
-            if module not in ("parity", "models_benchmark"):  # which need PyTorch
+            if module not in ("parity", "models_benchmark", "attention_peers"):  # which need PyTorch
                 self.assertTrue(hasattr(__import__(module), function))
 
     def test_call_ends_what_takes_too_long(self):

@@ -112,7 +112,8 @@ TEST_F(EmbeddingKernelTest, WritesASecondOutputInFloat8) {
     params.word = word.view;
     params.gamma = params.beta = gamma.view;
     params.y = y.view;
-    const auto run = [&] { return gpu::Embedding(params, *stream_, {narrow.view, scale.view}); };
+    params.narrow = {narrow.view, scale.view};
+    const auto run = [&] { return gpu::Embedding(params, *stream_); };
     const std::vector<float> wide = UnderEveryOrder(run, [&] { return Read(y.view); });
     std::vector<uint8_t> bytes(wide.size());
     ASSERT_TRUE(ReadBack(*stream_, bytes.data(), narrow.view.data(), DType::kFloat8, bytes.size()));
@@ -135,10 +136,10 @@ TEST_F(EmbeddingKernelTest, RefusesFloat8ItCannotWrite) {
   params.ids = ids.view;
   params.word = word.view;
   params.y = y.view;
-  EXPECT_EQ(gpu::Embedding(params, *stream_, {narrow.view, scale.view}).code(),
-            absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(gpu::Embedding(params, *stream_, {narrow.view, {}}).code(),
-            absl::StatusCode::kInvalidArgument);
+  params.narrow = {narrow.view, scale.view};
+  EXPECT_EQ(gpu::Embedding(params, *stream_).code(), absl::StatusCode::kInvalidArgument);
+  params.narrow = {narrow.view, {}};
+  EXPECT_EQ(gpu::Embedding(params, *stream_).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(EmbeddingKernelTest, NoTokensDoNothing) {

@@ -155,7 +155,7 @@ TEST_P(GemmChoiceTest, EveryCandidateIsRight) {
   const GemmParams params = problem.Params(Activation::kGeluErf, true, false);
   const std::vector<GemmChoice> candidates = gemm->Candidates(params);
 #ifndef __CUDACC__
-  EXPECT_EQ(candidates.size(), 7u);
+  EXPECT_EQ(candidates.size(), 9u);
 #endif
   auto workspace = device().Allocate(gemm->workspace_bytes());
   ASSERT_OK(workspace.status());
@@ -163,6 +163,33 @@ TEST_P(GemmChoiceTest, EveryCandidateIsRight) {
     SCOPED_TRACE(ToString(choice));
     ASSERT_OK(gemm->RunChoice(params, choice, workspace->data(), stream()));
     problem.ExpectRight(params);
+    // In a graph, as it was timed and as it will run.
+    const std::vector<float> eager = problem.y().Download();
+    ASSERT_OK(stream().BeginCapture());
+    ASSERT_OK(gemm->RunChoice(params, choice, workspace->data(), stream()));
+    const auto graph = stream().EndCapture();
+    ASSERT_OK(graph.status());
+    ASSERT_OK(stream().Fill(params.y.data(), 0xff, params.y.size_bytes()));
+    ASSERT_OK(stream().Run(**graph));
+    EXPECT_EQ(problem.y().Download(), eager);
+  }
+}
+
+// A choice is for all rows of its bucket.
+TEST_P(GemmChoiceTest, EveryCandidateIsRightForOtherRows) {
+  const auto gemm = Make(OwnKernels::kWhereFast);
+  const Problem<simt::Half> bucket(stream(), {32, 48, 640}, random_);
+  auto workspace = device().Allocate(gemm->workspace_bytes());
+  ASSERT_OK(workspace.status());
+  for (const GemmChoice& choice :
+       gemm->Candidates(bucket.Params(Activation::kGeluErf, true, false))) {
+    SCOPED_TRACE(ToString(choice));
+    for (const int m : {1, 17, 31}) {
+      const Problem<simt::Half> problem(stream(), {m, 48, 640}, random_);
+      const GemmParams params = problem.Params(Activation::kGeluErf, true, false);
+      ASSERT_OK(gemm->RunChoice(params, choice, workspace->data(), stream()));
+      problem.ExpectRight(params);
+    }
   }
 }
 
@@ -199,7 +226,7 @@ absl::StatusOr<double> LargestTileFirst(const GemmChoice& choice) {
 TEST_P(GemmChoiceTest, TuningKeepsTheFastestForTheBucket) {
   const auto gemm = MakeTuned(LargestTileFirst);
   ASSERT_OK(gemm->Tune(kKey, stream()));
-  EXPECT_EQ(num_measured_, 7);
+  EXPECT_EQ(num_measured_, 9);
   const auto choice = [&](int m, Activation activation) {
     const Problem<simt::Half> problem(stream(), {m, 64, 256}, random_);
     return gemm->Choice(problem.Params(activation, true, false));
@@ -224,7 +251,7 @@ TEST_P(GemmChoiceTest, TuningKeepsTheFastestForTheBucket) {
   problem.ExpectRight(params);
   // Once is enough.
   ASSERT_OK(gemm->Tune(kKey, stream()));
-  EXPECT_EQ(num_measured_, 7);
+  EXPECT_EQ(num_measured_, 9);
 }
 
 // No GPU has run it yet: only where it was timed, and found right.
@@ -257,6 +284,86 @@ TEST_P(GemmChoiceTest, HopperGemmIsChosenByTuningAlone) {
   EXPECT_FALSE(has_hopper({65, 8, 8}, Activation::kNone));
   ASSERT_OK(gemm->Tune(key, stream()));
   EXPECT_EQ(gemm->Choice(params).kind, Kind::kSmall);
+}
+
+// cuDNN's graph competes where there is a bias and erf GELU, and is chosen where it is fastest.
+TEST_P(GemmChoiceTest, TheGraphIsChosenWhereItIsFastest) {
+  // Of its algorithms the second is faster.
+  const auto graph_first = [](const GemmChoice& choice) {
+    return choice.kind == Kind::kGraph ? 4.0 - static_cast<double>(choice.algorithm[1]) : 10.0;
+  };
+  const auto with_gelu = [](int m, DType dtype = DType::kFloat16) {
+    return GemmKey{m, 64, 256, dtype, Activation::kGeluErf, true, false};
+  };
+  auto gemm = MakeTuned(graph_first);
+  EXPECT_TRUE(gemm->Absent().empty());
+  for (const GemmKey& key : {with_gelu(20), with_gelu(300), with_gelu(20, DType::kBFloat16)}) {
+    ASSERT_OK(gemm->Tune(key, stream()));
+    EXPECT_EQ(ToString(*gemm->Tuned(key)), "cuDNN's graph, 2.000000 us");
+  }
+  KernelsSince();
+  const auto check = [&]<typename T>(T, int m) {
+    const Problem<T> problem(stream(), {m, 64, 256}, random_);
+    const GemmParams params = problem.Params(Activation::kGeluErf, true, false);
+    ASSERT_OK(Run(*gemm, params));
+    problem.ExpectRight(params);
+    EXPECT_THAT(KernelsSince(), ElementsAre("host_graph"));
+  };
+  check(simt::Half(), 20);
+  check(simt::Half(), 300);
+  check(simt::Half(), 301);  // another number of rows of the bucket
+  check(simt::BFloat16(), 17);
+
+  // Not where it would compute something else, or cannot.
+  const auto has_graph = [&](const GemmParams& params) {
+    const auto candidates = gemm->Candidates(params);
+    return std::any_of(candidates.begin(), candidates.end(),
+                       [](const GemmChoice& choice) { return choice.kind == Kind::kGraph; });
+  };
+  const Problem<simt::Half> problem(stream(), {20, 64, 256}, random_);
+  EXPECT_TRUE(has_graph(problem.Params(Activation::kGeluErf, true, false)));
+  EXPECT_FALSE(has_graph(problem.Params(Activation::kGeluErf, false, false)));
+  EXPECT_FALSE(has_graph(problem.Params(Activation::kGeluErf, true, true)));
+  EXPECT_FALSE(has_graph(problem.Params(Activation::kGeluTanh, true, false)));
+  EXPECT_FALSE(has_graph(problem.Params(Activation::kNone, true, false)));
+  const Problem<simt::Half> odd(stream(), {20, 12, 256}, random_);
+  EXPECT_FALSE(has_graph(odd.Params(Activation::kGeluErf, true, false)));
+  const Problem<float> floats(stream(), {20, 64, 256}, random_);
+  EXPECT_FALSE(has_graph(floats.Params(Activation::kGeluErf, true, false)));
+  // Operands off by two bytes: the choice of the key is not for them.
+  const Problem<simt::Half> wider(stream(), {21, 64, 256}, random_);
+  GemmParams params = wider.Params(Activation::kGeluErf, true, false);
+  params.x = {params.x.as<char>() + 2, DType::kFloat16, {20, 256}};
+  params.y = {params.y.data(), DType::kFloat16, {20, 64}};
+  EXPECT_NE(gemm->Choice(params).kind, Kind::kGraph);
+}
+
+TEST_P(GemmChoiceTest, TheGraphIsKeptInTheFileAndBelievedOnlyIfItIsOne) {
+  const auto graph_first = [](const GemmChoice& choice) {
+    return choice.kind == Kind::kGraph ? 1.0 : 10.0;
+  };
+  {
+    const auto gemm = MakeTuned(graph_first);
+    ASSERT_OK(gemm->Tune(kKey, stream()));
+    ASSERT_OK(gemm->Save());
+  }
+  num_measured_ = 0;
+  const auto again = MakeTuned(graph_first);
+  EXPECT_TRUE(again->Remembers(kKey));
+  ASSERT_OK(again->Tune(kKey, stream()));
+  EXPECT_EQ(num_measured_, 0);
+  EXPECT_EQ(again->Tuned(kKey)->kind, Kind::kGraph);
+
+  const GemmTableOrigin origin = {"emulated H100, 9.0, 132 multiprocessors",
+                                  "the host, the host's graph"};
+  GemmKey bucket = kKey;
+  bucket.m = 32;
+  const GemmTable table = {{bucket, {Kind::kGraph, 0, 1, {1, 2, 3}, 1}}};
+  ASSERT_OK(SaveGemmTable(folder_ + "/" + GemmTableName(origin), origin, table));
+  const auto gemm = MakeTuned(graph_first);
+  EXPECT_FALSE(gemm->Remembers(kKey));
+  ASSERT_OK(gemm->Tune(kKey, stream()));
+  EXPECT_EQ(num_measured_, 9);
 }
 
 TEST_P(GemmChoiceTest, CandidatesThatCannotRunAreLeftOut) {
@@ -318,7 +425,7 @@ TEST_P(GemmChoiceTest, ChoicesAreKeptInAFile) {
   {
     const auto gemm = MakeTuned(LargestTileFirst);
     ASSERT_OK(gemm->Tune(kKey, stream()));
-    EXPECT_EQ(num_measured_, 7);
+    EXPECT_EQ(num_measured_, 9);
     EXPECT_EQ(choice_of(*gemm), tuned);
     ASSERT_OK(gemm->Save());
   }
@@ -326,19 +433,20 @@ TEST_P(GemmChoiceTest, ChoicesAreKeptInAFile) {
   num_measured_ = 0;
   const auto gemm = MakeTuned(LargestTileFirst);
   ASSERT_OK(gemm->Tune(kKey, stream()));
-  EXPECT_EQ(num_measured_, 7);
+  EXPECT_EQ(num_measured_, 9);
 }
 
 TEST_P(GemmChoiceTest, AFileThatNamesAnUnknownAlgorithmIsNotBelieved) {
   std::filesystem::create_directories(folder_);
-  const GemmTableOrigin origin = {"emulated H100, 9.0, 132 multiprocessors", "the host"};
+  const GemmTableOrigin origin = {"emulated H100, 9.0, 132 multiprocessors",
+                                  "the host, the host's graph"};
   GemmKey bucket = kKey;
   bucket.m = 32;
   const GemmTable table = {{bucket, {Kind::kLibrary, 0, 1, {1, 2, 3}, 1}}};
   ASSERT_OK(SaveGemmTable(folder_ + "/" + GemmTableName(origin), origin, table));
   const auto gemm = MakeTuned(LargestTileFirst);
   ASSERT_OK(gemm->Tune(kKey, stream()));
-  EXPECT_EQ(num_measured_, 7);
+  EXPECT_EQ(num_measured_, 9);
 }
 #endif
 

@@ -25,6 +25,8 @@ GemmTable SomeTable() {
       GemmChoice::Kind::kLibrary, 0, 1, {1, 2, UINT64_MAX, 4, 5, 6, 7, 0x8000000000000000u}, 31.5f};
   table[{12288, 4096, 1024, DType::kFloat16, Activation::kGeluErf, true, false}] = {
       GemmChoice::Kind::kHopper, 1, 1, {}, 160.0f};
+  table[{12288, 3072, 768, DType::kFloat16, Activation::kGeluErf, true, false}] = {
+      GemmChoice::Kind::kGraph, 0, 1, {0x8000000000000007u, 0x8000001800000015u}, 120.0f};
   table[{16, 3, 7, DType::kFloat32, Activation::kSigmoid, false, false}] = {};
   table[{16, 32, 64, DType::kFloat16, Activation::kNone, true, true, /*float8=*/true}] = {};
   return table;
@@ -75,6 +77,9 @@ TEST(GemmTableTest, AnotherDeviceOrLibraryIsAMiss) {
   EXPECT_FALSE(ParseGemmTable(text, other).has_value());
   EXPECT_NE(GemmTableName(other), GemmTableName(kOrigin));
   other = kOrigin;
+  other.library = "cuBLASLt 130101, cuDNN 92000";
+  EXPECT_FALSE(ParseGemmTable(text, other).has_value());
+  EXPECT_NE(GemmTableName(other), GemmTableName(kOrigin));
   other.library = "cuBLASLt 130200";
   EXPECT_FALSE(ParseGemmTable(text, other).has_value());
   EXPECT_NE(GemmTableName(other), GemmTableName(kOrigin));
@@ -124,7 +129,7 @@ TEST(GemmTableTest, EntriesOutOfRangeAreAMissEvenWithARightChecksum) {
       "16 8 8 1 0 2 0 0 0 9 8" + tail,
       "16 8 8 1 0 0 2 0 0 9 8" + tail,
       "16 8 8 1 0 0 0 2 0 9 8" + tail,
-      "16 8 8 1 0 0 0 0 4 9 8" + tail,   // nor kernel
+      "16 8 8 1 0 0 0 0 5 9 8" + tail,   // nor kernel
       "16 8 8 1 0 0 0 0 0 10 8" + tail,  // nor tile
       "16 8 8 1 0 0 0 0 0 9 0" + tail,
       "16 8 8 1 0 0 0 0 0 9 9" + tail,
@@ -191,6 +196,7 @@ TEST(GemmChoiceTest, SaysWhatItIs) {
   EXPECT_EQ(ToString({GemmChoice::Kind::kLibrary}), "library");
   EXPECT_EQ(ToString({GemmChoice::Kind::kFloat}), "float_gemm");
   EXPECT_EQ(ToString({GemmChoice::Kind::kHopper, 0}), "hopper_gemm 128x256");
+  EXPECT_EQ(ToString({GemmChoice::Kind::kGraph, 0, 1, {}, 2.5f}), "cuDNN's graph, 2.500000 us");
 }
 
 }  // namespace

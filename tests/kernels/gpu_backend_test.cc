@@ -107,14 +107,16 @@ TEST(EmulatedBackendTest, ShapesAreTunedAndKept) {
     EXPECT_TRUE(backend->Linear(*stream, {.x = in, .weight = weight.get(), .y = out}).ok());
     return *backend->Tune(max_tokens, std::chrono::milliseconds(milliseconds));
   };
-  const std::vector<std::string> lines = tune(20, 1'000'000);
+  const TuningReport report = tune(20, 1'000'000);
+  const std::vector<std::string>& lines = report.shapes;
   ASSERT_EQ(lines.size(), 2u);  // up to 16 rows, and up to 32
   EXPECT_EQ(lines[0].rfind("gemm 16 x 32 x 24 float16: ", 0), 0u) << lines[0];
   EXPECT_NE(lines[0].find(", 1.5"), std::string::npos) << lines[0];
+  EXPECT_EQ(report.notes, std::vector<std::string>{"gemm: fastest is small_gemm for 2 shapes"});
   EXPECT_GT(num_measured, 0);
   num_measured = 0;
-  EXPECT_EQ(tune(20, 0), lines);
-  EXPECT_EQ(tune(40, 0).back(), "gemm: some shapes stay untuned, the time is over");
+  EXPECT_EQ(tune(20, 0).shapes, lines);
+  EXPECT_EQ(tune(40, 0).notes.back(), "gemm: some shapes stay untuned, the time is over");
   EXPECT_EQ(num_measured, 0);
   std::filesystem::remove_all(folder);
 }

@@ -54,6 +54,8 @@ class Operands {
   int64_t tokens() const { return cu_seqlens_.back(); }
   float scale() const { return 1 / std::sqrt(static_cast<float>(shape_.head_size)); }
 
+  void set_tile(gpu::AttentionTile tile) { tile_ = tile; }
+
   // The cu_seqlens of the launch may be of fewer rows than the tensors.
   std::vector<float> Run() { return Run(cu_seqlens_, {}); }
   std::vector<float> Run(const std::vector<int>& launch_seqlens,
@@ -91,15 +93,33 @@ class Operands {
                                            .cu_seqlens = cu_seqlens.view(),
                                            .scale = scale(),
                                            .out = out,
-                                           .out_scale = out_scale};
+                                           .out_scale = out_scale,
+                                           .tile = tile_};
     const simt::Memory rings = UploadRings(params);
     return gpu::RelativeAttention(params, stream_);
   }
 
-  void SetTypes(int type) {
-    host_types_.assign(host_types_.size(), type);
+  // 0 before token `first`, `type` from there on.
+  void SetTypes(int type, size_t first = 0) {
+    for (size_t i = 0; i < host_types_.size(); ++i) {
+      host_types_[i] = i < first ? 0 : type;
+    }
     types_ =
         std::make_unique<DeviceTensor<int>>(stream_, std::vector<int64_t>{tokens()}, host_types_);
+  }
+
+  // Adds to all queries 1, and to the keys from 0 to `rise`, the more the later they come.
+  void RaiseScores(float rise) {
+    std::vector<float> qkv = qkv_->values();
+    const int64_t width = shape_.heads * shape_.head_size;
+    for (int64_t i = 0; i < tokens() * width; ++i) {
+      const int64_t token = i / width, at = token * 3 * width + i % width;
+      qkv[static_cast<size_t>(at)] += 1;
+      qkv[static_cast<size_t>(at + width)] +=
+          rise * static_cast<float>(token) / static_cast<float>(tokens());
+    }
+    qkv_ = std::make_unique<DeviceTensor<T>>(
+        stream_, std::vector<int64_t>{tokens(), 3, shape_.heads, shape_.head_size}, qkv);
   }
 
   // Of one sequence the rows from `first` on, those before as its memory; tables and biases shared.
@@ -263,7 +283,10 @@ class Operands {
   std::unique_ptr<DeviceTensor<int>> types_;
   std::vector<int> host_types_;
   std::vector<std::pair<Tensor, Tensor>> rings_;
+  gpu::AttentionTile tile_ = gpu::AttentionTile::kAuto;
 };
+
+bool HasTwoTiles(const Shape& shape) { return shape.head_size % 8 == 0 && shape.head_size <= 64; }
 
 class RelativeAttentionKernelTest : public EmulatedTest {
  protected:
@@ -275,14 +298,22 @@ class RelativeAttentionKernelTest : public EmulatedTest {
                  << ", reach " << shape.reach << ", up to " << shape.magnitude);
     Operands<T> operands(stream(), shape, random_);
     const std::vector<double> exact = operands.Exact();
-    const std::vector<float> actual = operands.Run();
-    ASSERT_EQ(actual.size(), exact.size());
     // Float as in attention_kernel_test.cc, with three parts of up to 2 magnitude^2 a product.
-    const double roundings = 16 + 24 * shape.magnitude * shape.magnitude;
+    const double slack = (16 + 24 * shape.magnitude * shape.magnitude) * shape.magnitude * 0x1p-24;
     if constexpr (std::is_same_v<T, float>) {
-      EXPECT_LE(MaxError(actual, exact), roundings * shape.magnitude * 0x1p-24);
+      const std::vector<float> actual = operands.Run();
+      ASSERT_EQ(actual.size(), exact.size());
+      EXPECT_LE(MaxError(actual, exact), slack);
     } else {
-      ExpectAtMostTwice(actual, operands.Naive(), exact, roundings * shape.magnitude * 0x1p-24);
+      const std::vector<float> naive = operands.Naive();
+      for (const gpu::AttentionTile tile : {gpu::AttentionTile::kLow, gpu::AttentionTile::kTall}) {
+        if (tile == gpu::AttentionTile::kTall && !HasTwoTiles(shape)) continue;
+        SCOPED_TRACE(tile == gpu::AttentionTile::kTall ? "tall tile" : "low tile");
+        operands.set_tile(tile);
+        const std::vector<float> actual = operands.Run();
+        ASSERT_EQ(actual.size(), exact.size());
+        ExpectAtMostTwice(actual, naive, exact, slack);
+      }
     }
   }
 };
@@ -294,6 +325,33 @@ TEST_P(RelativeAttentionKernelTest, RaggedBatches) {
   ExpectMatchesReference<Half>({lengths, 1});
   ExpectMatchesReference<BFloat16>({lengths, 1, 32});
   ExpectMatchesReference<float>({lengths, 1, 32});
+}
+
+// Around the tall tile's rows and those of one of its warps, and the tile of keys.
+TEST_P(RelativeAttentionKernelTest, EdgesOfTheTallTile) {
+  ExpectMatchesReference<Half>({{127, 16, 129, 15, 96, 48}, 1});
+  ExpectMatchesReference<BFloat16>({{128, 2, 97, 49}, 1, 32, {{}, {}, {80, 70, 31}, {65, 3, 65}}});
+}
+
+// Segments that change within a tile of keys, at its edge, and never.
+TEST_P(RelativeAttentionKernelTest, Segments) {
+  for (const size_t first : {0, 1, 32, 40, 100}) {
+    SCOPED_TRACE(first);
+    Operands<Half> operands(stream(), {{100}, 1, 16}, random_);
+    operands.SetTypes(1, first);
+    const std::vector<double> exact = operands.Exact();
+    ExpectAtMostTwice(operands.Run(), operands.Naive(), exact, 40 * 0x1p-24);
+  }
+}
+
+// A maximum that rises from tile to tile, by more than the softmax takes without scaling its sums.
+TEST_P(RelativeAttentionKernelTest, RisingScores) {
+  Operands<Half> operands(stream(), {{150}, 1, 32}, random_);
+  operands.RaiseScores(10);
+  for (const gpu::AttentionTile tile : {gpu::AttentionTile::kLow, gpu::AttentionTile::kTall}) {
+    operands.set_tile(tile);
+    ExpectAtMostTwice(operands.Run(), operands.Naive(), operands.Exact(), 40 * 0x1p-24);
+  }
 }
 
 // Memory that is empty, within its ring, around its end, and full; shorter and longer than tiles.
@@ -444,29 +502,33 @@ TEST(DescribeMemoryTest, ViewsAllRingsAndRefusesOthers) {
 }
 
 #ifndef __CUDACC__
+// What the least are, and that no access is in more passes than it must be.
 TEST(RelativeAttentionKernelCounts, TensorCores) {
   for (const int64_t head_size : {32, 64, 128}) {
-    const auto device = simt::Device::Emulated(simt::ProfileH100());
-    device->set_emulation({.count_requests = true});
-    const auto stream = std::move(device->CreateStream()).value();
-    std::mt19937 random(1);
-    Operands<Half>(*stream, {{128, 64}, 2, head_size, {{}, {64, 32, 64}}}, random).Run();
-    const simt::emulator::LaunchReport report = device->TakeReports().at(0).second;
-    // Three products for each score, the positions' of 48 columns for 32 keys: two sequences of
-    // 128 x 128 and 64 x (64 + 64) scores, 2 heads; an Mma is 16 x 8 x 16.
-    const int64_t scores = 2 * (128 * 128 + 64 * 128);
-    EXPECT_EQ(report.counters.mma, 7 * scores * head_size / (2 * 16 * 8 * 16));
-    // No partial sectors; the only conflicts are those of reading a band along its diagonals, two
-    // passes for one.
-    int64_t diagonal_reads = 0;
-    for (const simt::emulator::SiteCount& site : report.sites) {
-      if (site.passes == site.ideal) continue;
-      SCOPED_TRACE(testing::Message() << site.site.file << ":" << site.site.line);
-      EXPECT_EQ(site.kind, simt::emulator::AccessKind::kSharedLoad);
-      EXPECT_EQ(site.passes, 2 * site.ideal);
-      diagonal_reads += site.requests;
+    for (const gpu::AttentionTile tile : {gpu::AttentionTile::kLow, gpu::AttentionTile::kTall}) {
+      const bool tall = tile == gpu::AttentionTile::kTall && head_size <= 64;
+      const auto device = simt::Device::Emulated(simt::ProfileH100());
+      device->set_emulation({.count_requests = true});
+      const auto stream = std::move(device->CreateStream()).value();
+      std::mt19937 random(1);
+      Operands<Half> operands(*stream, {{128, 64}, 2, head_size, {{}, {64, 32, 64}}}, random);
+      operands.set_tile(tile);
+      operands.Run();
+      const simt::emulator::LaunchReport report = device->TakeReports().at(0).second;
+      // Three products for each score, two sequences of 128 x 128 and 64 x (64 + 64), 2 heads; and
+      // for each row the 16 columns of the band with which it begins, or 16 and 32 for a warp's two
+      // groups. An Mma is 16 x 8 x 16.
+      const int64_t scores = 2 * (128 * 128 + 64 * 128), rows = 2 * (128 + 64);
+      EXPECT_EQ(report.counters.mma,
+                (3 * scores + rows * (tall ? 24 : 16)) * head_size / (16 * 8 * 16));
+      // K, V and positions, each 16 x 16 values at once, for all of a warp's rows.
+      const int64_t reads = (3 * scores / (tall ? 32 : 16) + rows) * head_size / (16 * 16);
+      EXPECT_EQ(report.counters.ldmatrix, reads + rows * head_size / (16 * 16));
+      for (const simt::emulator::SiteCount& site : report.sites) {
+        SCOPED_TRACE(testing::Message() << site.site.file << ":" << site.site.line);
+        EXPECT_EQ(site.passes, site.ideal);
+      }
     }
-    EXPECT_EQ(diagonal_reads, scores / 32);
   }
 }
 #endif

@@ -35,8 +35,12 @@ TEST(Devices, AutomaticTypes) {
       EXPECT_EQ(choose("bfloat16", device, stored), DType::kBFloat16);
     }
   }
-  EXPECT_EQ(ChooseType("float8", "cuda", DType::kFloat32).status().code(),
-            absl::StatusCode::kUnimplemented);
+  // The type of what is not a product.
+  EXPECT_EQ(choose("float8", "cuda:1", DType::kFloat32), DType::kFloat16);
+  EXPECT_EQ(choose("float8", "emulated", DType::kBFloat16), DType::kBFloat16);
+  const absl::Status cpu = ChooseType("float8", "cpu", DType::kFloat32).status();
+  EXPECT_EQ(cpu.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(cpu).find("needs a GPU of compute capability 8.9"), std::string::npos) << cpu;
   EXPECT_EQ(ChooseType("half", "cuda", DType::kFloat32).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
@@ -53,9 +57,14 @@ TEST(Devices, BackendsAreMadeWhenTheyAreNeeded) {
   EXPECT_EQ(*devices.For(0, DType::kFloat16), *half);
   EXPECT_EQ((*devices.For(0, DType::kBFloat16))->activation_dtype(), DType::kBFloat16);
   EXPECT_EQ((*devices.For(1, DType::kFloat32))->name(), "emulated:1");
-  const auto lines = devices.Tune(64, std::chrono::milliseconds(10));
-  ASSERT_TRUE(lines.ok()) << lines.status();
-  EXPECT_TRUE(lines->empty());  // there is no time in the emulator
+  const auto report = devices.Tune(64, std::chrono::milliseconds(10));
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->shapes.empty() && report->notes.empty());  // there is no time in the emulator
+  EXPECT_FALSE(devices.is_float8());
+  // One with float16, of which models are told to use float8.
+  Devices narrow({"emulated"}, "float8", "", &pool);
+  EXPECT_TRUE(narrow.is_float8());
+  EXPECT_EQ((*narrow.For(0, DType::kFloat32))->activation_dtype(), DType::kFloat16);
   Devices toaster({"toaster"}, "auto", "", &pool);
   const std::string message = Message(toaster.For(0, DType::kFloat32).status());
   EXPECT_NE(message.find("--device"), std::string::npos) << message;

@@ -72,12 +72,28 @@ TEST(Options, ErrorsAreOneLineThatNamesTheFlag) {
       {{"--model", "a=x", "--grpc-address", "50051"}, "--grpc-address"},
       {{"--model", "a=x", "--http-address", "localhost:70000"}, "--http-address"},
       {{"--model", "a=x", "--no-such-flag"}, "--no-such-flag"},
+      {{"--model", "a=x", "--model", "b=y", "--fp8-scales", "f"}, "--fp8-scales"},
+      {{"--model", "a=x", "--fp8-scales", "a="}, "--fp8-scales"},
+      {{"--model", "a=x", "--fp8-scales", "a=f", "--fp8-scales", "g"}, "--fp8-scales"},
+      {{"--model", "a=x", "--calibrate-output", "f"}, "--calibrate"},
+      {{"--model", "a=x", "--model", "b=y", "--calibrate", "t"}, "--calibrate"},
   };
   for (const auto& [arguments, flag] : cases) {
     const std::string error = ErrorOf(arguments);
     EXPECT_NE(error.find(flag), std::string::npos) << flag << ": " << error;
     EXPECT_EQ(error.find('\n'), std::string::npos) << error;
   }
+}
+
+TEST(Options, ScalesOfModels) {
+  using Files = std::map<std::string, std::string>;
+  EXPECT_EQ(Parse({"--model", "a=x", "--fp8-scales", "f=1"})->options.float8_files,
+            (Files{{"a", "f=1"}}));
+  const std::vector<const char*> two = {"--model", "a=x", "--model", "b=y", "--fp8-scales", "b=f"};
+  EXPECT_EQ(Parse(two)->options.float8_files, (Files{{"b", "f"}}));
+  const Variable scales("BERTRAND_FP8_SCALES", "a=f,b=g");
+  EXPECT_EQ(Parse({"--model", "a=x", "--model", "b=y"})->options.float8_files,
+            (Files{{"a", "f"}, {"b", "g"}}));
 }
 
 TEST(Options, EnvironmentTwins) {

@@ -103,6 +103,10 @@ void RunBlock();
 
 // Turns the accesses that the warp's lanes have logged into requests, and forgets them.
 void CountRequests(int warp_index);
+// What comes and goes by whole rows of shared memory: requests of 128 bytes without conflicts.
+void CountSharedBytes(int64_t bytes);
+// A row that a tile load reads from global memory, `bytes` long; sixteen sectors are a request.
+void CountTileRow(const char* from, int64_t bytes);
 // Adds a request to shared memory by lanes of `bytes` each, at once.
 void CountSharedRequest(const Site& site, bool store, const uint64_t* addresses, int num_lanes,
                         int bytes);

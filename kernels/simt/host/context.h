@@ -53,11 +53,14 @@ struct Counters {
   int64_t block_sectors = 0;  // load_sectors less those that the same block loaded before
   int64_t load_requests = 0, load_sectors = 0, load_bytes = 0;     // global memory; sectors of 32 B
   int64_t store_requests = 0, store_sectors = 0, store_bytes = 0;  // bytes: what lanes asked for
-  int64_t shared_requests = 0;    // shared memory, ldmatrix and cp.async's writes included
+  // Shared memory, with ldmatrix, cp.async's and tile loads' writes, and what Wgmma reads. The last
+  // two are 128 bytes a request, and never in conflict: their layout is the hardware's own.
+  int64_t shared_requests = 0;
   int64_t shared_wavefronts = 0;  // passes needed; without bank conflicts shared_ideal
   int64_t shared_ideal = 0;
-  int64_t mma = 0, ldmatrix = 0;                          // instructions of a warp
-  int64_t special = 0;                                    // special-function operations of a thread
+  int64_t mma = 0, ldmatrix = 0;  // instructions of a warp; products of Wgmma are so many of Mma
+  int64_t wgmma = 0;              // those of mma that Wgmma did
+  int64_t special = 0;            // special-function operations of a thread
   int64_t barriers = 0, warp_barriers = 0, shuffles = 0;  // of a block; of a warp; with votes
   int64_t atomics = 0;                                    // of a thread
   int64_t async_copies = 0, async_bytes = 0;              // of a thread

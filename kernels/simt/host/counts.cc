@@ -108,6 +108,28 @@ void CountSharedRequest(const Site& site, bool store, const uint64_t* addresses,
   count.ideal += 1;
 }
 
+void CountSharedBytes(int64_t bytes) {
+  const int64_t requests =
+      (bytes + kBankBytes * kBanks - 1) / static_cast<int64_t>(kBankBytes * kBanks);
+  context.counters.shared_requests += requests;
+  context.counters.shared_wavefronts += requests;
+  context.counters.shared_ideal += requests;
+}
+
+void CountTileRow(const char* from, int64_t bytes) {
+  const auto begin = reinterpret_cast<uint64_t>(from);
+  Counters& counters = context.counters;
+  const int64_t before = counters.load_sectors;
+  for (uint64_t at = begin / kSectorBytes; at * kSectorBytes < begin + static_cast<uint64_t>(bytes);
+       ++at) {
+    ++counters.load_sectors;
+    counters.block_sectors += block.loaded_sectors.insert(at).second;
+  }
+  counters.load_bytes += bytes;
+  // Whole warps' loads of 16 bytes a lane are 16 sectors; rows are 4.
+  counters.load_requests += counters.load_sectors / 16 - before / 16;
+}
+
 void CountRequests(int warp_index) {
   std::map<RequestKey, Request> requests;
   for (int lane = 0; lane < kLanes; ++lane) {

@@ -130,6 +130,10 @@ const std::vector<char>& ReadBox(const Arguments& argument, const Site& site) {
   const auto place = static_cast<size_t>(argument.to - context.shared_base);
   for (int r = 0; r < source.box_rows && argument.row + r < source.rows; ++r) {
     const char* from = source.data + static_cast<size_t>(argument.row + r) * row_bytes;
+    const int64_t inside = std::min<int64_t>(kRowBytes, 2 * (source.columns - argument.column));
+    if (block.options.count_requests && inside > 0) {
+      CountTileRow(from + argument.column * 2, inside);
+    }
     for (int c = 0; c < kRowBytes / kChunkBytes; ++c) {
       const int column = argument.column + c * kChunkBytes / 2;
       if (column >= source.columns) break;
@@ -186,6 +190,7 @@ void PerformLoadTile(void* const* arguments, int, const Site& site) {
   EndPhase(barrier);
   ++context.counters.async_copies;
   context.counters.async_bytes += static_cast<int64_t>(bytes);
+  if (block.options.count_requests) CountSharedBytes(static_cast<int64_t>(bytes));
 }
 
 void PerformFenceAsync(void* const*, int, const Site&) {

@@ -160,6 +160,14 @@ void CheckPoison(const Accumulators& set, const Site& site) {
   });
 }
 
+// A warp's part: its 16 rows of a, and a quarter of b, which the warpgroup reads once.
+void CountProduct(int columns) {
+  const int steps = columns / 8;
+  context.counters.mma += steps;  // the same products as so many of Mma
+  context.counters.wgmma += steps;
+  if (block.options.count_requests) CountSharedBytes((16 + columns / 4) * 16 * 2);
+}
+
 void PerformStart(void* const* arguments, int, const Site& site) {
   const Arguments& first = *static_cast<const Arguments*>(arguments[0]);
   for (int lane = 1; lane < kLanes; ++lane) {
@@ -189,7 +197,7 @@ void PerformStart(void* const* arguments, int, const Site& site) {
     CheckPoison(set, site);
   }
   mine.in_flight.push_back({mine.group, first.key, set.lanes[0]});
-  context.counters.mma += set.columns / 8;  // the same products as so many of Mma
+  CountProduct(set.columns);
 }
 
 void ReadRow(const Descriptor& operand, int row, uint16_t (&values)[16]) {

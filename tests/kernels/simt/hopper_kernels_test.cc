@@ -103,7 +103,25 @@ TEST_P(HopperKernelsTest, CountsProductsAndBytes) {
   const auto reports = device().TakeReports();
   ASSERT_EQ(reports.size(), 1u);
   EXPECT_EQ(reports[0].second.counters.mma, 2 * 4 * 16 * 4);
+  EXPECT_EQ(reports[0].second.counters.wgmma, 2 * 4 * 16 * 4);
   EXPECT_EQ(reports[0].second.counters.async_bytes, 2 * HopperKernel::kBytes);
+}
+
+// Rows of 128 bytes: four sectors each from global memory, one pass each into shared memory; of
+// operands each product reads 64 rows of a and its columns of b, 32 bytes of each.
+TEST_P(HopperKernelsTest, CountsSectorsAndPasses) {
+  device().set_emulation({.count_requests = true});
+  device().TakeReports();
+  ASSERT_OK(RunKernel<TwoPhases<false>>());
+  const auto reports = device().TakeReports();
+  ASSERT_EQ(reports.size(), 1u);
+  const auto& counters = reports[0].second.counters;
+  constexpr int64_t kRows = HopperKernel::kBytes / 128, kProducts = 2 * 4;
+  EXPECT_EQ(counters.async_copies, 4);
+  EXPECT_GE(counters.load_sectors, 2 * kRows * 4);
+  EXPECT_EQ(counters.shared_wavefronts - counters.shared_requests, 0);
+  EXPECT_GE(counters.shared_wavefronts, 2 * kRows + kProducts * kRows / 4);
+  EXPECT_LE(counters.shared_wavefronts, 2 * kRows + kProducts * kRows / 4 + 64);
 }
 
 TEST_P(HopperKernelsTest, Stages) {

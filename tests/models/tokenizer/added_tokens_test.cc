@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/status.h"
+#include "models/tokenizer/tokenizer.h"
 
 namespace bertrand {
 namespace {
@@ -52,6 +53,45 @@ TEST(AddedTokensTest, WhiteSpaceTakesLinearTime) {
   });
   EXPECT_EQ(num_tokens, text.size() - 1);
   EXPECT_EQ(last, text.size());
+}
+
+// Nor is it for the offsets of each, which trim_offsets trims: to nothing, since all of it is white
+// space, and in code points of the source, where a newline is what two letters became. Quadratic
+// work would never end.
+TEST(AddedTokensTest, TrimmingWhiteSpaceTakesLinearTime) {
+  const auto file = [](const std::string& normalizer, const char* normalized) {
+    return R"({"normalizer":)" + normalizer +
+           R"(,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,)"
+           R"("use_regex":true},"decoder":null,"post_processor":{"type":"RobertaProcessing",)"
+           R"("sep":["b",1],"cls":["c",2],"trim_offsets":true,"add_prefix_space":true},)"
+           R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"c":2},"merges":[]},"added_tokens":[)"
+           R"({"id":3,"content":"\n","rstrip":true,"special":false,"normalized":)" +
+           normalized + "}]}";
+  };
+  const std::string replace = R"({"type":"Replace","pattern":{"String":"xy"},"content":"\n"})";
+  constexpr uint32_t kCount = 1'000'000;
+  for (const bool is_replaced : {false, true}) {
+    const auto tokenizer = Tokenizer::FromJson(
+        file(is_replaced ? replace : "null", is_replaced ? "true" : "false"), "");
+    ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+    std::string text = "a";
+    for (uint32_t i = 0; i < kCount; ++i) text += is_replaced ? "xy" : "\n";
+    Encoding encoding;
+    EncodeOptions options;
+    options.want_spans = true;
+    options.add_special_tokens = false;
+    ASSERT_TRUE((*tokenizer)->Encode(text, nullptr, options, &encoding).ok());
+    ASSERT_EQ(encoding.ids.size(), 1 + kCount);
+    for (uint32_t i = 0; i < kCount; ++i) {
+      const TokenSpan& span = encoding.spans[1 + i];
+      // A replaced one comes from its second letter.
+      const uint32_t place = 1 + kCount + (is_replaced ? i + 1 : 0);
+      ASSERT_EQ(span.start, place) << i;
+      ASSERT_EQ(span.end, place) << i;
+      ASSERT_EQ(span.start_byte, place) << i;
+      ASSERT_EQ(span.end_byte, place) << i;
+    }
+  }
 }
 
 TEST(AddedTokensTest, LeftmostLongest) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <random>
 #include <string>
@@ -14,6 +15,7 @@
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/unicode.h"
 #include "tests/fuzz/counted_memory.h"
+#include "tests/models/test_folder.h"
 #include "tests/models/tokenizer/test_data.h"
 
 namespace bertrand {
@@ -140,6 +142,58 @@ TEST(LargeVocabularyTest, WordPieceAsMultilingualBerts) {
     EXPECT_EQ(Encoded(*tokenizer, words[i]), std::vector<int32_t>{static_cast<int32_t>(i) + 1})
         << words[i];
   }
+}
+
+// The files of before tokenizer.json say less about a token than that, so the fixed amount that is
+// allowed beside ten times their size counts: LaBSE's 500,000 words are the most there are.
+std::unique_ptr<Tokenizer> LoadFileWithin(const std::string& model_type, const std::string& name,
+                                          const std::string& file) {
+  TestFolder folder;
+  folder.Write("config.json", R"({"model_type":")" + model_type + "\"}");
+  folder.Write(name, file);
+  const CountedMemory memory;
+  auto tokenizer = Tokenizer::Load(folder.path());
+  EXPECT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+  EXPECT_LE(memory.peak_bytes(), 10 * file.size() + (32u << 20));
+  return tokenizer.ok() ? *std::move(tokenizer) : nullptr;
+}
+
+TEST(LargeVocabularyTest, VocabText) {
+  for (const size_t count : {119'000, 500'000}) {
+    Words made(4);
+    const std::vector<std::string>& words = made.Take(count, "##");
+    std::string file = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+    for (const std::string& word : words) file += word + "\n";
+    const auto tokenizer = LoadFileWithin("bert", "vocab.txt", file);
+    ASSERT_NE(tokenizer, nullptr);
+    for (size_t i = 0; i < count; i += 997) {
+      EXPECT_EQ(tokenizer->TokenId(words[i]), static_cast<int32_t>(i) + 5);
+    }
+    EXPECT_EQ(Encoded(*tokenizer, "b"), std::vector<int32_t>{6});
+  }
+}
+
+TEST(LargeVocabularyTest, SentencePieceAsXlmRs) {
+  Words made(1);
+  const std::vector<std::string>& words = made.Take(250'000, "\u2581");
+  std::string file;
+  float score = 0;
+  const auto add = [&](const std::string& text, char type) {
+    std::string score_bytes(sizeof(score), 0);
+    std::memcpy(score_bytes.data(), &score, sizeof(score));
+    const std::string piece = std::string("\x0A") + static_cast<char>(text.size()) + text + "\x15" +
+                              score_bytes + "\x18" + type;
+    file += std::string("\x0A") + static_cast<char>(piece.size()) + piece;
+    score -= 1e-4f;
+  };
+  add("<unk>", 2);
+  add("<s>", 3);
+  add("</s>", 3);
+  for (const std::string& word : words) add(word, 1);
+  const auto tokenizer = LoadFileWithin("xlm-roberta", "sentencepiece.bpe.model", file);
+  ASSERT_NE(tokenizer, nullptr);
+  EXPECT_EQ(tokenizer->TokenId(words[1000]), 1004);
+  EXPECT_EQ(tokenizer->vocab_size(), 250'005);
 }
 
 TEST(LargeVocabularyTest, ByteLevelBpeAsRobertas) {
