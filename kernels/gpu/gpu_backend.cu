@@ -115,7 +115,9 @@ absl::Status CheckRange(std::span<const float> host) {
 class GpuBackend final : public Backend {
  public:
   GpuBackend(std::unique_ptr<simt::Device> device, GpuBackendOptions options)
-      : device_(std::move(device)), options_(std::move(options)) {}
+      : device_(std::move(device)),
+        options_(std::move(options)),
+        attention_(options_.measure_attention_us) {}
 
   absl::Status Start() {
     BERTRAND_ASSIGN_OR_RETURN(gemm_, Gemm::Create(*device_, options_.gemm));
@@ -199,7 +201,7 @@ class GpuBackend final : public Backend {
   void RememberShape(const GemmParams& params) const;
   absl::Status DoAttention(Stream& stream, const bertrand::AttentionParams& p) const override {
     BERTRAND_RETURN_IF_ERROR(CheckTokens("Attention", p.qkv, Own(stream)));
-    return gpu::Attention({.qkv = p.qkv,
+    return attention_.Run({.qkv = p.qkv,
                            .cu_seqlens = p.cu_seqlens,
                            .scale = p.scale,
                            .out = p.narrow.values ? p.narrow.values : p.out,
@@ -244,6 +246,7 @@ class GpuBackend final : public Backend {
   const std::unique_ptr<simt::Device> device_;
   const GpuBackendOptions options_;
   std::unique_ptr<Gemm> gemm_;
+  mutable AttentionChoice attention_;
   mutable Mutex shapes_mutex_;
   mutable std::set<GemmKey> shapes_ ABSL_GUARDED_BY(shapes_mutex_);  // of linear layers; m is 0
   mutable Mutex load_mutex_;
@@ -407,6 +410,7 @@ absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
   const MutexLock lock(load_mutex_);
   TuningReport report;
   std::map<std::string, int> counts;
+  BERTRAND_ASSIGN_OR_RETURN(report.notes, attention_.Tune(end, load_stream_->stream()));
   bool complete = true;
   for (int64_t m = 1; m <= GemmBucket(max_tokens); ++m) {
     m = GemmBucket(m);
@@ -424,7 +428,7 @@ absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
       }
     }
   }
-  report.notes = gemm_->Absent();
+  for (std::string& note : gemm_->Absent()) report.notes.push_back(std::move(note));
   std::string summary;
   for (const auto& [kind, count] : counts) {
     summary +=

@@ -123,6 +123,30 @@ TEST(EmulatedBackendTest, ShapesAreTunedAndKept) {
   std::filesystem::remove_all(folder);
 }
 
+// Heads that a forward has had are tried before shapes are tuned.
+TEST(EmulatedBackendTest, AttentionIsChosen) {
+  gpu::GpuBackendOptions options = {.name = "emulated", .dtype = DType::kFloat16};
+  options.measure_attention_us = [](bool hopper, int, const std::function<absl::Status()>&) {
+    return hopper ? 1.0 : 2.0;
+  };
+  const auto backend = *gpu::CreateGpuBackend(simt::Device::Emulated(simt::ProfileH100()), options);
+  const auto stream = *backend->CreateStream(3);
+  const auto memory = *backend->Allocate(3 * 4 * 16 * 2), lengths = *backend->Allocate(8);
+  const TensorView qkv(memory->data(), DType::kFloat16, {3, 3, 1, 16});
+  const TensorView out(static_cast<char*>(memory->data()) + 9 * 32, DType::kFloat16, {3, 1, 16});
+  const std::vector<float> zeros(9 * 16);
+  ASSERT_TRUE(backend->Upload(zeros, qkv).ok());
+  const TensorView cu_seqlens(lengths->data(), DType::kInt32, {2});
+  const int32_t host_lengths[] = {0, 3};
+  ASSERT_TRUE(backend->CopyToDevice(*stream, host_lengths, lengths->data(), 8).ok());
+  ASSERT_TRUE(backend->Attention(*stream, {qkv, cu_seqlens, host_lengths, 0.25f, out}).ok());
+  const TuningReport report = *backend->Tune(16, std::chrono::milliseconds(1'000'000));
+  ASSERT_FALSE(report.notes.empty());
+  const std::string expected =
+      "attention 1 heads of 16 float16: hopper_attention from 128 tokens a text";
+  EXPECT_EQ(report.notes[0].substr(0, expected.size()), expected);
+}
+
 // A layer of few rows, much k and a norm: with our own kernel k is cut into splits, which the norm
 // adds up, the same in every run; the same layer in two launches is a rounding apart.
 TEST(EmulatedBackendTest, NormAddsSplits) {
