@@ -28,9 +28,19 @@
 // symbols that are not in the vocabulary, words are merged.
 //
 // Merging short words in vector registers (short_merger.h), for byte-level lists as training makes
-// them: bounded, and the fastest. Long words are merged so in windows that overlap; a token that
-// two windows show alike joins them, since tokens need only be compatible with those beside them
-// (bpe_long_words.cc). Where windows are too short for the tokens, that piece is matched.
+// them: bounded, and the fastest. Long words (bpe_long_words.cc) are merged so, too, many pieces in
+// turn, so that none waits for another:
+// - They are cut where no token can lie across (sure_cuts.h). Mostly one window then has all that
+// is
+//   between two cuts.
+// - Elsewhere a piece goes from window to window. What a window shows is right up to a token that
+// it
+//   shows whole if the next window, which begins there, shows that token, too, since tokens need
+//   only be compatible with those beside them. If it shows another one, the token before is given
+//   up as well.
+// - Pieces that begin anywhere overlap; a token that two of them show alike joins them.
+// - Windows that come again are merged once (window_cache.h).
+// - Where windows are too short for the tokens, that piece is matched.
 //
 // Before all that a word is looked up whole: most words are one proper token.
 //
@@ -83,6 +93,8 @@ class Bpe final : public TokenModel {
   }
   const ShortMerger& short_merger() const { return short_merger_; }
   void AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) const;
+  // The same for a word of two bytes, without a job.
+  void AddTwoBytes(std::string_view word, const SourceRange* source, TokenRun* run) const;
   // The same for words of any length, where merges_short_words(): scratch->path has their tokens,
   // scratch->path_ends where those of each word end. AddPath adds those of one.
   void MergeLong(std::span<const std::string_view> words, ModelScratch* scratch) const;

@@ -25,7 +25,7 @@ constexpr size_t kNumPieces = 144;
 constexpr size_t kLeastCut = 20;
 // Pieces that do not end at a sure cut: each one is twice as long as the one before it. They go on
 // for some way into what is behind, until both have a token in common.
-constexpr size_t kLeastPiece = 128, kMostPiece = 2048, kOverlap = 64;
+constexpr size_t kLeastPiece = 256, kMostPiece = 2048, kOverlap = 32;
 
 // The place of the first bit behind bit `at`, or 64.
 size_t NextBit(uint64_t bits, size_t at) {
@@ -104,7 +104,7 @@ class Bpe::LongWords {
   LongWords(const Bpe& model, ModelScratch* scratch)
       : model_(model), scratch_(*scratch), pieces_(scratch->pieces_of_words) {
     pieces_.resize(kNumPieces);
-    scratch_.windows.resize(kNumPieces);
+    scratch_.windows.resize(2 * kNumPieces);
     scratch_.window_cache.Clear();
   }
 
@@ -130,6 +130,7 @@ class Bpe::LongWords {
       piece.stop = std::min(end + (piece.is_joined ? kOverlap : 0), word.size());
       piece.least_retreat = 0;
       piece.has_failed = false;
+      piece.only = nullptr;
       piece.tokens.clear();
       at = end;
       first = 0;
@@ -164,10 +165,17 @@ class Bpe::LongWords {
     std::array<Piece*, kNumPieces> active;
     size_t num_active = 0;
     for (Piece& piece : std::span(pieces_).first(count_)) active[num_active++] = &piece;
-    while (num_active > 0) {
-      MergeWindows(std::span(active).first(num_active));
+    // What comes of the first windows stays where it is until the end.
+    for (size_t windows = 0; num_active > 0; windows = kNumPieces) {
+      MergeWindows(std::span(active).first(num_active), windows);
       size_t kept = 0;
       for (size_t i = 0; i < num_active; ++i) {
+        if (windows == 0 && IsWhole(*active[i], *merged_[i])) {
+          active[i]->only = merged_[i];
+          active[i]->at = active[i]->stop;
+          scratch_.work += kWindow;
+          continue;
+        }
         Take(*merged_[i], active[i]);
         if (active[i]->at < active[i]->stop) active[kept++] = active[i];
       }
@@ -180,6 +188,7 @@ class Bpe::LongWords {
       if (last->begin == last->chain) chain_in_path_ = scratch_.path.size();
       while (last->is_joined) last = Join(last, &pieces_[++i], &from);
       while (last->at < last->stop) Extend(last);
+      if (last->only != nullptr) TakeTokens(*last->only, last->only->starts, &scratch_.path);
       Append(*last, from, last->tokens.size());
       if (last->has_failed) MatchChain(last);
       if (last->at == last->whole_size) scratch_.path_ends.push_back(scratch_.path.size());
@@ -188,13 +197,20 @@ class Bpe::LongWords {
     return *last;
   }
 
-  // The next window of each becomes merged_.
-  void MergeWindows(std::span<Piece* const> pieces) {
+  // Whether a piece stands alone, and this, which is not the cache's, is all of it.
+  bool IsWhole(const Piece& piece, const MergeJob& job) const {
+    const bool is_alone = piece.begin == piece.chain && !piece.is_joined;
+    return is_alone && job.word.data() == piece.word.data() + piece.begin &&
+           piece.begin + job.word.size() == piece.word.size();
+  }
+
+  // The next window of each becomes merged_, by scratch_.windows from `first` on.
+  void MergeWindows(std::span<Piece* const> pieces, size_t first) {
     for (size_t i = 0; i < num_to_keep_; ++i) {
       scratch_.window_cache.Add(to_keep_[i].hash, scratch_.windows[to_keep_[i].index]);
     }
     num_to_keep_ = 0;
-    size_t count = 0;
+    size_t count = first;
     for (size_t i = 0; i < pieces.size(); ++i) {
       const std::string_view window = pieces[i]->word.substr(pieces[i]->at, kWindow);
       if (window.size() >= WindowCache::kMinBytes) {
@@ -206,7 +222,7 @@ class Bpe::LongWords {
       merged_[i] = &scratch_.windows[count];
       scratch_.windows[count++].word = window;
     }
-    model_.short_merger_.Run(std::span(scratch_.windows).first(count));
+    model_.short_merger_.Run(std::span(scratch_.windows).subspan(first, count - first));
   }
 
   void Append(const Piece& piece, size_t from, size_t to) {
@@ -223,7 +239,7 @@ class Bpe::LongWords {
   }
 
   void Extend(Piece* piece) {
-    MergeWindows({&piece, 1});
+    MergeWindows({&piece, 1}, kNumPieces);
     Take(*merged_[0], piece);
   }
 
@@ -234,7 +250,7 @@ class Bpe::LongWords {
     const uint64_t starts = job.starts;
     const bool fits = piece->first == 0 || NextBit(starts, 0) == piece->first;
     if (fits && piece->at + job.word.size() == piece->word.size()) {
-      TakeTokens(job, starts, piece);
+      TakeTokens(job, starts, &piece->tokens);
       piece->at = piece->word.size();
       piece->first = 0;
       return;
@@ -244,7 +260,7 @@ class Bpe::LongWords {
     if (!fits || whole == 0) return Match(piece);
     const uint64_t trusted = whole & ((uint64_t{1} << (kWindow - kDoubtful)) - 1);
     const uint64_t next = std::bit_floor(trusted != 0 ? trusted : whole);
-    TakeTokens(job, starts & (next - 1), piece);
+    TakeTokens(job, starts & (next - 1), &piece->tokens);
     const auto length = static_cast<size_t>(std::countr_zero(next));
     piece->at += length;
     piece->first = NextBit(starts, length) - length;
@@ -264,10 +280,13 @@ class Bpe::LongWords {
     return true;
   }
 
-  void TakeTokens(const MergeJob& job, uint64_t starts, Piece* piece) {
+  void TakeTokens(const MergeJob& job, uint64_t starts, std::vector<int32_t>* tokens) {
+    const size_t size = tokens->size();
+    tokens->resize(size + static_cast<size_t>(std::popcount(starts)));
+    int32_t* token = tokens->data() + size;
     for (; starts != 0; starts &= starts - 1) {
       const auto at = static_cast<size_t>(std::countr_zero(starts));
-      piece->tokens.push_back(model_.short_merger_.TokenAt(job, at));
+      *token++ = model_.short_merger_.TokenAt(job, at);
     }
   }
 

@@ -31,38 +31,33 @@ constexpr Alphabet MakeAlphabet() {
 }
 constexpr Alphabet kAlphabet = MakeAlphabet();
 
-enum class Class : uint8_t { kLetter, kNumber, kSpace, kOther };
+using Class = uint8_t;
+constexpr Class kLetters = 0, kNumbers = 1, kSpaces = 2, kOthers = 3;
 
-Class ClassOf(uint16_t flags) {
-  if (flags & kLetter) return Class::kLetter;
-  if (flags & kNumber) return Class::kNumber;
-  return flags & kSpace ? Class::kSpace : Class::kOther;
+constexpr Class ClassOf(uint16_t flags) {
+  if (flags & kLetter) return kLetters;
+  if (flags & kNumber) return kNumbers;
+  return flags & kSpace ? kSpaces : kOthers;
 }
 
-constexpr std::array<Class, 128> MakeAsciiClasses() {
-  std::array<Class, 128> classes{};
-  for (unsigned c = 0; c < 128; ++c) {
-    const bool letter = (c | 32) >= 'a' && (c | 32) <= 'z';
-    const bool space = c == ' ' || (c >= 9 && c <= 13);
-    const bool digit = c >= '0' && c <= '9';
-    classes[c] = letter  ? Class::kLetter
-                 : digit ? Class::kNumber
-                 : space ? Class::kSpace
-                         : Class::kOther;
-  }
+// Those of one or two bytes of UTF-8.
+constexpr std::array<Class, 0x800> MakeClasses() {
+  std::array<Class, 0x800> classes{};
+  for (char32_t c = 0; c < classes.size(); ++c) classes[c] = ClassOf(RecordOf(c).flags);
   return classes;
 }
-constexpr std::array<Class, 128> kAsciiClasses = MakeAsciiClasses();
+constexpr std::array<Class, 0x800> kClasses = MakeClasses();
 
 // The class of the code point at text[at]; *next is behind it.
-Class ClassAt(std::string_view text, size_t at, size_t* next) {
+inline Class ClassAt(std::string_view text, size_t at, size_t* next) {
   const auto byte = static_cast<unsigned char>(text[at]);
   if (byte < 0x80) {
     *next = at + 1;
-    return kAsciiClasses[byte];
+    return kClasses[byte];
   }
   *next = at;
-  return ClassOf(RecordOf(NextCodePoint(text, next)).flags);
+  const char32_t c = NextCodePoint(text, next);
+  return c < kClasses.size() ? kClasses[c] : ClassOf(RecordOf(c).flags);
 }
 
 size_t EndOfRun(std::string_view text, size_t at, size_t end, Class wanted) {
@@ -73,28 +68,36 @@ size_t EndOfRun(std::string_view text, size_t at, size_t end, Class wanted) {
 
 }  // namespace
 
-size_t NextByteLevelWord(std::string_view text, size_t at, size_t end) {
-  if (const size_t length = ContractionLength(text.substr(0, end), at)) return at + length;
-  size_t next;
-  Class first = ClassAt(text, at, &next);
-  if (text[at] == ' ' && next < end) {
-    size_t behind;
-    const Class after = ClassAt(text, next, &behind);
-    if (after != Class::kSpace) {
-      first = after;
+ByteLevelWords::ByteLevelWords(std::string_view text, size_t at, size_t end)
+    : text_(text), end_(end), at_(at), first_(ClassAt(text, at, &behind_)) {}
+
+size_t ByteLevelWords::Next() {
+  if (const size_t length = ContractionLength(text_.substr(0, end_), at_)) {
+    at_ += length;
+    if (at_ < end_) first_ = ClassAt(text_, at_, &behind_);
+    return at_;
+  }
+  Class wanted = first_;
+  size_t next = behind_, behind;
+  if (text_[at_] == ' ' && next < end_) {
+    const Class after = ClassAt(text_, next, &behind);
+    if (after != kSpaces) {
+      wanted = after;
       next = behind;
     }
   }
-  if (first != Class::kSpace) return EndOfRun(text, next, end, first);
-  // White space leaves its last code point to what follows, unless it is the only one.
-  size_t last = at;
-  while (next < end) {
-    size_t behind;
-    if (ClassAt(text, next, &behind) != Class::kSpace) return last > at ? last : next;
-    last = next;
-    next = behind;
+  size_t last = at_;  // of white space
+  for (; next < end_; last = next, next = behind) {
+    const Class found = ClassAt(text_, next, &behind);
+    if (found == wanted) continue;
+    // White space leaves its last code point to what follows, unless it is the only one.
+    const bool leaves_last = wanted == kSpaces && last > at_;
+    at_ = leaves_last ? last : next;
+    behind_ = leaves_last ? next : behind;
+    first_ = leaves_last ? kSpaces : found;
+    return at_;
   }
-  return end;
+  return at_ = end_;
 }
 
 size_t EndOfSpacedWord(std::string_view text, size_t at, size_t end) {

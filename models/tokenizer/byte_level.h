@@ -17,9 +17,28 @@ namespace bertrand {
 inline constexpr std::string_view kByteLevelRegex =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-// The end of the word that begins at text[at], at < end: the expression matches everywhere, so that
-// words follow each other without gaps. Linear in the word and the white space behind it.
-size_t NextByteLevelWord(std::string_view text, size_t at, size_t end);
+// One word after the other: the expression matches everywhere, so that words follow each other
+// without gaps. Each code point is looked at once or twice, but white space: linear in a word and
+// the white space behind it. The text must outlive this.
+class ByteLevelWords {
+ public:
+  // From text[at] on to `end`, at < end.
+  ByteLevelWords(std::string_view text, size_t at, size_t end);
+  // The end of the next word. Requires that the one before has not reached `end`.
+  size_t Next();
+
+ private:
+  const std::string_view text_;
+  const size_t end_;
+  size_t at_;      // where the next word begins,
+  uint8_t first_;  // the class of the code point there,
+  size_t behind_;  // and where that one ends
+};
+
+// The end of the word that begins at text[at], at < end.
+inline size_t NextByteLevelWord(std::string_view text, size_t at, size_t end) {
+  return ByteLevelWords(text, at, end).Next();
+}
 
 // The bytes of 's 't 'm 'd 're 've 'll at text[at], or 0.
 inline constexpr size_t kMaxContraction = 3;

@@ -58,9 +58,7 @@ class ByteLevelSplitter::Pass {
 
   bool Run() {
     while (at_ < end_) {
-      // A word that has other than ASCII at once is one for Unicode's tables.
-      const bool is_plain = IsAscii(text_[at_]) && (at_ + 1 == end_ || IsAscii(text_[at_ + 1]));
-      if (!is_plain || !AddWindow()) AddWord();
+      if (!IsPlain() || !AddWindow()) AddWords();
       if (num_words_ >= kBatch) LookUp();
     }
     LookUp();
@@ -99,11 +97,19 @@ class ByteLevelSplitter::Pass {
     return begin != 0;
   }
 
-  void AddWord() {
-    const size_t next = NextByteLevelWord(text_, at_, end_);
-    const bool readable = at_ + WordTable::kReadableBytes <= text_.size();
-    Add(text_.data() + at_, readable, 0, static_cast<uint32_t>(next - at_));
-    at_ = next;
+  // A word that has other than ASCII at once is one for Unicode's tables.
+  bool IsPlain() const {
+    return IsAscii(text_[at_]) && (at_ + 1 == end_ || IsAscii(text_[at_ + 1]));
+  }
+
+  void AddWords() {
+    ByteLevelWords words(text_, at_, end_);
+    do {
+      const size_t next = words.Next();
+      const bool readable = at_ + WordTable::kReadableBytes <= text_.size();
+      Add(text_.data() + at_, readable, 0, static_cast<uint32_t>(next - at_));
+      at_ = next;
+    } while (num_words_ < kBatch && at_ < end_ && !IsPlain());
   }
 
   // From at_ + begin to at_ + end.
@@ -129,6 +135,7 @@ class ByteLevelSplitter::Pass {
         if (model_.merges_short_words()) long_words.push_back(TextOf(word));
         continue;
       }
+      if (TextOf(word).size() == 2) continue;
       if (num_jobs == jobs.size()) jobs.resize(2 * num_jobs + kBatch);
       jobs[num_jobs++].word = TextOf(word);
     }
@@ -156,7 +163,10 @@ class ByteLevelSplitter::Pass {
       SourcesOf(text_, word.begin, word.end, &memory_.sources);
       source = memory_.sources.data();
     }
-    if (model_.CanMerge(TextOf(word))) return model_.AddJob(*(*job)++, source, &run_);
+    if (model_.CanMerge(TextOf(word))) {
+      if (TextOf(word).size() == 2) return model_.AddTwoBytes(TextOf(word), source, &run_);
+      return model_.AddJob(*(*job)++, source, &run_);
+    }
     if (model_.merges_short_words()) {
       const std::vector<size_t>& ends = memory_.model.path_ends;
       const size_t begin = *num_long == 0 ? 0 : ends[*num_long - 1], end = ends[*num_long];

@@ -199,7 +199,8 @@ void Run(const MergeTables& tables, MergeJob* jobs, size_t count) {
   const std::span<MergeJob> all(jobs, count);
   if (longest <= 8) return RunIn<8, 8>(tables, all, 1, 8);
   if (shortest <= 16) RunIn<16, 8>(tables, all, 1, 16);
-  if (longest > 16) RunIn<64, 32>(tables, all, 17, MergeJob::kMaxBytes);
+  if (longest > 16) RunIn<32, 32>(tables, all, 17, 32);
+  if (longest > 32) RunIn<64, 32>(tables, all, 33, MergeJob::kMaxBytes);
 }
 
 const MergeKernel& Kernel() {

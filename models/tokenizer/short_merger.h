@@ -14,6 +14,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -60,6 +61,14 @@ class ShortMerger {
   // Several at a time, since each of one word's merges waits for the one before. Requires
   // is_built().
   void Run(std::span<MergeJob> jobs) const { run_(tables_, jobs.data(), jobs.size()); }
+  // The token of a byte, and that of two; -1: they are one each.
+  int32_t ByteToken(char byte) const { return tables_.ids[static_cast<unsigned char>(byte)]; }
+  int32_t PairToken(const char* bytes) const {
+    uint16_t pair;
+    std::memcpy(&pair, bytes, sizeof(pair));
+    const uint16_t number = tables_.byte_pairs[pair];
+    return number == PairTable::kNone ? -1 : tables_.ids[number];
+  }
   // The token that begins at a byte of a job's word.
   int32_t TokenAt(const MergeJob& job, size_t byte) const {
     return tables_.ids[job.symbols[byte + 1]];

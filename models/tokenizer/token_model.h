@@ -54,6 +54,7 @@ struct ModelScratch {
     bool is_joined;        // another piece of the same word follows
     bool has_failed;
     std::vector<int32_t> tokens;
+    const MergeJob* only;  // null, or all of it
   };
   std::vector<PieceOfWord> pieces_of_words;
   // Of Unigram.

@@ -1,6 +1,7 @@
 #include "models/tokenizer/unicode.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <iterator>
 #include <optional>
@@ -9,13 +10,6 @@
 
 namespace bertrand {
 namespace {
-
-// Eight bytes at a time: true when none has its top bit.
-bool AllAscii(const char* at) {
-  uint64_t word;
-  std::memcpy(&word, at, sizeof(word));
-  return (word & 0x8080808080808080u) == 0;
-}
 
 // The length of the well-formed sequence at `at` (Unicode 15, table 3-7), or 0.
 size_t SequenceLength(const unsigned char* at, size_t available) {
@@ -64,14 +58,25 @@ std::optional<size_t> FindInvalidUtf8(std::string_view text) {
   const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
   size_t i = 0;
   while (i < text.size()) {
-    if (bytes[i] < 0x80) {
-      while (i + 8 <= text.size() && AllAscii(text.data() + i)) i += 8;
-      while (i < text.size() && bytes[i] < 0x80) ++i;
-      continue;
+    // To the next byte with its top bit set, eight at a time.
+    if (i + 8 <= text.size()) {
+      uint64_t word;
+      std::memcpy(&word, bytes + i, sizeof(word));
+      word &= 0x8080808080808080u;
+      i += word == 0 ? 8 : static_cast<size_t>(std::countr_zero(word)) / 8;
+      if (word == 0) continue;
     }
-    const size_t length = SequenceLength(bytes + i, text.size() - i);
-    if (length == 0) return i;
-    i += length;
+    do {
+      const bool is_two = i + 1 < text.size() && bytes[i] >= 0xC2 && bytes[i] < 0xE0 &&
+                          (bytes[i + 1] & 0xC0) == 0x80;
+      if (is_two) {
+        i += 2;
+        continue;
+      }
+      const size_t length = SequenceLength(bytes + i, text.size() - i);
+      if (length == 0) return i;
+      i += length;
+    } while (i < text.size() && bytes[i] >= 0x80);
   }
   return std::nullopt;
 }

@@ -71,12 +71,12 @@ inline constexpr size_t kNumCodePointRecords =
     sizeof(unicode_tables::kRecords) / sizeof(unicode_tables::kRecords[0]);
 
 // Code points with equal behaviour share a record: its index is below kNumCodePointRecords.
-inline uint16_t RecordIndexOf(char32_t c) {
+constexpr uint16_t RecordIndexOf(char32_t c) {
   constexpr int kBits = unicode_tables::kBlockBits;
   const size_t block = unicode_tables::kStage1[c >> kBits];
   return unicode_tables::kStage2[(block << kBits) + (c & ((1u << kBits) - 1))];
 }
-inline const CodePointRecord& RecordOf(char32_t c) {
+constexpr const CodePointRecord& RecordOf(char32_t c) {
   return unicode_tables::kRecords[RecordIndexOf(c)];
 }
 inline bool HasFlag(char32_t c, CodePointFlag flag) { return (RecordOf(c).flags & flag) != 0; }

@@ -13,6 +13,7 @@
 #include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/pair_table.h"
 #include "models/tokenizer/short_merger.h"
+#include "models/tokenizer/sure_cuts.h"
 #include "models/tokenizer/unicode.h"
 
 namespace bertrand {
@@ -255,6 +256,68 @@ TEST(BpeTest, LongWordsTakeLinearWork) {
       }
     }
   }
+}
+
+// What is merged apart on both sides of a sure cut is what is merged as one.
+TEST(BpeTest, SureCutsLeaveTokensWhole) {
+  std::mt19937 random(31);
+  ModelScratch scratch;
+  size_t num_places = 0, num_cuts = 0;
+  for (int round = 0; round < 40; ++round) {
+    const size_t num_letters = 2 + random() % 5;
+    const Bpe::MergeList merges = Train(&random, num_letters, 1 + random() % 60);
+    const auto model = Make(merges, true);
+    std::vector<std::string> made;
+    for (const auto& [left, right] : merges) made.push_back(left + right);
+    SureCuts cuts;
+    cuts.Build(made);
+    for (int i = 0; i < 40; ++i) {
+      std::string word;
+      for (size_t length = 4 + random() % 40; length > 0; --length) {
+        word += static_cast<char>('a' + random() % num_letters);
+      }
+      const std::vector<int32_t> whole = Tokens(*model, word, &scratch);
+      for (size_t at = 2; at + 2 <= word.size(); ++at, ++num_places) {
+        if (!cuts.IsCut(word, at)) continue;
+        ++num_cuts;
+        std::vector<int32_t> apart = Tokens(*model, word.substr(0, at), &scratch);
+        const std::vector<int32_t> behind = Tokens(*model, word.substr(at), &scratch);
+        apart.insert(apart.end(), behind.begin(), behind.end());
+        ASSERT_EQ(apart, whole) << word << " " << at;
+      }
+    }
+  }
+  EXPECT_GT(num_cuts, num_places / 100);
+  EXPECT_LT(num_cuts, num_places);
+}
+
+// A window is found by its bytes alone, when it has come for the second time.
+TEST(WindowCacheTest, KeepsWhatComesAgain) {
+  WindowCache cache;
+  cache.Clear();
+  std::mt19937 random(32);
+  for (int i = 0; i < 2000; ++i) {
+    std::string window;
+    for (size_t size = WindowCache::kMinBytes + random() % 55; size > 0; --size) {
+      window += static_cast<char>(random());
+    }
+    const uint64_t hash = WindowCache::HashOf(window);
+    ASSERT_EQ(cache.Find(hash, window), nullptr);
+    ASSERT_FALSE(cache.IsWorthKeeping(hash));
+    ASSERT_TRUE(cache.IsWorthKeeping(hash));
+    MergeJob job;
+    job.word = window;
+    job.starts = random();
+    cache.Add(hash, job);
+    const std::string copy = window, other = window.substr(1) + "x";
+    const MergeJob* found = cache.Find(WindowCache::HashOf(copy), copy);
+    ASSERT_NE(found, nullptr);
+    ASSERT_EQ(found->starts, job.starts);
+    ASSERT_EQ(cache.Find(hash, other), nullptr);
+  }
+  cache.Clear();
+  const std::string window(MergeJob::kMaxBytes, 'a');
+  EXPECT_EQ(cache.Find(WindowCache::HashOf(window), window), nullptr);
 }
 
 // Ten megabytes in one word.
