@@ -115,7 +115,7 @@ def answer(rng, texts, families_own=None):
                     found = reader(question=question, context=context, **options)
                     found = found if isinstance(found, list) else [found]
                     tokens = len(reader.tokenizer.tokenize(context))
-                    if tokens * min(tokens, options.get("max_answer_len", 15)) < 4 * options.get("top_k", 1) + 20:
+                    if tokens * min(tokens / 2, options.get("max_answer_len", 15)) < 4 * options.get("top_k", 1) + 20:
                         continue  # which of the spans of score 0 it takes is up to numpy
                     expected.append([[a["answer"], float(a["score"]), a["start"], a["end"]] for a in found])
                     inputs.append([question, context])
