@@ -170,14 +170,32 @@ absl::Status Backend::Linear(Stream& stream, const LinearParams& params) const {
   BERTRAND_RETURN_IF_ERROR(
       CheckOptional("Linear", "residual", params.residual, dtype, {rows, out}));
   BERTRAND_RETURN_IF_ERROR(CheckNarrow("Linear", *this, params.narrow, {rows, out}));
-  if (params.narrow.values.rank() != 0 && params.residual.rank() != 0) {
+  const bool normed = params.norm.gamma || params.norm.beta;
+  if (!normed && params.narrow.values.rank() != 0 && params.residual.rank() != 0) {
     return Mismatch("Linear", "residual", params.residual, "none beside narrow");
+  }
+  if (normed) {
+    BERTRAND_RETURN_IF_ERROR(Check("Linear", "norm.gamma", params.norm.gamma, dtype, {out}));
+    BERTRAND_RETURN_IF_ERROR(Check("Linear", "norm.beta", params.norm.beta, dtype, {out}));
   }
   if (rows == 0) return absl::OkStatus();
   if (params.y.data() == params.x.data()) {
     return InvalidArgument("Linear: y is x's memory, expected another");
   }
-  return DoLinear(stream, params);
+  return normed ? DoNormedLinear(stream, params) : DoLinear(stream, params);
+}
+
+absl::Status Backend::DoNormedLinear(Stream& stream, const LinearParams& params) const {
+  LinearParams linear = params;
+  linear.norm = {};
+  linear.narrow = {};
+  BERTRAND_RETURN_IF_ERROR(DoLinear(stream, linear));
+  return DoLayerNorm(stream, {.x = params.y,
+                              .gamma = params.norm.gamma,
+                              .beta = params.norm.beta,
+                              .eps = params.norm.eps,
+                              .y = params.y,
+                              .narrow = params.narrow});
 }
 
 absl::Status Backend::Attention(Stream& stream, const AttentionParams& params) const {

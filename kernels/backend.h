@@ -107,12 +107,18 @@ struct EmbeddingParams {
   NarrowOutput narrow;
 };
 
+// A normalisation's weights, [width], and what is added to the variance.
+struct RowNorm {
+  TensorView gamma, beta;
+  float eps = 0;
+};
+
 // y = activation(x W^T + bias) + residual.
-// Shapes: x [M, in]; y, residual (optional), narrow (optional, without residual) [M, out]. y may
-// equal residual, not x.
+// Shapes: x [M, in]; y, residual (optional), narrow (optional, without residual unless there is a
+// norm) [M, out]. y may equal residual, not x.
 // Types: x float8 where weight->input_scale() is there.
-// With narrow and an activation y is the memory of sums on the way, and of no use afterwards: the
-// next product alone reads the activation's results.
+// With narrow and an activation, but no norm, y is the memory of sums on the way, and of no use
+// afterwards: the next product alone reads the activation's results.
 // Numerics: float accumulation; bias, activation and residual in float before one rounding.
 struct LinearParams {
   TensorView x;
@@ -121,6 +127,9 @@ struct LinearParams {
   TensorView residual;
   TensorView y;
   NarrowOutput narrow;
+  // Optional: y and narrow are LayerNorm's results of the above (LayerNormParams), which may not
+  // have been rounded in between.
+  RowNorm norm;
 };
 
 // Softmax(Q K^T * scale) V for each sequence and head, over packed sequences.
@@ -382,6 +391,10 @@ class Backend {
   absl::Status TopK(Stream& stream, const TopKParams& params) const;
   absl::Status SparsePool(Stream& stream, const SparsePoolParams& params) const;
   absl::Status BestSpans(Stream& stream, const SpanParams& params) const;
+
+ protected:
+  // Linear with a norm. By itself it does one after the other.
+  virtual absl::Status DoNormedLinear(Stream& stream, const LinearParams& params) const;
 
  private:
   virtual absl::Status DoEmbedding(Stream& stream, const EmbeddingParams& params) const = 0;

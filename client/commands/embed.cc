@@ -247,7 +247,7 @@ int Run(const EmbedOptions& options) {
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
     wall_ms += took.count();
     if (status.ok()) status = Decode(embedded);
-    if (!status.ok()) return connection.Report(status);
+    if (!status.ok()) return connection.Report(reader.Located(status));
     printer->Piece(embedded);
     // gRPC ignores SIGPIPE: without this, `| head` would leave the whole corpus to be embedded.
     if (!std::cout.flush()) return 1;

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <iostream>
 #include <iterator>
+#include <regex>
 #include <utility>
 
 #include "client/output.h"
@@ -182,7 +183,28 @@ std::optional<std::vector<std::string>> InputReader::Next() {
     piece.push_back(*std::move(text));
   }
   if (num_read_ == 0) std::cerr << "bertrand: no texts\n";
+  num_before_ += std::exchange(num_in_piece_, piece.size());
   return piece;
+}
+
+grpc::Status InputReader::Located(const grpc::Status& status) const {
+  static const std::regex kIndex(R"((inputs|texts|documents)\[([0-9]{1,9})\](\.text)?)");
+  const std::string message = status.error_message();
+  std::string located;
+  auto rest = message.begin();
+  for (std::sregex_iterator match(message.begin(), message.end(), kIndex), end; match != end;
+       ++match) {
+    const std::size_t index = num_before_ + std::stoul((*match)[2]);
+    located.append(rest, (*match)[0].first);
+    if (from_arguments_ || document_) {
+      located += (*match)[1].str() + "[" + std::to_string(index) + "]" + (*match)[3].str();
+    } else {
+      located += (path_.empty() ? "" : path_ + ": ") + "line " + std::to_string(index + 1);
+    }
+    rest = (*match)[0].second;
+  }
+  located.append(rest, message.end());
+  return {status.error_code(), located, status.error_details()};
 }
 
 }  // namespace bertrand::client

@@ -3,6 +3,8 @@
 // The texts and the options that commands share: from the command line, from a file or from
 // standard input, line by line, in requests that a server takes. One thread.
 
+#include <grpcpp/support/status.h>
+
 #include <CLI/CLI.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -57,6 +59,10 @@ class InputReader {
   // cannot be read or a text is not UTF-8. That there was no text at all is said there, too.
   std::optional<std::vector<std::string>> Next();
 
+  // The status of a call with the last piece, whose message counts inputs from that piece's first
+  // one: "inputs[5]" becomes the line of the file, or the index among all texts.
+  grpc::Status Located(const grpc::Status& status) const;
+
  private:
   std::optional<std::string> NextText();
 
@@ -67,7 +73,8 @@ class InputReader {
   std::ifstream file_;
   std::string problem_;  // found when it was opened
   std::size_t num_read_ = 0;
-  std::optional<std::string> held_back_;  // Read, but too large for the piece before.
+  std::size_t num_before_ = 0, num_in_piece_ = 0;  // Texts before the last piece, and in it.
+  std::optional<std::string> held_back_;           // Read, but too large for the piece before.
 };
 
 // A check that an option's value is one of `choices`, written with hyphens or with underscores.

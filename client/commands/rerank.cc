@@ -98,7 +98,7 @@ int Run(const RerankOptions& options) {
       return connection.inference().Rerank(context, request, &response);
     });
     if (status.ok()) status = AddRanks(response, *documents, num_documents, &ranked);
-    if (!status.ok()) return connection.Report(status);
+    if (!status.ok()) return connection.Report(reader.Located(status));
     cut.Count(response);
     num_documents += documents->size();
     KeepBest(options.top_n, &ranked);

@@ -125,7 +125,7 @@ int RunTexts(const ConnectionOptions& connection_options, const InputOptions& in
     if (status.ok()) {
       status = CheckCount(static_cast<std::size_t>(NumResults(response)), piece->size());
     }
-    if (!status.ok()) return connection.Report(status);
+    if (!status.ok()) return connection.Report(reader.Located(status));
     cut.Count(response);
     for (std::size_t i = 0; i < piece->size(); ++i) {
       const std::string& text = (*piece)[i];

@@ -88,7 +88,7 @@ int Run(const TokenizeOptions& options) {
                                                 " results for " + std::to_string(piece->size()) +
                                                 " texts"};
     }
-    if (!status.ok()) return connection.Report(status);
+    if (!status.ok()) return connection.Report(reader.Located(status));
     for (std::size_t i = 0; i < piece->size(); ++i) {
       const auto& tokens = response.results(static_cast<int>(i));
       if (json) {

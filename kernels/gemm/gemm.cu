@@ -178,6 +178,19 @@ absl::Status Gemm::Run(const GemmParams& params, void* workspace, simt::Stream& 
   return RunChoice(params, Untuned(params), workspace, stream);
 }
 
+absl::StatusOr<TensorView> Gemm::RunSplits(const GemmParams& params, void* workspace,
+                                           simt::Stream& stream) const {
+  BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
+  const GemmChoice choice = Choice(params);
+  if (choice.kind != GemmChoice::Kind::kSmall || params.activation != Activation::kNone ||
+      params.m() == 0 || params.n() % 4 != 0) {
+    return TensorView();
+  }
+  const SmallGemmPlan plan = PlanOf(params, choice);
+  if (plan.splits == 1) return TensorView();
+  return SmallGemmSplits(params, plan, workspace, stream);
+}
+
 absl::Status Gemm::RunChoice(const GemmParams& params, const GemmChoice& choice, void* workspace,
                              simt::Stream& stream) const {
   switch (choice.kind) {
@@ -192,16 +205,19 @@ absl::Status Gemm::RunChoice(const GemmParams& params, const GemmChoice& choice,
     case GemmChoice::Kind::kSmall:
       break;
   }
-  // A choice for the bucket's rows has splits whose sums fit for these too, unless m exceeds all
-  // buckets.
+  return SmallGemm(params, PlanOf(params, choice), workspace, stream);
+}
+
+// Of a choice of our own kernel. A choice for the bucket's rows has splits whose sums fit for these
+// too, unless m exceeds all buckets.
+SmallGemmPlan Gemm::PlanOf(const GemmParams& params, const GemmChoice& choice) const {
   int splits = choice.splits;
   if (SmallGemmWorkspaceBytes(params.m(), params.n(), splits) >
       static_cast<int64_t>(workspace_bytes_)) {
     splits = 1;
   }
-  const SmallGemmPlan plan = CutSmallGemm(params.m(), params.n(), params.k(), choice.tile, splits,
-                                          device_.info().multiprocessors);
-  return SmallGemm(params, plan, workspace, stream);
+  return CutSmallGemm(params.m(), params.n(), params.k(), choice.tile, splits,
+                      device_.info().multiprocessors);
 }
 
 absl::Status Gemm::RunLibrary(const GemmParams& params, const LibraryAlgorithm& algorithm,

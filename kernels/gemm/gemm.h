@@ -71,6 +71,12 @@ class Gemm {
   // `workspace`: workspace_bytes(), aligned to 256. Errors: InvalidArgument before any launch.
   absl::Status Run(const GemmParams& params, void* workspace, simt::Stream& stream) const;
 
+  // Where Run would cut k into splits and then add them up: does the first half, and returns the
+  // sums (SmallGemmSplits), which lie in the workspace, for what follows to add up. Elsewhere, and
+  // where there is an activation, does nothing and returns an absent view.
+  absl::StatusOr<TensorView> RunSplits(const GemmParams& params, void* workspace,
+                                       simt::Stream& stream) const;
+
   // Fixes the choice for m's bucket, n, k, types and epilogue, from the file or by timing.
   // Allocates operands for it and synchronises. Does nothing in the emulator, where there is no
   // time.
@@ -98,6 +104,7 @@ class Gemm {
   // Whether the library may compute `params`, in one launch or two.
   bool LibraryServes(const GemmParams& params) const;
   GemmChoice Untuned(const GemmParams& params) const;
+  SmallGemmPlan PlanOf(const GemmParams& params, const GemmChoice& choice) const;
   absl::Status RunLibrary(const GemmParams& params, const LibraryAlgorithm& algorithm,
                           void* workspace, simt::Stream& stream) const;
   bool Serves(const GemmParams& params, const GemmChoice& choice) const;

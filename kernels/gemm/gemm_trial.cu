@@ -28,7 +28,23 @@ constexpr int kMinFloat8Exponent = -6;
 // (DeepSeek-V3's report, section 3.3.2).
 constexpr double kFastAccumulation = 0.03;
 
-// `count` values of either sign with magnitudes in [2^exponent, 2^(exponent + 1)).
+float ToHostFloat(DType dtype, const char* bytes) {
+  uint32_t bits = 0;
+  for (size_t byte = 0; byte < SizeOf(dtype); ++byte) {
+    bits |= static_cast<uint32_t>(static_cast<unsigned char>(bytes[byte])) << (8 * byte);
+  }
+  if (dtype == DType::kFloat32) return std::bit_cast<float>(bits);
+  if (dtype == DType::kBFloat16) return std::bit_cast<float>(bits << 16);
+  const int exponent = static_cast<int>(bits >> 10 & 31);
+  const float mantissa = static_cast<float>(bits & 1023);
+  const float magnitude = exponent == 31  ? (mantissa == 0 ? HUGE_VALF : std::nanf(""))
+                          : exponent == 0 ? std::ldexp(mantissa, -24)
+                                          : std::ldexp(1024 + mantissa, exponent - 25);
+  return bits >> 15 != 0 ? -magnitude : magnitude;
+}
+
+}  // namespace
+
 std::vector<char> RandomBits(DType dtype, size_t count, int exponent, uint64_t seed) {
   const Format format = FormatOf(dtype);
   const int width = format.exponent_bits + format.mantissa_bits + 1;
@@ -47,22 +63,7 @@ std::vector<char> RandomBits(DType dtype, size_t count, int exponent, uint64_t s
   return bytes;
 }
 
-float ToHostFloat(DType dtype, const char* bytes) {
-  uint32_t bits = 0;
-  for (size_t byte = 0; byte < SizeOf(dtype); ++byte) {
-    bits |= static_cast<uint32_t>(static_cast<unsigned char>(bytes[byte])) << (8 * byte);
-  }
-  if (dtype == DType::kFloat32) return std::bit_cast<float>(bits);
-  if (dtype == DType::kBFloat16) return std::bit_cast<float>(bits << 16);
-  const int exponent = static_cast<int>(bits >> 10 & 31);
-  const float mantissa = static_cast<float>(bits & 1023);
-  const float magnitude = exponent == 31  ? (mantissa == 0 ? HUGE_VALF : std::nanf(""))
-                          : exponent == 0 ? std::ldexp(mantissa, -24)
-                                          : std::ldexp(1024 + mantissa, exponent - 25);
-  return bits >> 15 != 0 ? -magnitude : magnitude;
-}
-
-absl::StatusOr<std::vector<float>> Download(const TensorView& view, simt::Stream& stream) {
+absl::StatusOr<std::vector<float>> DownloadFloats(const TensorView& view, simt::Stream& stream) {
   std::vector<char> bytes(view.size_bytes());
   BERTRAND_RETURN_IF_ERROR(stream.CopyToHost(bytes.data(), view.data(), bytes.size()));
   BERTRAND_RETURN_IF_ERROR(stream.Synchronize());
@@ -72,8 +73,6 @@ absl::StatusOr<std::vector<float>> Download(const TensorView& view, simt::Stream
   }
   return floats;
 }
-
-}  // namespace
 
 absl::StatusOr<GemmTrial> GemmTrial::Create(const GemmKey& key, size_t workspace_bytes,
                                             simt::Stream& stream) {
@@ -109,7 +108,7 @@ absl::StatusOr<GemmTrial> GemmTrial::Create(const GemmKey& key, size_t workspace
   }
 
   BERTRAND_RETURN_IF_ERROR(FloatGemm(trial.params_, stream));
-  BERTRAND_ASSIGN_OR_RETURN(trial.expected_, Download(trial.params_.y, stream));
+  BERTRAND_ASSIGN_OR_RETURN(trial.expected_, DownloadFloats(trial.params_.y, stream));
   double largest = 0;
   for (const float value : trial.expected_) largest = std::max(largest, std::abs(double{value}));
   // 16-bit types: the sum's rounding, the result's, and the other result's, and one to spare.
@@ -123,7 +122,7 @@ absl::StatusOr<GemmTrial> GemmTrial::Create(const GemmKey& key, size_t workspace
 }
 
 absl::StatusOr<bool> GemmTrial::IsRight(simt::Stream& stream) {
-  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> y, Download(params_.y, stream));
+  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> y, DownloadFloats(params_.y, stream));
   BERTRAND_RETURN_IF_ERROR(stream.Fill(params_.y.data(), 0xff, params_.y.size_bytes()));
   for (size_t i = 0; i < y.size(); ++i) {
     if (!(std::abs(double{y[i]} - expected_[i]) <= tolerance_)) return false;

@@ -14,6 +14,12 @@
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 
+// `count` values of either sign with magnitudes in [2^exponent, 2^(exponent + 1)), by their bits.
+std::vector<char> RandomBits(DType dtype, size_t count, int exponent, uint64_t seed);
+
+// What is on the device now, of a 16-bit type or float32. Synchronises.
+absl::StatusOr<std::vector<float>> DownloadFloats(const TensorView& view, simt::Stream& stream);
+
 class GemmTrial {
  public:
   // Random operands of key's shape (zeros would be faster than real ones: fewer bits toggle), and

@@ -16,6 +16,7 @@
 
 #include "kernels/bias_activation/epilogue.cuh"
 #include "kernels/gemm/hopper_tile.cuh"
+#include "kernels/gemm/transpose_quad.cuh"
 #include "kernels/simt/hopper.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -150,21 +151,6 @@ struct HopperGemmKernel {
     simt::ArriveAtBarrier(Empty(previous));
   }
 
-  // Lane t of each four has words w[0..3]; afterwards the t-th of the others'.
-  SIMT_FN static void Transpose(uint32_t (&w)[4]) {
-    const bool odd = simt::LaneIndex() % 2 != 0, high = simt::LaneIndex() % 4 >= 2;
-    SIMT_UNROLL
-    for (int i = 0; i < 4; i += 2) {
-      const uint32_t other = simt::ShuffleXor(odd ? w[i] : w[i + 1], 1);
-      (odd ? w[i] : w[i + 1]) = other;
-    }
-    SIMT_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const uint32_t other = simt::ShuffleXor(high ? w[i] : w[i + 2], 2);
-      (high ? w[i] : w[i + 2]) = other;
-    }
-  }
-
   // Four blocks of eight columns of a row at a time: a lane has two columns of each, and takes
   // eight of one for what it reads and writes: 64 bytes of a row by four lanes.
   SIMT_FN static void FinishTile(const Params& p, const Tile& tile, const Sums& sums) {
@@ -187,7 +173,7 @@ struct HopperGemmKernel {
           const int v = (first / 8 + i) * 4 + half * 2;
           words[i] = FinishPair(sums.v[v], sums.v[v + 1], bias[i], residual[i]);
         }
-        Transpose(words);
+        TransposeQuad(words);
         if (inside) {
           const simt::Vector<uint32_t, 4> vector = {{words[0], words[1], words[2], words[3]}};
           simt::StoreVector(simt::Cast<uint32_t>(p.epilogue.y + at), vector);
@@ -212,7 +198,7 @@ struct HopperGemmKernel {
       SIMT_UNROLL
       for (int i = 0; i < 4; ++i) words[i] = vector[i];
     }
-    Transpose(words);
+    TransposeQuad(words);
   }
   SIMT_FN static uint32_t FinishPair(float low, float high, uint32_t bias, uint32_t residual) {
     float more_low, more_high;

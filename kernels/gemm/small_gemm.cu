@@ -41,17 +41,27 @@ absl::Status LaunchTiles(const GemmParams& params, simt::Stream& stream, const S
   return kLaunchers[plan.tile](params, stream, plan, partial);
 }
 
+// Finishes y if there is one split, else leaves the sums in `partial`.
+template <typename T>
+absl::Status LaunchSplits(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
+                          simt::Global<float> partial) {
+  return LaunchTiles<T>(params, stream, plan, partial,
+                        std::make_integer_sequence<int, kNumGemmTiles>());
+}
+
+simt::Global<float> PartialSums(const GemmParams& params, const SmallGemmPlan& plan,
+                                void* workspace) {
+  if (plan.splits == 1) return {};
+  return {static_cast<float*>(workspace),
+          SmallGemmWorkspaceBytes(params.m(), params.n(), plan.splits) / 4};
+}
+
 template <typename T>
 absl::Status SmallGemmAs(const GemmParams& params, simt::Stream& stream, const SmallGemmPlan& plan,
                          void* workspace) {
   using Sum = SumSplitsKernel<T>;
-  simt::Global<float> partial;
-  if (plan.splits > 1) {
-    partial = {static_cast<float*>(workspace),
-               SmallGemmWorkspaceBytes(params.m(), params.n(), plan.splits) / 4};
-  }
-  BERTRAND_RETURN_IF_ERROR(LaunchTiles<T>(params, stream, plan, partial,
-                                          std::make_integer_sequence<int, kNumGemmTiles>()));
+  const simt::Global<float> partial = PartialSums(params, plan, workspace);
+  BERTRAND_RETURN_IF_ERROR(LaunchSplits<T>(params, stream, plan, partial));
   if (plan.splits == 1) return absl::OkStatus();
   const int vectors = params.m() * simt::DivideUp(params.n(), 4);
   return simt::Launch<Sum>(stream, {.grid = {simt::DivideUp(vectors, Sum::kThreads)}},
@@ -71,7 +81,13 @@ absl::Status FloatGemmAs(const GemmParams& params, simt::Stream& stream) {
        params.n(), params.k(), m_tiles});
 }
 
-absl::Status CheckPlan(const GemmParams& params, const SmallGemmPlan& plan, const void* workspace) {
+absl::Status CheckSmallGemm(const GemmParams& params, const SmallGemmPlan& plan,
+                            const void* workspace) {
+  BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
+  if (!SmallGemmSupports(params)) {
+    return InvalidArgument("SmallGemm: x is " + params.x.ToString() +
+                           ", expected 16-bit floats in rows of 16-byte multiples");
+  }
   const bool known = plan.tile >= 0 && plan.tile < kNumGemmTiles && plan.splits >= 1;
   if (!known || plan.k_per_split < 1 || plan.k_per_split % kGemmTiles[plan.tile].k != 0 ||
       CeilDivide(params.k(), plan.k_per_split) != plan.splits) {
@@ -137,14 +153,25 @@ bool SmallGemmSupports(const GemmParams& params) {
          Aligned(params.weight, 16);
 }
 
+absl::StatusOr<TensorView> SmallGemmSplits(const GemmParams& params, const SmallGemmPlan& plan,
+                                           void* workspace, simt::Stream& stream) {
+  BERTRAND_RETURN_IF_ERROR(CheckSmallGemm(params, plan, workspace));
+  if (plan.splits == 1 || params.n() % 4 != 0) {
+    return InvalidArgument("SmallGemmSplits: " + std::to_string(plan.splits) + " splits of " +
+                           params.y.ToString() + ", expected several of rows of multiples of 4");
+  }
+  const TensorView sums(workspace, DType::kFloat32, {plan.splits, params.m(), params.n()});
+  if (params.m() == 0) return sums;
+  const simt::Global<float> partial = PartialSums(params, plan, workspace);
+  BERTRAND_RETURN_IF_ERROR(params.x.dtype() == DType::kFloat16
+                               ? LaunchSplits<simt::Half>(params, stream, plan, partial)
+                               : LaunchSplits<simt::BFloat16>(params, stream, plan, partial));
+  return sums;
+}
+
 absl::Status SmallGemm(const GemmParams& params, const SmallGemmPlan& plan, void* workspace,
                        simt::Stream& stream) {
-  BERTRAND_RETURN_IF_ERROR(CheckGemm(params));
-  if (!SmallGemmSupports(params)) {
-    return InvalidArgument("SmallGemm: x is " + params.x.ToString() +
-                           ", expected 16-bit floats in rows of 16-byte multiples");
-  }
-  BERTRAND_RETURN_IF_ERROR(CheckPlan(params, plan, workspace));
+  BERTRAND_RETURN_IF_ERROR(CheckSmallGemm(params, plan, workspace));
   if (params.m() == 0) return absl::OkStatus();
   if (params.x.dtype() == DType::kFloat16) {
     return SmallGemmAs<simt::Half>(params, stream, plan, workspace);

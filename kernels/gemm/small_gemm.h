@@ -21,6 +21,7 @@
 // the second kernel can go: what follows a split GEMM is LayerNorm, which reads y anyway.
 
 #include <absl/status/status.h>
+#include <absl/status/statusor.h>
 
 #include "kernels/backend.h"
 #include "kernels/gemm/small_gemm_plan.h"
@@ -53,6 +54,12 @@ bool SmallGemmSupports(const GemmParams& params);
 // split.
 absl::Status SmallGemm(const GemmParams& params, const SmallGemmPlan& plan, void* workspace,
                        simt::Stream& stream);
+
+// The first half of SmallGemm with several splits: their sums stay in the workspace as float32
+// [splits, m, n], which is returned, and whoever reads them adds them up, in order; bias,
+// activation, residual and y are not looked at. Requires: more than one split, n % 4 == 0.
+absl::StatusOr<TensorView> SmallGemmSplits(const GemmParams& params, const SmallGemmPlan& plan,
+                                           void* workspace, simt::Stream& stream);
 
 absl::Status FloatGemm(const GemmParams& params, simt::Stream& stream);
 

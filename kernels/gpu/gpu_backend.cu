@@ -115,7 +115,9 @@ absl::Status CheckRange(std::span<const float> host) {
 class GpuBackend final : public Backend {
  public:
   GpuBackend(std::unique_ptr<simt::Device> device, GpuBackendOptions options)
-      : device_(std::move(device)), options_(std::move(options)) {}
+      : device_(std::move(device)),
+        options_(std::move(options)),
+        attention_(options_.measure_attention_us) {}
 
   absl::Status Start() {
     BERTRAND_ASSIGN_OR_RETURN(gemm_, Gemm::Create(*device_, options_.gemm));
@@ -199,7 +201,7 @@ class GpuBackend final : public Backend {
   void RememberShape(const GemmParams& params) const;
   absl::Status DoAttention(Stream& stream, const bertrand::AttentionParams& p) const override {
     BERTRAND_RETURN_IF_ERROR(CheckTokens("Attention", p.qkv, Own(stream)));
-    return gpu::Attention({.qkv = p.qkv,
+    return attention_.Run({.qkv = p.qkv,
                            .cu_seqlens = p.cu_seqlens,
                            .scale = p.scale,
                            .out = p.narrow.values ? p.narrow.values : p.out,
@@ -219,6 +221,7 @@ class GpuBackend final : public Backend {
                            .y8_scale = p.narrow.scale},
                           Native(stream));
   }
+  absl::Status DoNormedLinear(Stream& stream, const LinearParams& p) const override;
   absl::Status DoPool(Stream& stream, const PoolParams& params) const override {
     return gpu::Pool(params, Native(stream));
   }
@@ -243,6 +246,7 @@ class GpuBackend final : public Backend {
   const std::unique_ptr<simt::Device> device_;
   const GpuBackendOptions options_;
   std::unique_ptr<Gemm> gemm_;
+  mutable AttentionChoice attention_;
   mutable Mutex shapes_mutex_;
   mutable std::set<GemmKey> shapes_ ABSL_GUARDED_BY(shapes_mutex_);  // of linear layers; m is 0
   mutable Mutex load_mutex_;
@@ -352,16 +356,20 @@ absl::Status GpuBackend::CopyToHost(Stream& stream, const TensorView& device,
   return Own(stream).CopyToHost(device, host);
 }
 
-absl::Status GpuBackend::DoLinear(Stream& stream, const LinearParams& p) const {
+GemmParams ProductOf(const LinearParams& p) {
   const auto& linear = static_cast<const GpuLinear&>(*p.weight);
-  GemmParams params = {.x = p.x,
-                       .weight = linear.weight(),
-                       .bias = linear.bias(),
-                       .activation = p.activation,
-                       .residual = p.residual,
-                       .y = p.y,
-                       .x_scale = linear.input_scale(),
-                       .weight_scale = linear.weight_scale()};
+  return {.x = p.x,
+          .weight = linear.weight(),
+          .bias = linear.bias(),
+          .activation = p.activation,
+          .residual = p.residual,
+          .y = p.y,
+          .x_scale = linear.input_scale(),
+          .weight_scale = linear.weight_scale()};
+}
+
+absl::Status GpuBackend::DoLinear(Stream& stream, const LinearParams& p) const {
+  GemmParams params = ProductOf(p);
   if (!p.narrow.values) return Multiply(stream, params);
   // The sums alone, as y has no use but this where there is an activation; else all of y. What is
   // left to do writes float8.
@@ -402,6 +410,7 @@ absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
   const MutexLock lock(load_mutex_);
   TuningReport report;
   std::map<std::string, int> counts;
+  BERTRAND_ASSIGN_OR_RETURN(report.notes, attention_.Tune(end, load_stream_->stream()));
   bool complete = true;
   for (int64_t m = 1; m <= GemmBucket(max_tokens); ++m) {
     m = GemmBucket(m);
@@ -419,7 +428,7 @@ absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
       }
     }
   }
-  report.notes = gemm_->Absent();
+  for (std::string& note : gemm_->Absent()) report.notes.push_back(std::move(note));
   std::string summary;
   for (const auto& [kind, count] : counts) {
     summary +=
@@ -431,6 +440,29 @@ absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
     report.notes.push_back("gemm: choices are not kept: " + Message(saved));
   }
   return report;
+}
+
+// Where our own kernel cuts k into splits, as it does for few rows, LayerNorm adds them up: one
+// launch less, and no rounding in between.
+absl::Status GpuBackend::DoNormedLinear(Stream& stream, const LinearParams& p) const {
+  const GemmParams params = ProductOf(p);
+  gpu::LayerNormParams norm = {.residual = p.residual,
+                               .bias = params.bias,
+                               .gamma = p.norm.gamma,
+                               .beta = p.norm.beta,
+                               .eps = p.norm.eps,
+                               .y = p.y,
+                               .y8 = p.narrow.values,
+                               .y8_scale = p.narrow.scale};
+  if (params.weight.dim(0) > kGemvOutputsMax && LayerNormTakesSplits(norm)) {
+    BERTRAND_ASSIGN_OR_RETURN(norm.splits,
+                              gemm_->RunSplits(params, Own(stream).workspace(), Native(stream)));
+    if (norm.splits) {
+      RememberShape(params);
+      return gpu::LayerNorm(norm, Native(stream));
+    }
+  }
+  return Backend::DoNormedLinear(stream, p);
 }
 
 absl::Status GpuBackend::DoRelativeAttention(Stream& stream,

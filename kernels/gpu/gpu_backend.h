@@ -15,6 +15,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gpu/attention_choice.h"
 #include "kernels/simt/runtime.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
@@ -23,6 +24,7 @@ struct GpuBackendOptions {
   std::string name;  // Backend::name()
   DType dtype = DType::kFloat32;
   GemmOptions gemm;
+  AttentionChoice::Measure measure_attention_us = nullptr;  // tests give their own
   bool graphs = true;  // false: every operation is started by itself, for tests
 };
 

@@ -5,15 +5,18 @@
 //
 // kThreadsPerRow threads share a row: 32 (a warp; four rows a block) or the whole block. Each holds
 // kVectors vectors of 16 bytes; vector v of thread t begins at column (v * kThreadsPerRow + t) *
-// kPerVector, so that a warp reads 512 bytes in a row.
+// kPerVector, so that a warp reads 512 bytes in a row. With kSplits x is the sum of several, in
+// floats, which a GEMM has left (small_gemm.h).
 
 #include "kernels/simt/simt.h"
 
 namespace bertrand::gpu::inline SIMT_TARGET {
 
-template <typename T, int kVectors, int kThreadsPerRow>
+template <typename T, int kVectors, int kThreadsPerRow, bool kSplits = false>
 struct LayerNormKernel {
-  static constexpr const char* kName = kThreadsPerRow == 32 ? "layer_norm" : "layer_norm_wide";
+  static constexpr const char* kName = kSplits                ? "layer_norm_splits"
+                                       : kThreadsPerRow == 32 ? "layer_norm"
+                                                              : "layer_norm_wide";
   static constexpr int kThreads = kThreadsPerRow == 32 ? 128 : kThreadsPerRow;
   static constexpr int kRowsPerBlock = kThreads / kThreadsPerRow;
   static constexpr int kPerVector = 16 / sizeof(T);
@@ -27,6 +30,8 @@ struct LayerNormKernel {
     simt::Global<const float> y8_scale;
     int rows, hidden, true_hidden;
     float eps;
+    simt::Global<const float> splits;  // [num_splits, rows, hidden]
+    int num_splits;
   };
 
   struct Layout {
@@ -64,6 +69,25 @@ struct LayerNormKernel {
       const Values addends = simt::ToFloat(raw[v]);
       SIMT_UNROLL
       for (int i = 0; i < kPerVector; ++i) values[v][i] += addends[i];
+    }
+  }
+
+  // The sum of the splits of a row, in order.
+  static SIMT_FN void AddSplits(const Params& p, int64_t offset, Values (&values)[kVectors]) {
+    const int64_t size = int64_t{p.rows} * p.hidden;
+    SIMT_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const int column = Column(v);
+      if (column >= p.hidden) break;
+      SIMT_UNROLL_BY(4)
+      for (int split = 0; split < p.num_splits; ++split) {
+        SIMT_UNROLL
+        for (int i = 0; i < kPerVector; i += 4) {
+          const auto more = simt::LoadVector<4>(p.splits + (split * size + offset + column + i));
+          SIMT_UNROLL
+          for (int j = 0; j < 4; ++j) values[v][i + j] += more[j];
+        }
+      }
     }
   }
 
@@ -121,12 +145,16 @@ struct LayerNormKernel {
   static SIMT_FN void ComputeRow(const Params& p, int row, Values (&values)[kVectors]) {
     const int64_t offset = int64_t{row} * p.hidden;
     Raw x[kVectors], residual[kVectors] = {}, bias[kVectors] = {}, gamma[kVectors], beta[kVectors];
-    LoadRaw(p, p.x + offset, x);
+    if constexpr (!kSplits) LoadRaw(p, p.x + offset, x);
     if (p.residual) LoadRaw(p, p.residual + offset, residual);
     LoadRaw(p, p.gamma, gamma);
     LoadRaw(p, p.beta, beta);
     if (p.bias) LoadRaw(p, p.bias, bias);
-    Add(values, x);
+    if constexpr (kSplits) {
+      AddSplits(p, offset, values);
+    } else {
+      Add(values, x);
+    }
     Add(values, bias);
     Add(values, residual);
     Normalize(p, gamma, beta, values);

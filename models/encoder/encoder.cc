@@ -273,20 +273,23 @@ absl::Status Encoder::RunBlock(Stream& stream, int64_t place, const EncoderBatch
   BERTRAND_RETURN_IF_ERROR(multiply({.x = InputOf(*block.out, context, context8),
                                      .weight = block.out.get(),
                                      .residual = x,
-                                     .y = x},
+                                     .y = x,
+                                     .narrow = NarrowFor(*block.up, x8),
+                                     .norm = RowNormOf(block.attention_norm)},
                                     &BlockInputs::out));
-  BERTRAND_RETURN_IF_ERROR(Norm(stream, block.attention_norm, x, NarrowFor(*block.up, x8)));
-
   BERTRAND_RETURN_IF_ERROR(multiply({.x = InputOf(*block.up, x, x8),
                                      .weight = block.up.get(),
                                      .activation = config_.activation,
                                      .y = inner,
                                      .narrow = NarrowFor(*block.down, inner8)},
                                     &BlockInputs::up));
-  BERTRAND_RETURN_IF_ERROR(multiply(
-      {.x = InputOf(*block.down, inner, inner8), .weight = block.down.get(), .residual = x, .y = x},
-      &BlockInputs::down));
-  return Norm(stream, block.output_norm, x, HiddenFor(place + 1, x8));
+  return multiply({.x = InputOf(*block.down, inner, inner8),
+                   .weight = block.down.get(),
+                   .residual = x,
+                   .y = x,
+                   .narrow = HiddenFor(place + 1, x8),
+                   .norm = RowNormOf(block.output_norm)},
+                  &BlockInputs::down);
 }
 
 // From workspace.wide_, which has QKV, to workspace.context_.
@@ -312,14 +315,8 @@ std::pair<TensorView, NarrowOutput> Encoder::ContextFor(const BlockWeights& bloc
   return {workspace.View(*workspace.context_, shape), narrow};
 }
 
-absl::Status Encoder::Norm(Stream& stream, const NormWeights& norm, const TensorView& x,
-                           const NarrowOutput& narrow) const {
-  return backend_.LayerNorm(stream, {.x = x,
-                                     .gamma = norm.gamma.view,
-                                     .beta = norm.beta.view,
-                                     .eps = config_.layer_norm_eps,
-                                     .y = x,
-                                     .narrow = narrow});
+RowNorm Encoder::RowNormOf(const NormWeights& norm) const {
+  return {norm.gamma.view, norm.beta.view, config_.layer_norm_eps};
 }
 
 absl::Status Encoder::Pool(Stream& stream, const TensorView& x, const TensorView& y) const {

@@ -193,9 +193,7 @@ class Encoder {
   absl::Status PrepareDistances(const EncoderBatch& batch, EncoderWorkspace& workspace) const;
   absl::Status Remember(Stream& stream, int64_t place, const EncoderBatch& batch,
                         EncoderWorkspace& workspace) const;
-  // narrow: optional.
-  absl::Status Norm(Stream& stream, const NormWeights& norm, const TensorView& x,
-                    const NarrowOutput& narrow) const;
+  RowNorm RowNormOf(const NormWeights& norm) const;
 
   EncoderConfig config_;
   const Backend& backend_;

@@ -186,6 +186,21 @@ class CommandLineTest(unittest.TestCase):
         self.assertIn("--document", self.run_cli("embed", "--document", "x", status=1).stderr)
         self.assertEqual(self.run_cli("embed").stderr, "bertrand: no texts\n")
 
+    def test_errors_name_the_line_of_the_file(self) -> None:
+        path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "texts"
+        path.write_text("".join(f"text {index}\n" for index in range(4000)))
+        wrong = Failure(grpc.StatusCode.INVALID_ARGUMENT, "inputs[951].text: is wrong")
+        for command in (["classify"], ["embed"], ["tokenize"], ["entities"], ["fill-mask"]):
+            with self.subTest(command=command[0]):
+                self.server.failures.extend([None, None, wrong])
+                failed = self.run_cli(*command, "-f", str(path), status=1).stderr
+                self.assertIn(f"{path}: line 3000: is wrong", failed)
+                self.server.failures.extend([None, None, wrong])
+                piped = self.run_cli(*command, stdin=path.read_bytes(), status=1).stderr
+                self.assertIn("line 3000: is wrong", piped)
+        self.server.failures.append(Failure(grpc.StatusCode.INVALID_ARGUMENT, "inputs[1]: wrong"))
+        self.assertIn("inputs[1]: wrong", self.run_cli("embed", "a", "b", status=1).stderr)
+
     def test_text_that_is_not_utf8(self) -> None:
         failed = self.run_cli("embed", stdin=b"good\nb\xffd\n", status=1)
         self.assertIn("line 2 is not valid UTF-8", failed.stderr)

@@ -4,7 +4,7 @@ is nvcc's front end and back end without its driver. So a release whose nvcc is 
 packages have NVRTC of every one, and the headers). Host code is not compiled: launchers are plain C++.
 
     compile_with_nvrtc.py --library libbertrand_cuda.so --nvrtc libnvrtc.so.12 --include FOLDER ...
-                          [--architectures 80,90a,...]
+                          [--architectures 80,90a,...] [--filter TEXT]
 
 Fails on errors, on warnings, and where a kernel uses local memory (its spills are there).
 """
@@ -98,10 +98,11 @@ def main():
     parser.add_argument("--nvrtc", required=True)
     parser.add_argument("--include", action="append", default=[], help="CUDA's headers, and libcudacxx's")
     parser.add_argument("--architectures", default="80,86,89,90a,100,120")
+    parser.add_argument("--filter", default="", help="kernels with this in their type's name alone")
     arguments = parser.parse_args()
     nvrtc = Nvrtc(arguments.nvrtc)
     built = {kernel.symbol for kernel in cubin.kernels_of_file(arguments.library)}
-    types = sorted(set(filter(None, cubin.kernel_types(built).values())))
+    types = sorted({kind for kind in cubin.kernel_types(built).values() if kind and arguments.filter in kind})
     source = BEGIN + "".join(f'#include "{name}"\n' for name in bodies()) + ENTRY
     names = [f"bertrand::simt::device::Entry<{kind}>" for kind in types]
     bad = 0
@@ -115,10 +116,12 @@ def main():
                        *(f"-I{path}" for path in (folder, ROOT, *arguments.include))]
             log, code = nvrtc.compile(source, names, options)
             kernels = cubin.kernels_of_cubin(code) if code else []
-            spilling = [kernel.symbol for kernel in kernels if kernel.frame_bytes]
+            spilling = [kernel for kernel in kernels if kernel.frame_bytes]
             print(f"NVRTC {nvrtc.version}, sm_{architecture}: {len(kernels)} of {len(names)} kernels, at most "
                   f"{max((kernel.registers for kernel in kernels), default=0)} registers, "
                   f"{len(spilling)} with local memory", flush=True)
+            for kernel in spilling:
+                print(f"{kernel.frame_bytes} bytes: {cubin.kernel_types({kernel.symbol})[kernel.symbol] or kernel.symbol}")
             if log:
                 print(log[:8000])
             bad += bool(log) or len(kernels) < len(names) or bool(spilling)

@@ -15,7 +15,8 @@ from pathlib import Path
 EM_CUDA = 190
 # Attributes of the section .nv.info: (symbol, value).
 EIATTR_REGCOUNT, EIATTR_FRAME_SIZE = 0x2F, 0x11
-OPCODES = {0x23C: "HMMA", 0x23F: "DMMA", 0x237: "IMMA", 0x27A: "QMMA", 0x308: "MUFU",
+# HGMMA (wgmma): A in shared memory, A in registers.
+OPCODES = {0x23C: "HMMA", 0x9F0: "HGMMA", 0xDF0: "HGMMA", 0x23F: "DMMA", 0x237: "IMMA", 0x27A: "QMMA", 0x308: "MUFU",
            0x387: "STL", 0x983: "LDL", 0x981: "LDG", 0x986: "STG", 0x984: "LDS", 0x388: "STS",
            0x83B: "LDSM", 0xFAE: "LDGSTS", 0x223: "FFMA", 0xB1D: "BAR"}
 
@@ -94,8 +95,9 @@ def kernels_of_cubin(data, base=0):
             words = struct.unpack_from(f"<{len(code) // 8}Q", code)[::2]
             kernel.instructions = len(words)
             counts = Counter(word & 0xFFF for word in words)
-            kernel.opcodes = Counter({OPCODES[code]: n for code, n in counts.items()
-                                      if code in OPCODES})
+            for code, n in counts.items():
+                if code in OPCODES:
+                    kernel.opcodes[OPCODES[code]] += n
             found[kernel.symbol] = kernel
     for name, header in sections:
         if name.startswith(".nv.shared."):

@@ -123,7 +123,13 @@ def check_whole(counts):
     assert report.totals(attention)["mma"] > 0 and attention["tensor_cores"]
     assert attention["launches"][0]["type"].startswith("bertrand::gpu::host::TensorAttentionKernel<")
     for case in cases.values():
+        # An A100 has no part in what is Hopper's alone.
+        hopper = case["name"].startswith("hopper_")
+        assert set(case["gpus"]) == {gpu.name for gpu in report.GPUS if gpu.architecture == 90
+                                     or not hopper}, case
         for gpu in report.GPUS:
+            if gpu.name not in case["gpus"]:
+                continue
             p = case["gpus"][gpu.name]
             assert p["us"] >= gpu.launch_us + gpu.latency_us and 0 < p["share"] < 1, (case, gpu)
         assert case["name"] in text

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/hopper_attention.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/hopper_gemm.h"
 #include "kernels/gemm/small_gemm.h"
@@ -61,8 +62,10 @@ std::string Describe(const CaseLoad& load, const Heads& heads) {
 
 void AddAttention(const Heads& heads, const CaseLoad& load, DType dtype,
                   std::vector<KernelCase>& cases, AttentionTile tile = AttentionTile::kAuto,
-                  bool quantise = false) {
-  const char* const kind = quantise                       ? "attention_float8/"
+                  bool quantise = false, bool hopper = false) {
+  const char* const kind = hopper && quantise             ? "hopper_attention_float8/"
+                           : hopper                       ? "hopper_attention/"
+                           : quantise                     ? "attention_float8/"
                            : tile == AttentionTile::kLow  ? "attention_low/"
                            : tile == AttentionTile::kTall ? "attention_tall/"
                                                           : "attention/";
@@ -73,6 +76,7 @@ void AddAttention(const Heads& heads, const CaseLoad& load, DType dtype,
   added.bytes = static_cast<double>(tokens * heads.width()) *
                 static_cast<double>(3 * SizeOf(dtype) + SizeOf(result));
   added.flops = 4 * Pairs(load, 0) * static_cast<double>(heads.width());
+  if (hopper) added.capability = 90;
   added.make = [=](Operands& o) -> CaseLaunch {
     AttentionParams p;
     p.qkv = o.Random(dtype, {tokens, 3, heads.count, heads.size}, -1);
@@ -81,7 +85,9 @@ void AddAttention(const Heads& heads, const CaseLoad& load, DType dtype,
     p.out = o.Output(result, {tokens, heads.count, heads.size});
     if (quantise) p.out_scale = o.Scalar(0.02f);
     p.tile = tile;
-    return [p](simt::Stream& stream) { return Attention(p, stream); };
+    return [=](simt::Stream& stream) {
+      return hopper ? HopperAttention(p, stream) : Attention(p, stream);
+    };
   };
 }
 
@@ -236,6 +242,12 @@ void AddFloat8Gemm(const char* model, const Layer& layer, int64_t rows,
   };
 }
 
+// Hopper's own kernel, beside the same cases of the other.
+void AddHopperAttention(const Heads& heads, const CaseLoad& load, DType dtype,
+                        std::vector<KernelCase>& cases, bool quantise = false) {
+  AddAttention(heads, load, dtype, cases, AttentionTile::kAuto, quantise, true);
+}
+
 void AddGemm(const char* model, const Layer& layer, int64_t rows, DType dtype,
              std::vector<KernelCase>& cases) {
   const bool own_float = dtype == DType::kFloat32;
@@ -301,6 +313,14 @@ void AddMatrixCases(CaseSizes sizes, std::vector<KernelCase>& cases) {
   AddAttention(kBase, squad, DType::kBFloat16, cases);
   AddAttention({"heads-of-128", 8, 128}, squad, DType::kFloat16, cases);
   AddAttention(kLarge, squad, DType::kFloat16, cases, AttentionTile::kAuto, true);
+  for (const CaseLoad& load : {single, squad, mixed}) {
+    for (const Heads& heads : {kBase, kLarge, kMini}) {
+      AddHopperAttention(heads, load, DType::kFloat16, cases);
+    }
+  }
+  AddHopperAttention(kBase, squad, DType::kBFloat16, cases);
+  AddHopperAttention({"heads-of-128", 8, 128}, squad, DType::kFloat16, cases);
+  AddHopperAttention(kLarge, squad, DType::kFloat16, cases, true);
   AddAttention(kMini, single, DType::kFloat32, cases);
   AddAttention(kBase, squad, DType::kFloat32, cases);
 

@@ -53,6 +53,7 @@ class RowCases {
     AddLayerNorm(kBase, loads_[1], DType::kBFloat16, true, false);
     AddLayerNorm(kMini, loads_[1], DType::kFloat32, true, false);
     AddLayerNorm(kLarge, loads_[1], DType::kFloat16, true, true);
+    AddLayerNormSplits(kBase, loads_[0], 8);
     AddBiasActivation(kAlbert, loads_[1], DType::kFloat16, Activation::kGeluTanh);
     AddPool(kMini, mixed_, PoolingMode::kMean);
     AddPool(kBase, loads_[1], PoolingMode::kMax);
@@ -110,6 +111,25 @@ class RowCases {
       p.eps = kEpsilon;
       p.y = o.Output(dtype, {tokens, width});
       return [p](simt::Stream& stream) { return Embedding(p, stream); };
+    };
+  }
+
+  // Of sums that a product of few rows has left in parts.
+  void AddLayerNormSplits(const Widths& widths, const CaseLoad& load, int64_t splits) {
+    constexpr DType kHalf = DType::kFloat16;
+    const int64_t rows = load.tokens(), width = widths.hidden;
+    const std::string name = std::string("layer_norm_splits/") + widths.name + "/" + load.name;
+    KernelCase& added =
+        Add("layer_norm", name, kHalf, std::to_string(splits) + " splits of " + Rows(rows, width));
+    added.bytes = static_cast<double>(rows * width * (4 * splits + 4));
+    added.make = [=](Operands& o) -> CaseLaunch {
+      LayerNormParams p;
+      p.splits = o.Random(DType::kFloat32, {splits, rows, width});
+      p.residual = o.Random(kHalf, {rows, width});
+      for (TensorView* row : {&p.bias, &p.gamma, &p.beta}) *row = o.Random(kHalf, {width});
+      p.eps = kEpsilon;
+      p.y = o.Output(kHalf, {rows, width});
+      return [=](simt::Stream& stream) { return LayerNorm(p, stream); };
     };
   }
 

@@ -256,10 +256,11 @@ TEST(Float8BackendsTest, ShapesAreTuned) {
   const std::vector<uint8_t> zeros(48);
   ASSERT_TRUE(backend->CopyToDevice(*stream, zeros.data(), x->data(), 48).ok());
   ASSERT_TRUE(backend->Linear(*stream, {.x = in, .weight = layer.get(), .y = out}).ok());
-  const auto lines = backend->Tune(16, std::chrono::milliseconds(1'000'000));
-  ASSERT_TRUE(lines.ok()) << lines.status();
-  ASSERT_EQ(lines->size(), 1u);
-  EXPECT_EQ(lines->front().rfind("gemm 16 x 32 x 48 float8 to float16: ", 0), 0u) << lines->front();
+  const auto report = backend->Tune(16, std::chrono::milliseconds(1'000'000));
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(report->shapes.size(), 1u);
+  const std::string& line = report->shapes.front();
+  EXPECT_EQ(line.rfind("gemm 16 x 32 x 48 float8 to float16: ", 0), 0u) << line;
 }
 
 }  // namespace

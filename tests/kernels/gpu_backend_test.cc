@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -119,6 +121,87 @@ TEST(EmulatedBackendTest, ShapesAreTunedAndKept) {
   EXPECT_EQ(tune(40, 0).notes.back(), "gemm: some shapes stay untuned, the time is over");
   EXPECT_EQ(num_measured, 0);
   std::filesystem::remove_all(folder);
+}
+
+// Heads that a forward has had are tried before shapes are tuned.
+TEST(EmulatedBackendTest, AttentionIsChosen) {
+  gpu::GpuBackendOptions options = {.name = "emulated", .dtype = DType::kFloat16};
+  options.measure_attention_us = [](bool hopper, int, const std::function<absl::Status()>&) {
+    return hopper ? 1.0 : 2.0;
+  };
+  const auto backend = *gpu::CreateGpuBackend(simt::Device::Emulated(simt::ProfileH100()), options);
+  const auto stream = *backend->CreateStream(3);
+  const auto memory = *backend->Allocate(3 * 4 * 16 * 2), lengths = *backend->Allocate(8);
+  const TensorView qkv(memory->data(), DType::kFloat16, {3, 3, 1, 16});
+  const TensorView out(static_cast<char*>(memory->data()) + 9 * 32, DType::kFloat16, {3, 1, 16});
+  const std::vector<float> zeros(9 * 16);
+  ASSERT_TRUE(backend->Upload(zeros, qkv).ok());
+  const TensorView cu_seqlens(lengths->data(), DType::kInt32, {2});
+  const int32_t host_lengths[] = {0, 3};
+  ASSERT_TRUE(backend->CopyToDevice(*stream, host_lengths, lengths->data(), 8).ok());
+  ASSERT_TRUE(backend->Attention(*stream, {qkv, cu_seqlens, host_lengths, 0.25f, out}).ok());
+  const TuningReport report = *backend->Tune(16, std::chrono::milliseconds(1'000'000));
+  ASSERT_FALSE(report.notes.empty());
+  const std::string expected =
+      "attention 1 heads of 16 float16: hopper_attention from 128 tokens a text";
+  EXPECT_EQ(report.notes[0].substr(0, expected.size()), expected);
+}
+
+// A layer of few rows, much k and a norm: with our own kernel k is cut into splits, which the norm
+// adds up, the same in every run; the same layer in two launches is a rounding apart.
+TEST(EmulatedBackendTest, NormAddsSplits) {
+  constexpr int64_t kRows = 5, kIn = 3072, kOut = 256;
+  std::mt19937 random(3);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  const auto values = [&](int64_t count) {
+    std::vector<float> made(static_cast<size_t>(count));
+    for (float& value : made) value = uniform(random);
+    return made;
+  };
+  const std::vector<float> weight = values(kOut * kIn), bias = values(kOut),
+                           x = values(kRows * kIn), residual = values(kRows * kOut),
+                           gamma = values(kOut);
+  using OwnKernels = gpu::GemmOptions::OwnKernels;
+  const auto run = [&](OwnKernels own, std::vector<std::string>* names) {
+    auto device = simt::Device::Emulated(simt::ProfileH100());
+    device->set_emulation({.count_requests = true});
+    simt::Device* const emulated = device.get();
+    gpu::GpuBackendOptions options = {.name = "emulated", .dtype = DType::kFloat16};
+    options.gemm.own_kernels = own;
+    const auto backend = *gpu::CreateGpuBackend(std::move(device), options);
+    const auto stream = *backend->CreateStream(kRows);
+    std::vector<std::unique_ptr<Buffer>> buffers;
+    const auto upload = [&](const std::vector<float>& host, const auto&... shape) {
+      buffers.push_back(*backend->Allocate(host.size() * 2));
+      const TensorView view(buffers.back()->data(), DType::kFloat16, {shape...});
+      EXPECT_TRUE(backend->Upload(host, view).ok());
+      return view;
+    };
+    const auto packed = *backend->PackLinear(weight, bias, kOut, kIn);
+    const TensorView y = upload(residual, kRows, kOut), norm = upload(gamma, kOut);
+    const LinearParams params = {.x = upload(x, kRows, kIn),
+                                 .weight = packed.get(),
+                                 .residual = y,
+                                 .y = y,
+                                 .norm = {norm, norm, 1e-12f}};
+    emulated->TakeReports();
+    EXPECT_TRUE(backend->Linear(*stream, params).ok());
+    for (const auto& [name, report] : emulated->TakeReports()) names->push_back(name);
+    std::vector<float> out(residual.size());
+    EXPECT_TRUE(backend->CopyToHost(*stream, y, out).ok());
+    EXPECT_TRUE(backend->Synchronize(*stream).ok());
+    return out;
+  };
+  std::vector<std::string> names, again, plain;
+  const std::vector<float> fused = run(OwnKernels::kAlways, &names);
+  EXPECT_EQ(names, (std::vector<std::string>{"layer_norm_splits", "small_gemm"}));
+  EXPECT_EQ(run(OwnKernels::kAlways, &again), fused);
+  const std::vector<float> apart = run(OwnKernels::kRarely, &plain);
+  EXPECT_EQ(plain, (std::vector<std::string>{"host_gemm", "layer_norm"}));
+  for (size_t i = 0; i < fused.size(); ++i) {
+    // The sum's rounding and the result's, of values up to 4; both are scaled to a variance of 1.
+    ASSERT_NEAR(fused[i], apart[i], 4 * 2 * 0x1p-10) << i;
+  }
 }
 
 // Results come in any number of parts, also through less memory than they need.

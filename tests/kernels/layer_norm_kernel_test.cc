@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <tuple>
 
 #include "kernels/layer_norm/layer_norm.h"
@@ -95,6 +96,46 @@ TEST_P(LayerNormKernelTest, EqualsReference) {
   }
 }
 
+// x as the sum of splits, in order: what the sum as x itself gives, but for its rounding to the
+// type, of which there is none here: splits are small integers.
+TEST_P(LayerNormKernelTest, AddsSplits) {
+  struct Case {
+    int64_t splits, rows, hidden;
+  };
+  for (const Case c :
+       {Case{2, 1, 8}, {3, 5, 384}, {8, 2, 768}, {5, 3, 1024}, {4, 2, 1032}, {2, 1, 4096}}) {
+    SCOPED_TRACE(testing::Message() << c.splits << " of " << c.rows << " x " << c.hidden);
+    const size_t size = static_cast<size_t>(c.rows * c.hidden),
+                 width = static_cast<size_t>(c.hidden);
+    std::vector<float> parts = Random(size * static_cast<size_t>(c.splits), -9, 9);
+    std::vector<float> sums(size, 0);
+    for (size_t i = 0; i < parts.size(); ++i) sums[i % size] += parts[i] = std::round(parts[i]);
+    using simt::Half;
+    const DeviceTensor<float> splits(stream(), {c.splits, c.rows, c.hidden}, parts);
+    const DeviceTensor<Half> x(stream(), {c.rows, c.hidden}, sums);
+    const DeviceTensor<Half> y(stream(), {c.rows, c.hidden}, Random(size));  // also the residual
+    const DeviceTensor<Half> from_x(stream(), {c.rows, c.hidden});
+    const DeviceTensor<Half> bias(stream(), {c.hidden}, Random(width));
+    const DeviceTensor<Half> gamma(stream(), {c.hidden}, Random(width, 0.5, 1.5));
+    gpu::LayerNormParams params = {.x = x.view(),
+                                   .residual = y.view(),
+                                   .bias = bias.view(),
+                                   .gamma = gamma.view(),
+                                   .beta = bias.view(),
+                                   .eps = 1e-5f,
+                                   .y = from_x.view()};
+    ASSERT_OK(gpu::LayerNorm(params, stream()));
+    params.x = {};
+    params.splits = splits.view();
+    params.y = y.view();
+    ASSERT_OK(gpu::LayerNorm(params, stream()));
+    // Rows are summed up by other threads: one rounding to the type, of results below 8.
+    const std::vector<float> expected = from_x.Download(), actual = y.Download();
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t i = 0; i < size; ++i) ASSERT_NEAR(actual[i], expected[i], 0x1p-8) << i;
+  }
+}
+
 TEST_P(LayerNormKernelTest, WorksInPlace) {
   const DeviceTensor<float> x(stream(), {5, 768}, Random(5 * 768));
   const DeviceTensor<float> y(stream(), {5, 768}, x.values()), z(stream(), {5, 768});
@@ -166,6 +207,18 @@ TEST_P(LayerNormKernelTest, RefusesWhatItCannotDo) {
   params = good;
   params.true_hidden = 17;
   EXPECT_THAT(message(params), testing::HasSubstr("true_hidden is 17"));
+  // Splits: of 16-bit types, in y's shape, without x.
+  const DeviceTensor<float> splits(stream(), {2, 2, 16}, Random(64));
+  const DeviceTensor<simt::Half> half(stream(), {2, 16}), half_gamma(stream(), {16}, Random(16));
+  params = good;
+  params.splits = splits.view();
+  params.x = {};
+  EXPECT_THAT(message(params), testing::HasSubstr("splits are float32[2,2,16], y is float32"));
+  params = {.gamma = half_gamma.view(), .beta = half_gamma.view(), .y = half.view()};
+  params.splits = splits.view();
+  ASSERT_OK(gpu::LayerNorm(params, stream()));
+  params.splits = x.view();
+  EXPECT_THAT(message(params), testing::HasSubstr("splits are float32[2,16], y is float16"));
   // No rows: nothing to do.
   params = good;
   params.x = TensorView(x.data(), DType::kFloat32, {0, 16});

@@ -118,6 +118,33 @@ TEST_P(LinearTest, OutputMayBeTheResidual) {
   y.ExpectNear(separate, 0, 0);
 }
 
+// A layer with a norm is one and then the other.
+TEST_P(LinearTest, NormFollows) {
+  const int64_t rows = 5, in = 40, out = 24;
+  GuardedTensor x{rows, in}, weight{out, in}, bias{out}, gamma{out}, beta{out};
+  GuardedTensor y{rows, out}, apart{rows, out};  // y: also the residual
+  for (GuardedTensor* tensor : {&x, &weight, &bias, &gamma, &beta, &y}) tensor->Randomize(random_);
+  const auto packed = Pack({weight.data(), weight.size()}, {bias.data(), bias.size()}, out, in);
+  LinearParams params{x.view(), packed.get(), Activation::kNone, y.view(), apart.view()};
+  ASSERT_TRUE(backend_->Linear(*stream_, params).ok());
+  ASSERT_TRUE(backend_
+                  ->LayerNorm(*stream_, {.x = apart.view(),
+                                         .gamma = gamma.view(),
+                                         .beta = beta.view(),
+                                         .eps = 1e-5f,
+                                         .y = apart.view()})
+                  .ok());
+  params.y = y.view();
+  params.norm = {gamma.view(), beta.view(), 1e-5f};
+  ASSERT_TRUE(backend_->Linear(*stream_, params).ok());
+  y.ExpectNear(apart, 0, 0);
+  params.norm.beta = {};
+  ExpectInvalid(backend_->Linear(*stream_, params), "Linear: norm.beta is");
+  params.norm = {x.view(), beta.view(), 0};
+  ExpectInvalid(backend_->Linear(*stream_, params),
+                "Linear: norm.gamma is float32[5,40], expected float32[24]");
+}
+
 TEST_P(LinearTest, NoRowsDoNothing) {
   const std::vector<float> weight(12, 1.0f);
   const auto packed = Pack(weight, {}, 3, 4);

@@ -101,8 +101,13 @@ class MirroredBackend final : public HostBackend {
     LinearParams p = params;
     p.x = mirror.In(p.x);
     p.residual = mirror.In(p.residual);
+    p.norm.gamma = mirror.In(p.norm.gamma);
+    p.norm.beta = mirror.In(p.norm.beta);
     p.y = mirror.Out(p.y);
     return mirror.Finish(device_->Linear(stream, p));
+  }
+  absl::Status DoNormedLinear(Stream& stream, const LinearParams& params) const override {
+    return DoLinear(stream, params);
   }
   absl::Status DoAttention(Stream& stream, const AttentionParams& params) const override {
     Mirror mirror(*device_, stream);

@@ -195,13 +195,16 @@ class Tree:
         for launcher in sorted((self.root / "kernels").rglob("*.cu")):
             if {"simt", "gpu", "gemm"} & set(launcher.parts):
                 continue
-            # A folder's bodies may share one launcher, and launchers one reference; each is named
-            # after the contract.
+            # A folder's bodies may share one launcher, and launchers the folder's reference; each
+            # is named after the contract.
             name = launcher.stem
-            for part in (launcher.with_suffix(".h"), launcher.with_suffix(".cuh"),
-                         launcher.with_name(f"{name}_reference.cc")):
+            for part in (launcher.with_suffix(".h"), launcher.with_suffix(".cuh")):
                 if not part.exists():
                     self.say(launcher, 1, f"{part.name} is missing beside it")
+            references = [launcher.with_name(f"{stem}_reference.cc")
+                          for stem in (name, launcher.parent.name)]
+            if not any(reference.exists() for reference in references):
+                self.say(launcher, 1, f"{references[0].name} is missing beside it")
             if f"{name}_kernel_test.cc" not in tests:
                 self.say(launcher, 1, f"no tests/kernels/{name}_kernel_test.cc")
         for body in sorted((self.root / "kernels").rglob("*.cuh")):

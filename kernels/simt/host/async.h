@@ -59,10 +59,15 @@ struct Barrier {
   uint8_t waiting_lanes[32] = {};
 };
 
-// What a tile map is in the emulator.
+// What a tile map is in the emulator. No planes: of two dimensions.
 struct TileSource {
   const char* data;
-  int rows, columns, box_rows;
+  int rows, planes, columns, box_rows;
+};
+// Where a box begins; plane -1: of two dimensions.
+struct TileCorner {
+  int column = 0, plane = -1, row = 0;
+  bool operator==(const TileCorner&) const = default;
 };
 
 // A product's operands, by their descriptors' bits.
@@ -70,6 +75,8 @@ struct ProductKey {
   uint64_t a, b;
   int columns;
   bool bfloat16, accumulate;
+  bool registers_of_a;  // there is no descriptor of a
+  bool rows_of_b;       // b is [k][columns] in memory
   Site site;
   bool operator==(const ProductKey&) const = default;
 };
@@ -78,6 +85,9 @@ struct Product {
   uint32_t group;
   ProductKey key;
   float* accumulators;  // the first lane's
+  // A in registers: where each lane has it, and what it was when the product began.
+  const uint32_t* registers[32] = {};
+  uint32_t a[32][4] = {};
 };
 
 // Of products in flight. The registers hold NaNs meanwhile, and the sums are here.
@@ -102,10 +112,11 @@ void InitBarrier(const char* address, int arrivals, const Site& site);
 void Arrive(const char* address, int64_t bytes, const Site& site);
 void WaitForPhase(const char* address, int parity, const Site& site);
 void LoadTile(const char* to, const Bounds& to_bounds, const TileSource& source,
-              const char* barrier, int column, int row, const Site& site);
+              const char* barrier, const TileCorner& corner, const Site& site);
 void FenceAsync(const Site& site);
 void ProductFence(const Site& site);
-void StartProduct(float* accumulators, const ProductKey& key, const Site& site);
+// `a`: the lane's four registers, or null.
+void StartProduct(float* accumulators, const uint32_t* a, const ProductKey& key, const Site& site);
 void CommitProducts(const Site& site);
 void WaitForProducts(int in_flight, const Site& site);
 void ReleaseRegisters(int count, const Site& site);
@@ -125,7 +136,7 @@ void DescribeWait(int warp, char* text, size_t size);
 void CheckTileReaders(const Access& access);
 void AddTileReader(const char* address);
 
-// c[16][columns] += a b^T, k = 16 (mma.cc).
+// c[16][columns] += a b^T, k = 16; b has `columns` rows (mma.cc).
 void MultiplyTiles(bool bfloat16, const uint16_t (&a)[16][16], const uint16_t (*b)[16], int columns,
                    float* c);
 

@@ -32,7 +32,15 @@ template <typename T>
 inline void LoadTile(const Shared<T>& to, const TileMap& map, const Shared<PhaseBarrier>& barrier,
                      int column, int row, Site site = SIMT_HERE) {
   static_assert(sizeof(T) == 2);
-  emulator::LoadTile(to.address(), to.bounds(), map.source, barrier.address(), column, row, site);
+  emulator::LoadTile(to.address(), to.bounds(), map.source, barrier.address(), {column, -1, row},
+                     site);
+}
+template <typename T>
+inline void LoadTile(const Shared<T>& to, const TileMap& map, const Shared<PhaseBarrier>& barrier,
+                     int column, int plane, int row, Site site = SIMT_HERE) {
+  static_assert(sizeof(T) == 2);
+  emulator::LoadTile(to.address(), to.bounds(), map.source, barrier.address(), {column, plane, row},
+                     site);
 }
 
 template <int kN>
@@ -46,11 +54,24 @@ struct WgmmaOperand {
   WgmmaOperand AtK(int k) const { return {bits + static_cast<uint64_t>(k * 2 >> 4)}; }
 };
 
+struct WgmmaRows {
+  uint64_t bits;
+  WgmmaRows AtRow(int row) const {
+    return {bits + static_cast<uint64_t>(row * kTileRowBytes >> 4)};
+  }
+};
+
 template <typename T>
 inline WgmmaOperand MakeOperand(const Shared<T>& tile) {
   const auto address = static_cast<uint64_t>(tile.address() - emulator::context.shared_base);
   return {(address & 0x3ffff) >> 4 | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 |
           uint64_t{1} << 62};
+}
+template <typename T>
+inline WgmmaRows MakeRowsOperand(const Shared<T>& tile, int rows) {
+  const auto address = static_cast<uint64_t>(tile.address() - emulator::context.shared_base);
+  return {(address & 0x3ffff) >> 4 | static_cast<uint64_t>(rows * kTileRowBytes >> 4) << 16 |
+          uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62};
 }
 
 inline void FenceAsync(Site site = SIMT_HERE) { emulator::FenceAsync(site); }
@@ -59,8 +80,16 @@ template <typename T, int kN>
 inline void Wgmma(WgmmaC<kN>& c, WgmmaOperand a, WgmmaOperand b, bool accumulate,
                   Site site = SIMT_HERE) {
   static_assert(std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>);
-  emulator::StartProduct(c.v, {a.bits, b.bits, kN, std::is_same_v<T, BFloat16>, accumulate, site},
-                         site);
+  emulator::StartProduct(
+      c.v, nullptr,
+      {a.bits, b.bits, kN, std::is_same_v<T, BFloat16>, accumulate, false, false, site}, site);
+}
+template <typename T, int kN>
+inline void Wgmma(WgmmaC<kN>& c, const uint32_t (&a)[4], WgmmaRows b, bool accumulate,
+                  Site site = SIMT_HERE) {
+  static_assert(std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>);
+  emulator::StartProduct(
+      c.v, a, {0, b.bits, kN, std::is_same_v<T, BFloat16>, accumulate, true, true, site}, site);
 }
 inline void WgmmaCommit(Site site = SIMT_HERE) { emulator::CommitProducts(site); }
 template <int kInFlight, int kN>

@@ -29,11 +29,11 @@ struct Arguments {
   const char* to = nullptr;
   Bounds to_bounds;
   const TileSource* source = nullptr;
-  int column = 0, row = 0;
+  TileCorner corner;
 
   bool operator==(const Arguments& other) const {
     return barrier == other.barrier && number == other.number && to == other.to &&
-           column == other.column && row == other.row &&
+           corner == other.corner &&
            (source == other.source || std::memcmp(source, other.source, sizeof(*source)) == 0);
   }
 };
@@ -124,18 +124,19 @@ void PerformWait(void* const* arguments, int, const Site& site) {
 const std::vector<char>& ReadBox(const Arguments& argument, const Site& site) {
   static std::vector<char> box;
   const TileSource& source = *argument.source;
-  const size_t row_bytes = static_cast<size_t>(source.columns) * 2;
+  const TileCorner& corner = argument.corner;
+  const size_t plane_bytes = static_cast<size_t>(source.columns) * 2;
+  const size_t row_bytes = plane_bytes * static_cast<size_t>(std::max(source.planes, 1));
   const Bounds bounds{source.data, row_bytes * static_cast<size_t>(source.rows)};
   box.assign(static_cast<size_t>(source.box_rows) * kRowBytes, 0);
   const auto place = static_cast<size_t>(argument.to - context.shared_base);
-  for (int r = 0; r < source.box_rows && argument.row + r < source.rows; ++r) {
-    const char* from = source.data + static_cast<size_t>(argument.row + r) * row_bytes;
-    const int64_t inside = std::min<int64_t>(kRowBytes, 2 * (source.columns - argument.column));
-    if (block.options.count_requests && inside > 0) {
-      CountTileRow(from + argument.column * 2, inside);
-    }
+  for (int r = 0; r < source.box_rows && corner.row + r < source.rows; ++r) {
+    const char* from = source.data + static_cast<size_t>(corner.row + r) * row_bytes +
+                       static_cast<size_t>(std::max(corner.plane, 0)) * plane_bytes;
+    const int64_t inside = std::min<int64_t>(kRowBytes, 2 * (source.columns - corner.column));
+    if (block.options.count_requests && inside > 0) CountTileRow(from + corner.column * 2, inside);
     for (int c = 0; c < kRowBytes / kChunkBytes; ++c) {
-      const int column = argument.column + c * kChunkBytes / 2;
+      const int column = corner.column + c * kChunkBytes / 2;
       if (column >= source.columns) break;
       OnLoad<kChunkBytes, false>(from + column * 2, bounds, site);
       const size_t at = static_cast<size_t>(r) * kRowBytes + static_cast<size_t>(c) * kChunkBytes;
@@ -172,8 +173,14 @@ void PerformLoadTile(void* const* arguments, int, const Site& site) {
     Violate(site, "misaligned tile load: to byte %td of shared memory, which 1024 does not divide",
             argument.to - context.shared_base);
   }
-  if (argument.column < 0 || argument.row < 0) {
-    Violate(site, "a tile load from column %d, row %d", argument.column, argument.row);
+  const TileCorner& corner = argument.corner;
+  if ((corner.plane < 0) != (argument.source->planes == 0)) {
+    Violate(site, "a tile load of %d dimensions by a map of %d", corner.plane < 0 ? 2 : 3,
+            argument.source->planes == 0 ? 2 : 3);
+  }
+  if (corner.column < 0 || corner.row < 0 || corner.plane >= std::max(argument.source->planes, 1)) {
+    Violate(site, "a tile load from column %d, plane %d, row %d", corner.column, corner.plane,
+            corner.row);
   }
   if (static_cast<int64_t>(bytes) > barrier.missing_bytes) {
     Violate(site, "a tile load of %zu bytes, of which the phase of barrier %d expects %lld", bytes,
@@ -274,8 +281,8 @@ void ReleaseRegisters(int count, const Site& site) { Meet(kRelease, nullptr, cou
 void ClaimRegisters(int count, const Site& site) { Meet(kClaim, nullptr, count, site); }
 
 void LoadTile(const char* to, const Bounds& to_bounds, const TileSource& source,
-              const char* barrier, int column, int row, const Site& site) {
-  Arguments argument{barrier, 0, to, to_bounds, &source, column, row};
+              const char* barrier, const TileCorner& corner, const Site& site) {
+  Arguments argument{barrier, 0, to, to_bounds, &source, corner};
   Collective(kLoadTile, 0, &argument, site);
 }
 

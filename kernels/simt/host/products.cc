@@ -26,6 +26,7 @@ Products products;
 
 struct Arguments {
   float* accumulators = nullptr;
+  const uint32_t* a = nullptr;
   ProductKey key;
 };
 
@@ -33,28 +34,43 @@ struct Arguments {
 struct Descriptor {
   explicit Descriptor(uint64_t bits)
       : start((bits & 0x3fff) << 4),
+        leading((bits >> 16 & 0x3fff) << 4),
         stride((bits >> 32 & 0x3fff) << 4),
         base_offset(bits >> 49 & 7),
         swizzle(bits >> 62) {}
-  size_t start, stride;  // bytes; from eight rows to the next
-  uint64_t base_offset, swizzle;
+  size_t start, leading, stride;  // bytes; leading: from 64 columns to the next (rows of b);
+  uint64_t base_offset, swizzle;  // stride: from eight rows to the next
 
   // Where 16-byte chunk `chunk` of `row` lies in shared memory.
   size_t Place(int row, int chunk) const {
-    const size_t place = start + static_cast<size_t>(row / 8) * stride +
-                         static_cast<size_t>(row % 8) * 128 + static_cast<size_t>(chunk) * 16;
+    const size_t place =
+        start + static_cast<size_t>(row / 8) * stride + static_cast<size_t>(row % 8) * 128 +
+        static_cast<size_t>(chunk / 8) * leading + static_cast<size_t>(chunk % 8) * 16;
     return place ^ ((place >> 7 & 7) << 4);
   }
 };
 
-// The atoms that `rows` rows lie in, each once.
+// An operand in shared memory: [rows][16], or, of b as rows, [16][columns].
+struct Matrix {
+  Descriptor descriptor;
+  int rows, chunks;
+};
+Matrix MatrixOfA(const ProductKey& key) { return {Descriptor(key.a), kRowsOfA, 2}; }
+Matrix MatrixOfB(const ProductKey& key) {
+  if (key.rows_of_b) return {Descriptor(key.b), 16, key.columns / 8};
+  return {Descriptor(key.b), key.columns, 2};
+}
+
+// The atoms that an operand lies in, each once.
 template <typename Use>
-void ForAtoms(const Descriptor& operand, int rows, Use use) {
-  size_t last = kAtoms;
-  for (int row = 0; row < rows; ++row) {
-    const size_t atom = operand.Place(row, 0) / kAtomBytes;
-    if (atom != last) use(products.reads[atom][context.warp_index]);
-    last = atom;
+void ForAtoms(const Matrix& operand, Use use) {
+  for (int chunk = 0; chunk < operand.chunks; chunk += 8) {
+    size_t last = kAtoms;
+    for (int row = 0; row < operand.rows; ++row) {
+      const size_t atom = operand.descriptor.Place(row, chunk) / kAtomBytes;
+      if (atom != last) use(products.reads[atom][context.warp_index]);
+      last = atom;
+    }
   }
 }
 
@@ -96,16 +112,18 @@ void CheckChunk(size_t place, const Site& site) {
   MarkReaders(place);
 }
 
-void CheckOperand(uint64_t bits, const char* name, int rows, const Site& site) {
-  const Descriptor operand(bits);
-  if (operand.swizzle != 1 || operand.base_offset != 0 || operand.stride == 0) {
+void CheckOperand(uint64_t bits, const char* name, const Matrix& operand, const Site& site) {
+  const Descriptor& descriptor = operand.descriptor;
+  if (descriptor.swizzle != 1 || descriptor.base_offset != 0 || descriptor.stride == 0) {
     Violate(site, "operand %s is not of a tile with 128-byte swizzle: descriptor %016llx", name,
             static_cast<unsigned long long>(bits));
   }
-  for (int row = 0; row < rows; ++row) {
-    for (int chunk = 0; chunk < 2; ++chunk) CheckChunk(operand.Place(row, chunk), site);
+  for (int row = 0; row < operand.rows; ++row) {
+    for (int chunk = 0; chunk < operand.chunks; ++chunk) {
+      CheckChunk(descriptor.Place(row, chunk), site);
+    }
   }
-  ForAtoms(operand, rows, [](AtomRead& read) { ++read.in_flight; });
+  ForAtoms(operand, [](AtomRead& read) { ++read.in_flight; });
 }
 
 // All four warps of a warpgroup do the same in the same order.
@@ -160,12 +178,14 @@ void CheckPoison(const Accumulators& set, const Site& site) {
   });
 }
 
-// A warp's part: its 16 rows of a, and a quarter of b, which the warpgroup reads once.
-void CountProduct(int columns) {
-  const int steps = columns / 8;
+// A warp's part: its 16 rows of a, if they are there, and a quarter of b, which the warpgroup reads
+// once.
+void CountProduct(const ProductKey& key) {
+  const int steps = key.columns / 8;
   context.counters.mma += steps;  // the same products as so many of Mma
   context.counters.wgmma += steps;
-  if (block.options.count_requests) CountSharedBytes((16 + columns / 4) * 16 * 2);
+  const int rows = (key.registers_of_a ? 0 : 16) + key.columns / 4;
+  if (block.options.count_requests) CountSharedBytes(rows * 16 * 2);
 }
 
 void PerformStart(void* const* arguments, int, const Site& site) {
@@ -184,8 +204,8 @@ void PerformStart(void* const* arguments, int, const Site& site) {
   CheckWarpgroup(first.key, site);
   const uint32_t id = context.mine;
   context.mine = context.warp->first_id + kSeveralLanes;
-  CheckOperand(first.key.a, "a", kRowsOfA, site);
-  CheckOperand(first.key.b, "b", first.key.columns, site);
+  if (!first.key.registers_of_a) CheckOperand(first.key.a, "a", MatrixOfA(first.key), site);
+  CheckOperand(first.key.b, "b", MatrixOfB(first.key), site);
   context.mine = id;
   Accumulators& set = AccumulatorsOf(arguments, site);
   if (set.in_flight++ == 0) {
@@ -196,8 +216,12 @@ void PerformStart(void* const* arguments, int, const Site& site) {
   } else {
     CheckPoison(set, site);
   }
-  mine.in_flight.push_back({mine.group, first.key, set.lanes[0]});
-  CountProduct(set.columns);
+  Product& product = mine.in_flight.emplace_back(Product{mine.group, first.key, set.lanes[0]});
+  for (int lane = 0; lane < kLanes && first.key.registers_of_a; ++lane) {
+    product.registers[lane] = static_cast<const Arguments*>(arguments[lane])->a;
+    std::memcpy(product.a[lane], product.registers[lane], sizeof(product.a[lane]));
+  }
+  CountProduct(first.key);
 }
 
 void ReadRow(const Descriptor& operand, int row, uint16_t (&values)[16]) {
@@ -206,17 +230,50 @@ void ReadRow(const Descriptor& operand, int row, uint16_t (&values)[16]) {
   }
 }
 
+// The warp's 16 rows, from shared memory or from the lanes' registers, which must be as they were.
+void ReadA(const Product& product, uint16_t (&rows)[16][16], const Site& site) {
+  if (!product.key.registers_of_a) {
+    const int first_row = context.warp_index % kWarpgroup * 16;
+    for (int row = 0; row < 16; ++row)
+      ReadRow(Descriptor(product.key.a), first_row + row, rows[row]);
+    return;
+  }
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const uint32_t(&words)[4] = product.a[lane];
+    if (std::memcmp(words, product.registers[lane], sizeof(words)) != 0) {
+      Violate(site, "registers of a were written between Wgmma and WgmmaWait");
+    }
+    for (int i = 0; i < 4; ++i) {
+      std::memcpy(&rows[lane / 4 + i % 2 * 8][lane % 4 * 2 + i / 2 * 8], &words[i], 4);
+    }
+  }
+}
+
+// [columns][16], whichever way it lies.
+void ReadB(const ProductKey& key, uint16_t (&columns)[256][16]) {
+  const Descriptor b(key.b);
+  if (!key.rows_of_b) {
+    for (int column = 0; column < key.columns; ++column) ReadRow(b, column, columns[column]);
+    return;
+  }
+  for (int k = 0; k < 16; ++k) {
+    for (int chunk = 0; chunk < key.columns / 8; ++chunk) {
+      uint16_t values[8];
+      std::memcpy(values, context.shared_base + b.Place(k, chunk), sizeof(values));
+      for (int i = 0; i < 8; ++i) columns[chunk * 8 + i][k] = values[i];
+    }
+  }
+}
+
 // The product is done, and what it read is free.
 void Finish(const Product& product, const Site& site) {
-  const Descriptor a(product.key.a), b(product.key.b);
   auto& sets = context.warp->products.accumulators;
   const auto set = std::find_if(sets.begin(), sets.end(), [&](const Accumulators& other) {
     return other.lanes[0] == product.accumulators;
   });
   static uint16_t rows_of_a[16][16], rows_of_b[256][16];
-  const int first_row = context.warp_index % kWarpgroup * 16;
-  for (int row = 0; row < 16; ++row) ReadRow(a, first_row + row, rows_of_a[row]);
-  for (int row = 0; row < set->columns; ++row) ReadRow(b, row, rows_of_b[row]);
+  ReadA(product, rows_of_a, site);
+  ReadB(product.key, rows_of_b);
   if (!product.key.accumulate) std::fill(set->values.begin(), set->values.end(), 0.0f);
   MultiplyTiles(product.key.bfloat16, rows_of_a, rows_of_b, set->columns, set->values.data());
   const uint32_t id = context.warp->first_id + kSeveralLanes;
@@ -224,8 +281,8 @@ void Finish(const Product& product, const Site& site) {
     --read.in_flight;
     read.id = id;
   };
-  ForAtoms(a, kRowsOfA, end);
-  ForAtoms(b, set->columns, end);
+  if (!product.key.registers_of_a) ForAtoms(MatrixOfA(product.key), end);
+  ForAtoms(MatrixOfB(product.key), end);
   if (--set->in_flight > 0) return;
   CheckPoison(*set, site);
   ForRegisters(*set,
@@ -237,7 +294,7 @@ void PerformWait(void* const*, int in_flight, const Site& site) {
   WarpProducts& mine = context.warp->products;
   size_t done = 0;
   for (; done < mine.in_flight.size(); ++done) {
-    const Product product = mine.in_flight[done];
+    const Product& product = mine.in_flight[done];
     if (product.group + static_cast<uint32_t>(in_flight) >= mine.group) break;
     Finish(product, site);
   }
@@ -264,8 +321,8 @@ void CommitProducts(const Site& site) { Collective(kCommit, 0, nullptr, site); }
 void WaitForProducts(int in_flight, const Site& site) {
   Collective(kWait, in_flight, nullptr, site);
 }
-void StartProduct(float* accumulators, const ProductKey& key, const Site& site) {
-  Arguments argument{accumulators, key};
+void StartProduct(float* accumulators, const uint32_t* a, const ProductKey& key, const Site& site) {
+  Arguments argument{accumulators, a, key};
   Collective(kStart, 0, &argument, site);
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/kernels/emulated_fixture.h"
+#include "tests/kernels/simt/hopper_rows_kernels.h"
 
 namespace bertrand::simt {
 namespace {
@@ -49,11 +50,44 @@ class HopperKernelsTest : public EmulatedTest {
     return MaxError(y_, exact);
   }
 
+  // Of hopper_rows_kernels.h: y = a v, with the last `cleared` rows of v as zeros.
+  template <typename Kernel>
+  absl::Status RunRowsKernel(double* error = nullptr, int cleared = 0) {
+    const DeviceTensor<Half> a(stream(), {kRows, kK}, Random(static_cast<size_t>(kRows * kK)));
+    const DeviceTensor<Half> v(stream(), {kK, kColumns},
+                               Random(static_cast<size_t>(kK * kColumns)));
+    const DeviceTensor<float> y(stream(), {kRows, kColumns});
+    typename Kernel::Params params = {MakeTileMap(9, 0, a.data(), kRows, kK, kRows).value(),
+                                      MakeTileMap(9, 0, v.data(), kK, 2, kColumns / 2, kK).value(),
+                                      y.global()};
+    BERTRAND_RETURN_IF_ERROR(Launch<Kernel>(stream(), {.grid = {1}}, params));
+    y_.resize(y.size());
+    BERTRAND_RETURN_IF_ERROR(stream().CopyToHost(y_.data(), y.data(), y_.size() * sizeof(float)));
+    if (error == nullptr) return stream().Synchronize();
+    std::vector<double> exact(y_.size(), 0);
+    for (size_t i = 0; i < exact.size(); ++i) {
+      for (size_t k = 0; k < static_cast<size_t>(kK - cleared); ++k) {
+        exact[i] +=
+            double{a.values()[i / kColumns * kK + k]} * v.values()[k * kColumns + i % kColumns];
+      }
+    }
+    *error = MaxError(y_, exact);
+    return stream().Synchronize();
+  }
+
 #ifndef __CUDACC__
   template <template <bool> class Kernel, typename... Texts>
   void ExpectCaught(const Texts&... texts) {
-    ASSERT_OK(RunKernel<Kernel<false>>());
-    const absl::Status status = RunKernel<Kernel<true>>();
+    if constexpr (std::is_base_of_v<RowsKernel, Kernel<true>>) {
+      ASSERT_OK(RunRowsKernel<Kernel<false>>());
+      ExpectViolation(RunRowsKernel<Kernel<true>>(), texts...);
+    } else {
+      ASSERT_OK(RunKernel<Kernel<false>>());
+      ExpectViolation(RunKernel<Kernel<true>>(), texts...);
+    }
+  }
+  template <typename... Texts>
+  static void ExpectViolation(const absl::Status& status, const Texts&... texts) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
     EXPECT_THAT(Message(status),
                 AllOf(HasSubstr("hopper: block (0, 0, 0) thread "), ContainsRegex(texts)...));
@@ -76,6 +110,14 @@ TEST_P(HopperKernelsTest, Multiplies) {
   EXPECT_LE(Error(), kRoundings);
   ASSERT_OK(RunKernel<NoFenceAsync<false>>());
   EXPECT_LE(Error(), kRoundings);
+}
+
+TEST_P(HopperKernelsTest, MultipliesRegistersByRows) {
+  double error = 1;
+  ASSERT_OK(RunRowsKernel<WrongFragmentOfA<false>>(&error));
+  EXPECT_LE(error, kRoundings);
+  ASSERT_OK(RunRowsKernel<ClearedWithoutFence<false>>(&error, 8));
+  EXPECT_LE(error, kRoundings);
 }
 
 #ifndef __CUDACC__
@@ -157,7 +199,21 @@ TEST_P(HopperKernelsTest, Products) {
   ExpectCaught<TooManyRegisters>("deadlock: .* wait in ClaimRegisters .* registers are in use");
 }
 
+TEST_P(HopperKernelsTest, RegistersAndRows) {
+  ExpectCaught<RegistersUnderProduct>("registers of a were written between Wgmma and WgmmaWait");
+  ExpectCaught<StoreUnderRows>("which a Wgmma of warp . reads that has not been waited for");
+  ExpectCaught<ClearedWithoutFence>("which warp 4 has written by an ordinary store");
+  ExpectCaught<WrongDimensions>("a tile load of 2 dimensions by a map of 3");
+}
+
 TEST_P(HopperKernelsTest, TheResultShows) {
+  double error = 0;
+  ASSERT_OK(RunRowsKernel<WrongFragmentOfA<true>>(&error));
+  EXPECT_GE(error, 0.1);
+  ASSERT_OK(RunRowsKernel<WrongRowsOfTile<false>>(&error));
+  EXPECT_LE(error, kRoundings);
+  ASSERT_OK(RunRowsKernel<WrongRowsOfTile<true>>(&error));
+  EXPECT_GE(error, 0.1);
   ASSERT_OK(RunKernel<ReadBeforeWgmmaWait<false>>());
   EXPECT_LE(Error(), kRoundings);
   ASSERT_OK(RunKernel<ReadBeforeWgmmaWait<true>>());
