@@ -23,6 +23,8 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr uint16_t kNone = PairTable::kNone;
+// From so many words on, each can wait while the others go on.
+constexpr size_t kMany = 6;
 
 // The least lane in the upper half, the first position that has it in the lower one.
 template <class Tag>
@@ -190,11 +192,119 @@ void RunIn(const MergeTables& tables, std::span<MergeJob> jobs, size_t least, si
   }
 }
 
+// kSize numbers in vectors of at most kLanes, kept in registers.
+template <size_t kSize, size_t kLanes>
+struct Numbers {
+  using Tag = hn::CappedTag<uint16_t, kLanes>;
+  static constexpr size_t kWidth = hn::MaxLanes(Tag()), kVectors = kSize / kWidth;
+  hn::Vec<Tag> vectors[kVectors];
+
+  HWY_INLINE void Load(const uint16_t* from) {
+    for (size_t i = 0; i < kVectors; ++i) vectors[i] = hn::LoadU(Tag(), from + i * kWidth);
+  }
+  // The least in the upper half, the first position that has it in the lower one.
+  HWY_INLINE uint32_t First() const {
+    const Tag tag;
+    uint32_t least = Least(tag, vectors[0]);
+    for (size_t i = 1; i < kVectors; ++i) {
+      least = std::min(least, Least(tag, vectors[i]) + static_cast<uint32_t>(i * kWidth));
+    }
+    return least;
+  }
+  // Nothing, for an index beyond.
+  HWY_INLINE void Set(uint32_t index, uint32_t value) {
+    const Tag tag;
+    const auto wanted = hn::Set(tag, static_cast<uint16_t>(index));
+    const auto fresh = hn::Set(tag, static_cast<uint16_t>(value));
+    for (size_t i = 0; i < kVectors; ++i) {
+      const auto indices = hn::Iota(tag, static_cast<uint16_t>(i * kWidth));
+      vectors[i] = hn::IfThenElse(hn::Eq(indices, wanted), fresh, vectors[i]);
+    }
+  }
+};
+
+// One of few short words that are being merged: with nothing else to do meanwhile, it would wait
+// for stores. Its symbols have one at either end that is in no pair: byte i's is at i + 1, as is
+// its bit in `live`, which has those that are not part of the one before.
+template <size_t kSize, size_t kLanes>
+struct FewLane {
+  Numbers<kSize, kLanes> ranks;
+  uint64_t live;
+  MergeJob* job;
+
+  HWY_INLINE void Start(const MergeTables& tables, MergeJob* next) {
+    job = next;
+    uint16_t* const symbols = job->symbols.data();
+    std::array<uint16_t, kSize> first;
+    first.fill(kNone);
+    const size_t size = job->word.size();
+    const auto* bytes = reinterpret_cast<const unsigned char*>(job->word.data());
+    symbols[0] = symbols[size + 1] = kNone;
+    symbols[1] = bytes[0];
+    for (size_t i = 1; i < size; ++i) {
+      symbols[i + 1] = bytes[i];
+      first[i - 1] = tables.byte_pairs[bytes[i - 1] | bytes[i] << 8];
+    }
+    ranks.Load(first.data());
+    live = (uint64_t{4} << size) - 1;
+  }
+
+  // One merge. False when there is none.
+  HWY_INLINE bool Step(const MergeTables& tables) {
+    const uint32_t found = ranks.First();
+    const uint32_t merged = found >> 16, at = found & 0xFFFF;
+    if (merged == kNone) return false;
+    uint16_t* const symbols = job->symbols.data();
+    const uint64_t behind = live & ~uint64_t{3} << at;
+    const auto right = static_cast<uint32_t>(std::countr_zero(behind));
+    live ^= uint64_t{1} << right;
+    const auto after = static_cast<uint32_t>(std::countr_zero(behind & (behind - 1)));
+    const uint64_t ahead = live & ((uint64_t{2} << at) - 1);
+    const auto before = static_cast<uint32_t>(63 - std::countl_zero(ahead));
+    symbols[at + 1] = static_cast<uint16_t>(merged);
+    const uint32_t with_after = tables.pairs.Find(merged, symbols[after]);
+    const uint32_t with_before = tables.pairs.Find(symbols[before], merged);
+    ranks.Set(right - 1, kNone);
+    ranks.Set(at, with_after);
+    ranks.Set(before - 1, with_before);
+    return true;
+  }
+
+  HWY_INLINE void Finish() {
+    const uint64_t bytes = (uint64_t{1} << job->word.size()) - 1;
+    job->starts = live >> 1 & bytes;
+  }
+};
+
+template <size_t kSize, size_t kLanes>
+void RunFewIn(const MergeTables& tables, MergeJob* jobs, size_t count) {
+  constexpr size_t kMaxActive = 4;
+  FewLane<kSize, kLanes> lanes[kMaxActive];
+  size_t next = 0, active = 0;
+  while (active < kMaxActive && next < count) lanes[active++].Start(tables, jobs + next++);
+  while (active > 0) {
+    for (size_t i = 0; i < active; ++i) {
+      FewLane<kSize, kLanes>& lane = lanes[i];
+      if (lane.Step(tables)) continue;
+      lane.Finish();
+      if (next < count) {
+        lane.Start(tables, jobs + next++);
+      } else {
+        lane = lanes[--active];
+      }
+    }
+  }
+}
+
 void Run(const MergeTables& tables, MergeJob* jobs, size_t count) {
   size_t longest = 0, shortest = MergeJob::kMaxBytes;
   for (size_t i = 0; i < count; ++i) {
     longest = std::max(longest, jobs[i].word.size());
     shortest = std::min(shortest, jobs[i].word.size());
+  }
+  if (count < kMany && longest <= 16) {
+    return longest <= 8 ? RunFewIn<8, 8>(tables, jobs, count)
+                        : RunFewIn<16, 8>(tables, jobs, count);
   }
   const std::span<MergeJob> all(jobs, count);
   if (longest <= 8) return RunIn<8, 8>(tables, all, 1, 8);

@@ -59,13 +59,15 @@ std::optional<size_t> FindInvalidUtf8(std::string_view text) {
   size_t i = 0;
   while (i < text.size()) {
     // To the next byte with its top bit set, eight at a time.
-    if (i + 8 <= text.size()) {
-      uint64_t word;
-      std::memcpy(&word, bytes + i, sizeof(word));
-      word &= 0x8080808080808080u;
-      i += word == 0 ? 8 : static_cast<size_t>(std::countr_zero(word)) / 8;
-      if (word == 0) continue;
+    uint64_t top_bits = 0;
+    for (; i + 8 <= text.size(); i += 8) {
+      std::memcpy(&top_bits, bytes + i, sizeof(top_bits));
+      top_bits &= 0x8080808080808080u;
+      if (top_bits != 0) break;
     }
+    if (top_bits != 0) i += static_cast<size_t>(std::countr_zero(top_bits)) / 8;
+    while (i < text.size() && bytes[i] < 0x80) ++i;
+    if (i == text.size()) break;
     do {
       const bool is_two = i + 1 < text.size() && bytes[i] >= 0xC2 && bytes[i] < 0xE0 &&
                           (bytes[i + 1] & 0xC0) == 0x80;
