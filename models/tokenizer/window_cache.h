@@ -47,18 +47,23 @@ class WindowCache {
   }
   // Null: not kept. Otherwise it stays until the next Add.
   const MergeJob* Find(uint64_t hash, std::string_view window) const {
-    const Job& found = jobs_[hash % kNumJobs];
-    return found.hash == hash && found.job.word == window ? &found.job : nullptr;
+    for (const size_t place : PlacesOf(hash)) {
+      const Job& found = jobs_[place];
+      if (found.hash == hash && found.job.word == window) return &found.job;
+    }
+    return nullptr;
   }
   // Whether a window that has not been found comes for the second time.
   bool IsWorthKeeping(uint64_t hash) {
-    uint64_t& seen = seen_[hash % kNumJobs];
-    const bool is_second = seen == hash;
-    seen = hash;
-    return is_second;
+    const std::array<size_t, 2> places = PlacesOf(hash);
+    if (seen_[places[0]] == hash || seen_[places[1]] == hash) return true;
+    seen_[places[++turn_ % 2]] = hash;
+    return false;
   }
   void Add(uint64_t hash, const MergeJob& job) {
-    Job& kept = jobs_[hash % kNumJobs];
+    const std::array<size_t, 2> places = PlacesOf(hash);
+    const bool is_kept = jobs_[places[0]].hash == hash;
+    Job& kept = jobs_[places[is_kept || jobs_[places[0]].job.word.empty() ? 0 : 1]];
     kept.hash = hash;
     kept.job = job;
     kept.job.word = {kept.bytes.data(), job.word.size()};
@@ -69,6 +74,11 @@ class WindowCache {
   static constexpr size_t kNumJobs = 512;
   static constexpr uint64_t kLowMultiplier = 0x9E3779B97F4A7C15u,
                             kHighMultiplier = 0xD6E8FEB86659FD93u;
+  // Two, or windows that take turns could keep each other out.
+  static std::array<size_t, 2> PlacesOf(uint64_t hash) {
+    return {hash % kNumJobs, (hash >> 32) % kNumJobs};
+  }
+
   struct Job {
     uint64_t hash = 0;
     std::array<char, MergeJob::kMaxBytes> bytes;
@@ -77,6 +87,7 @@ class WindowCache {
 
   std::vector<Job> jobs_;
   std::array<uint64_t, kNumJobs> seen_;
+  uint64_t turn_ = 0;  // of two places
 };
 
 }  // namespace bertrand
