@@ -372,10 +372,12 @@ class Backend {
 
   // At load, after a forward of each model, and before work is recorded: settles how linear layers
   // of the shapes seen so far are computed, for batches of up to max_tokens tokens. What no earlier
-  // run has left on disk is measured, for about `time` in all and the small batches first. Not
-  // beside other work.
+  // run has left on disk is measured, for about `time` in all and the small batches first. Kernels
+  // that would hang where they are wrong are tried, or taken from the disk, only with `unverified`.
+  // Not beside other work.
   virtual absl::StatusOr<TuningReport> Tune(int64_t /*max_tokens*/,
-                                            std::chrono::milliseconds /*time*/) const {
+                                            std::chrono::milliseconds /*time*/,
+                                            bool /*unverified*/) const {
     return TuningReport();
   }
 

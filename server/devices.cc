@@ -68,11 +68,11 @@ absl::StatusOr<const Backend*> Devices::For(size_t device, DType stored) {
   return backend.get();
 }
 
-absl::StatusOr<TuningReport> Devices::Tune(int64_t max_tokens,
-                                           std::chrono::milliseconds time) const {
+absl::StatusOr<TuningReport> Devices::Tune(int64_t max_tokens, std::chrono::milliseconds time,
+                                           bool unverified) const {
   TuningReport all;
   for (const auto& [key, backend] : backends_) {
-    const auto found = backend->Tune(max_tokens, time);
+    const auto found = backend->Tune(max_tokens, time, unverified);
     if (!found.ok()) return Annotate(found.status(), backend->name());
     for (const std::string& line : found->shapes) {
       all.shapes.push_back(backend->name() + ": " + line);

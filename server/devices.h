@@ -51,7 +51,8 @@ class Devices {
 
   // Backend::Tune of every backend, `time` for each. Errors, and the report's lines, name the
   // device.
-  absl::StatusOr<TuningReport> Tune(int64_t max_tokens, std::chrono::milliseconds time) const;
+  absl::StatusOr<TuningReport> Tune(int64_t max_tokens, std::chrono::milliseconds time,
+                                    bool unverified) const;
 
   // The backend for a checkpoint, made when it is first asked for. Errors name the flag.
   absl::StatusOr<const Backend*> For(size_t device, DType stored);

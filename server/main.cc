@@ -257,6 +257,13 @@ void WarnOfUnverifiedKernels() {
   spdlog::warn("kernels of this build that are not verified on a GPU: {}", names);
 }
 
+// Whether the kernels that wait for each other by phases in memory, and would hang where they are
+// wrong, have run on a GPU as they are.
+bool HopperIsVerified() {
+  return std::none_of(kUnverifiedKernels.begin(), kUnverifiedKernels.end(),
+                      [](std::string_view kernel) { return kernel.starts_with("hopper_"); });
+}
+
 // The command-line client, which is built beside this program; its name where it is not there.
 std::string ClientPath() {
   std::error_code error;
@@ -311,7 +318,8 @@ absl::Status WarmUp(const Options& options, const Devices& devices, Engine& engi
   const auto begin = std::chrono::steady_clock::now();
   BERTRAND_ASSIGN_OR_RETURN(
       const TuningReport report,
-      devices.Tune(options.max_batch_tokens, duration_cast<milliseconds>(options.tuning_time)));
+      devices.Tune(options.max_batch_tokens, duration_cast<milliseconds>(options.tuning_time),
+                   options.unverified_kernels || HopperIsVerified()));
   for (const std::string& line : report.shapes) spdlog::debug("{}", ForLog(line));
   for (const std::string& line : report.notes) spdlog::info("{}", ForLog(line));
   if (report.shapes.empty()) return absl::OkStatus();

@@ -165,6 +165,9 @@ CommandLine::CommandLine(Options* options) {
       "--tuning-time", &options->tuning_time,
       "How long a GPU may measure at the start which algorithms are fastest for the models; "
       "what it has no time for is left to the next start");
+  app.add_flag("--unverified-kernels", options->unverified_kernels,
+               "Measure kernels for Hopper too that no GPU has verified yet")
+      ->envname("BERTRAND_UNVERIFIED_KERNELS");
   AddCount("--threads", &options->threads,
            "Compute threads; 0: the cores of the affinity and the cgroup's quota", 0);
   AddChoice("--truncation", &options->truncation,

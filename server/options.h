@@ -48,6 +48,7 @@ struct Options {
   std::chrono::microseconds drain_timeout{std::chrono::seconds(30)};
   std::string log_level = "info";
   std::string log_format = "text";
+  bool unverified_kernels = false;
   bool check = false;
   // Of `bertrand calibrate`: nothing is served. Empty: no calibration.
   std::string calibrate;         // a file of texts; "-": standard input

@@ -149,7 +149,7 @@ bool Gemm::Serves(const GemmParams& params, const GemmChoice& choice) const {
     case GemmChoice::Kind::kLibrary:
       return LibraryServes(params);
     case GemmChoice::Kind::kHopper:
-      return HopperGemmSupports(device_.info(), params);
+      return has_hopper_ && HopperGemmSupports(device_.info(), params);
     case GemmChoice::Kind::kGraph:
       return graph_ != nullptr && GraphGemm::Supports(params) && AlignedForLibrary(params);
     case GemmChoice::Kind::kFloat:
@@ -260,7 +260,7 @@ std::vector<GemmChoice> Gemm::Candidates(const GemmParams& params) const {
     }
   }
   if (choices.empty()) choices.push_back(Untuned(params));
-  if (params.m() > kMostRowsWithoutHopper && HopperGemmSupports(device_.info(), params)) {
+  if (params.m() > kMostRowsWithoutHopper && Serves(params, {GemmChoice::Kind::kHopper})) {
     for (int tile = 0; tile < kNumHopperTiles; ++tile) {
       choices.push_back({GemmChoice::Kind::kHopper, tile});
     }

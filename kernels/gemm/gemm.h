@@ -81,6 +81,8 @@ class Gemm {
   // Allocates operands for it and synchronises. Does nothing in the emulator, where there is no
   // time.
   absl::Status Tune(const GemmKey& key, simt::Stream& stream);
+  // From now on Tune neither tries hopper_gemm nor takes it from the file.
+  void LeaveOutHopper() { has_hopper_ = false; }
   // What Tune has settled for a key.
   std::optional<GemmChoice> Tuned(const GemmKey& key) const;
   // Whether Tune would find the key in the file.
@@ -123,6 +125,7 @@ class Gemm {
   GemmTable table_ ABSL_GUARDED_BY(mutex_);  // tuned, or from the file and checked
   GemmTable file_;  // as read; entries move to table_ when they are asked for
   bool changed_ = false;
+  bool has_hopper_ = true;
 };
 
 }  // namespace bertrand::gpu::inline SIMT_TARGET

@@ -179,8 +179,8 @@ class GpuBackend final : public Backend {
   }
   absl::Status Synchronize(Stream& stream) const override { return Own(stream).Synchronize(); }
   bool replays() const override { return options_.graphs; }
-  absl::StatusOr<TuningReport> Tune(int64_t max_tokens,
-                                    std::chrono::milliseconds time) const override;
+  absl::StatusOr<TuningReport> Tune(int64_t max_tokens, std::chrono::milliseconds time,
+                                    bool unverified) const override;
   absl::Status Replay(Stream& stream, uint64_t key,
                       const std::function<absl::Status()>& work) const override {
     return options_.graphs ? Own(stream).Replay(key, work) : work();
@@ -399,8 +399,8 @@ void GpuBackend::RememberShape(const GemmParams& params) const {
   shapes_.insert(key);
 }
 
-absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
-                                              std::chrono::milliseconds time) const {
+absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens, std::chrono::milliseconds time,
+                                              bool unverified) const {
   const auto end = std::chrono::steady_clock::now() + time;
   std::set<GemmKey> shapes;
   {
@@ -410,7 +410,14 @@ absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens,
   const MutexLock lock(load_mutex_);
   TuningReport report;
   std::map<std::string, int> counts;
-  BERTRAND_ASSIGN_OR_RETURN(report.notes, attention_.Tune(end, load_stream_->stream()));
+  if (unverified) {
+    BERTRAND_ASSIGN_OR_RETURN(report.notes, attention_.Tune(end, load_stream_->stream()));
+  } else {
+    gemm_->LeaveOutHopper();
+    if (device_->info().major == 9) {
+      report.notes.push_back("hopper_attention and hopper_gemm, not verified on a GPU, are unused");
+    }
+  }
   bool complete = true;
   for (int64_t m = 1; m <= GemmBucket(max_tokens); ++m) {
     m = GemmBucket(m);

@@ -63,6 +63,7 @@ Shape ParseShape(const std::string& text) {
 struct Arguments {
   std::string device = "cpu", dtype = "float32", folder, tuning_cache;
   double seconds = 2, tuning_seconds = 0;
+  bool unverified = false;
   int threads = 0;
   std::vector<std::string> shapes;
 };
@@ -85,14 +86,14 @@ class Bench {
   }
 
   // As the server does before it serves: linear layers are timed, for batches up to 16384 tokens.
-  void Tune(double seconds) {
+  void Tune(double seconds, bool unverified) {
     const std::unique_ptr<Prepared> first = Prepare(ParseShape("1,16,0"));
     const absl::Status status = first->runner->Forward(first->batch);
     BERTRAND_CHECK(status.ok(), Message(status));
     const auto time = std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
-    for (const std::string& line : ValueOrDie(backend_->Tune(16384, time))) {
-      std::fprintf(stderr, "%s\n", line.c_str());
-    }
+    const TuningReport report = ValueOrDie(backend_->Tune(16384, time, unverified));
+    for (const std::string& line : report.shapes) std::fprintf(stderr, "%s\n", line.c_str());
+    for (const std::string& line : report.notes) std::fprintf(stderr, "%s\n", line.c_str());
   }
 
   void Run(const std::string& text) {
@@ -184,6 +185,10 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
       words.push_back(word);
       continue;
     }
+    if (word == "--unverified-kernels") {
+      arguments->unverified = true;
+      continue;
+    }
     if (++i == argc) return false;
     if (word == "--device") {
       arguments->device = argv[i];
@@ -214,11 +219,13 @@ int main(int argc, char** argv) {
   if (!bertrand::Parse(argc, argv, &arguments)) {
     std::fprintf(stderr,
                  "usage: forward_benchmark [--device D] [--dtype T] [--seconds S] [--tuning-cache "
-                 "FOLDER] [--tuning-seconds S] FOLDER THREADS SHAPE ...\n");
+                 "FOLDER] [--tuning-seconds S] [--unverified-kernels] FOLDER THREADS SHAPE ...\n");
     return 2;
   }
   bertrand::Bench bench(arguments);
-  if (arguments.tuning_seconds > 0) bench.Tune(arguments.tuning_seconds);
+  if (arguments.tuning_seconds > 0) {
+    bench.Tune(arguments.tuning_seconds, arguments.unverified);
+  }
   for (const std::string& shape : arguments.shapes) bench.Run(shape);
   if (!arguments.shapes.empty()) return 0;
   for (std::string shape; std::getline(std::cin, shape);) bench.Run(shape);

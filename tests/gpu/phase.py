@@ -37,6 +37,11 @@ class Context:
     def left_s(self):
         return self.budget_s - (time.monotonic() - self.began)
 
+    def result_of(self, phase):
+        """What another phase of this run has kept; {} if it has not run."""
+        path = self.work / f"{phase}.result"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
     def save(self, result):
         """The phase's result so far."""
         partial = self.result_file.with_suffix(".partial")

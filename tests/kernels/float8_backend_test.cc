@@ -256,7 +256,7 @@ TEST(Float8BackendsTest, ShapesAreTuned) {
   const std::vector<uint8_t> zeros(48);
   ASSERT_TRUE(backend->CopyToDevice(*stream, zeros.data(), x->data(), 48).ok());
   ASSERT_TRUE(backend->Linear(*stream, {.x = in, .weight = layer.get(), .y = out}).ok());
-  const auto report = backend->Tune(16, std::chrono::milliseconds(1'000'000));
+  const auto report = backend->Tune(16, std::chrono::milliseconds(1'000'000), true);
   ASSERT_TRUE(report.ok()) << report.status();
   ASSERT_EQ(report->shapes.size(), 1u);
   const std::string& line = report->shapes.front();

@@ -279,6 +279,8 @@ TEST_P(GemmChoiceTest, HopperGemmIsChosenByTuningAlone) {
   EXPECT_FALSE(has_hopper({64, 8, 8}, Activation::kNone));
   EXPECT_FALSE(has_hopper({65, 8, 8}, Activation::kGeluTanh));
   EXPECT_FALSE(has_hopper({65, 12, 8}, Activation::kNone));
+  gemm->LeaveOutHopper();
+  EXPECT_FALSE(has_hopper({65, 8, 8}, Activation::kNone));
   set_device(simt::ProfileA100());
   gemm = MakeTuned(hopper_first);
   EXPECT_FALSE(has_hopper({65, 8, 8}, Activation::kNone));

@@ -107,7 +107,7 @@ TEST(EmulatedBackendTest, ShapesAreTunedAndKept) {
     EXPECT_TRUE(backend->Upload(std::span(ones).first(48), in).ok());
     const TensorView out(y->data(), DType::kFloat16, {2, 32});
     EXPECT_TRUE(backend->Linear(*stream, {.x = in, .weight = weight.get(), .y = out}).ok());
-    return *backend->Tune(max_tokens, std::chrono::milliseconds(milliseconds));
+    return *backend->Tune(max_tokens, std::chrono::milliseconds(milliseconds), true);
   };
   const TuningReport report = tune(20, 1'000'000);
   const std::vector<std::string>& lines = report.shapes;
@@ -140,7 +140,11 @@ TEST(EmulatedBackendTest, AttentionIsChosen) {
   const int32_t host_lengths[] = {0, 3};
   ASSERT_TRUE(backend->CopyToDevice(*stream, host_lengths, lengths->data(), 8).ok());
   ASSERT_TRUE(backend->Attention(*stream, {qkv, cu_seqlens, host_lengths, 0.25f, out}).ok());
-  const TuningReport report = *backend->Tune(16, std::chrono::milliseconds(1'000'000));
+  const TuningReport without = *backend->Tune(16, std::chrono::milliseconds(1'000'000), false);
+  ASSERT_FALSE(without.notes.empty());
+  EXPECT_EQ(without.notes[0],
+            "hopper_attention and hopper_gemm, not verified on a GPU, are unused");
+  const TuningReport report = *backend->Tune(16, std::chrono::milliseconds(1'000'000), true);
   ASSERT_FALSE(report.notes.empty());
   const std::string expected =
       "attention 1 heads of 16 float16: hopper_attention from 128 tokens a text";

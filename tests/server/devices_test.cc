@@ -57,7 +57,7 @@ TEST(Devices, BackendsAreMadeWhenTheyAreNeeded) {
   EXPECT_EQ(*devices.For(0, DType::kFloat16), *half);
   EXPECT_EQ((*devices.For(0, DType::kBFloat16))->activation_dtype(), DType::kBFloat16);
   EXPECT_EQ((*devices.For(1, DType::kFloat32))->name(), "emulated:1");
-  const auto report = devices.Tune(64, std::chrono::milliseconds(10));
+  const auto report = devices.Tune(64, std::chrono::milliseconds(10), true);
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_TRUE(report->shapes.empty() && report->notes.empty());  // there is no time in the emulator
   EXPECT_FALSE(devices.is_float8());
