@@ -92,12 +92,12 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> HostBackend::PackFloat8(std::span<
 absl::Status HostBackend::DoNormedLinear(Stream& stream, const LinearParams& params) const {
   LinearParams linear = params;
   linear.norm = {};
-  BERTRAND_RETURN_IF_ERROR(Linear(stream, linear));
-  return LayerNorm(stream, {.x = params.y,
-                            .gamma = params.norm.gamma,
-                            .beta = params.norm.beta,
-                            .eps = params.norm.eps,
-                            .y = params.y});
+  BERTRAND_RETURN_IF_ERROR(DoLinear(stream, linear));
+  return DoLayerNorm(stream, {.x = params.y,
+                              .gamma = params.norm.gamma,
+                              .beta = params.norm.beta,
+                              .eps = params.norm.eps,
+                              .y = params.y});
 }
 
 absl::Status HostBackend::Upload(std::span<const float> host, const TensorView& device) const {

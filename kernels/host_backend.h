@@ -49,6 +49,9 @@ class HostBackend : public Backend {
 
  private:
   // One after the other.
+  absl::Status DoLinear(Stream& stream, const LinearParams& params) const override = 0;
+  absl::Status DoLayerNorm(Stream& stream, const LayerNormParams& params) const override = 0;
+  // One after the other.
   absl::Status DoNormedLinear(Stream& stream, const LinearParams& params) const override;
 };
 
