@@ -48,7 +48,6 @@ class HostBackend : public Backend {
   absl::Status Synchronize(Stream& stream) const override;
 
  private:
-  // One after the other.
   absl::Status DoLinear(Stream& stream, const LinearParams& params) const override = 0;
   absl::Status DoLayerNorm(Stream& stream, const LayerNormParams& params) const override = 0;
   // One after the other.

@@ -115,7 +115,7 @@ TEST_F(StartTest, CheckLoadsAndExits) {
 
 TEST_F(StartTest, TypesThatCannotBeServed) {
   const std::string model = "m=" + folder_.string();
-  ExpectFailure({"--model", model, "--dtype", "float8"}, {"--dtype", "float8 is not in this"});
+  ExpectFailure({"--model", model, "--dtype", "float8"}, {"--dtype", "float8 needs a GPU"});
   ExpectFailure({"--model", model, "--dtype", "float16"}, {"--dtype", "'cpu' with float16"});
   ExpectFailure({"--model", model, "--dtype", "int4"}, {"--dtype", "int4"});
   ExpectFailure({"--model", model, "--device", "emulated:0,0"}, {"--device", "emulated:0,0"});
