@@ -223,7 +223,9 @@ cudnn::Status GetAttribute(Descriptor descriptor, int name, int type, int64_t mo
   auto* attributes = static_cast<Attributes*>(descriptor);
   const auto give = [&](const auto& all) {
     *count = std::min<int64_t>(most, static_cast<int64_t>(all.size()));
-    std::memcpy(values, all.data(), static_cast<size_t>(*count) * SizeOfType(type));
+    if (*count != 0) {
+      std::memcpy(values, all.data(), static_cast<size_t>(*count) * SizeOfType(type));
+    }
     return cudnn::kSuccess;
   };
   const auto setting = [&]() -> const Setting& {
