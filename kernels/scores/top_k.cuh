@@ -39,7 +39,8 @@ struct RowKeys {
 
   template <typename Taker>
   SIMT_FN void Visit(Taker& taker) const {
-    SIMT_UNROLL_BY(4)
+    // By 4 sm_100 spills.
+    SIMT_UNROLL_BY(2)
     for (int place = ThreadIndex() * kVector; place < candidates; place += kThreads * kVector) {
       const auto values = LoadFloats<kVector>(row + ColumnOf(place));
       SIMT_UNROLL
