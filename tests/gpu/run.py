@@ -147,6 +147,13 @@ def start_phase(name, context, log_path, budget_s):
     return {"state": state, "seconds": round(time.monotonic() - began, 1)}, result
 
 
+def keep_results(results, wanted, work):
+    """What phases of an earlier call found, for those of this one (Context.result_of)."""
+    for name, result in results.items():
+        if name not in wanted and result is not None:
+            (work / f"{name}.result").write_text(json.dumps(result))
+
+
 def unpack(bundle, work):
     """The bundle's folder: itself, or what the archive holds."""
     if bundle.is_dir():
@@ -206,6 +213,8 @@ def run_all(arguments):
         context = {"bundle": unpack(arguments.bundle.resolve(), work), "work": work, "device": arguments.device,
                    "quick": arguments.quick}
         manifest = manifest_of(context["bundle"])
+        if base.get("commit") == manifest["commit"]:
+            keep_results(results, wanted, work)
         date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         for name in wanted:
             # Less what ending a phase by force may take.

@@ -377,6 +377,27 @@ def kernel_tests(context):
         self.assertTrue(made["emulated"])
         self.assertIn("about to die", logs)
 
+    def test_an_earlier_call_is_known(self):
+        module = """
+import os
+def kernel_tests(context):
+    return {"hopper_gemm_kernel": {"passed": 2, "failed": 0, "failures": []}}
+def models(context):
+    context.save([{"model": name, "times": {"ours": {"ms": 1}, "ours_grpc": {"ms": 1}}}
+                  for name in context.result_of("kernel_tests")])
+    os.abort()
+"""
+        phases = {name: ("made_phases", name, 9) for name in ("kernel_tests", "models")}
+        _, made, _ = self.run_with(module, phases, "--phases", "kernel_tests")
+        (self.folder / "base.json").write_text(json.dumps(made))
+        again = ("--phases", "models", "--base", self.folder / "base.json")
+        _, made, _ = self.run_with(module, phases, *again)
+        self.assertEqual([entry["model"] for entry in made["models"]], ["hopper_gemm_kernel"])
+        # What a phase itself has found before is not taken for what it finds now; other binaries' results are not.
+        (self.folder / "base.json").write_text(json.dumps(made | {"commit": "another"}))
+        _, made, _ = self.run_with(module, phases, *again)
+        self.assertEqual(made["models"], [])
+
     def test_what_there_is_no_time_for_is_not_begun(self):
         module = "def parity(context):\n    import time\n    time.sleep(60)\ndef models(context):\n    return []\n"
         # 13 s, of which ten are for ending a phase by force.

@@ -13,10 +13,10 @@ using simt::Half;
 using testing::HasSubstr;
 
 // Under every thread order.
-class HopperAttentionKernelTest : public EmulatedTest {
+class HopperAttentionKernelTest : public AttentionProblemTest {
  protected:
   void SetUp() override {
-    EmulatedTest::SetUp();
+    AttentionProblemTest::SetUp();
     const simt::DeviceInfo& info = device().info();
     if (info.major != 9 || info.minor != 0) GTEST_SKIP() << info.name << " is not of 9.0";
   }
@@ -27,59 +27,9 @@ class HopperAttentionKernelTest : public EmulatedTest {
     set_device(profile);
   }
 
-  template <typename T>
-  std::vector<float> Run(const DeviceTensor<T>& qkv, const std::vector<int>& cu_seqlens,
-                         const Sizes& sizes, float scale) {
-    const DeviceTensor<int> lengths(stream(), {static_cast<int64_t>(cu_seqlens.size())},
-                                    cu_seqlens);
-    const DeviceTensor<T> out(stream(), {sizes.tokens, sizes.heads, sizes.head_size});
-    const gpu::AttentionParams params = {qkv.view(), lengths.view(), scale, out.view()};
+  absl::Status Attend(const gpu::AttentionParams& params) override {
     EXPECT_TRUE(gpu::HopperAttentionSupports(device().info(), params));
-    const absl::Status status = gpu::HopperAttention(params, stream());
-    EXPECT_TRUE(status.ok()) << Message(status);
-    if (!status.ok()) return {};
-    return out.Download();
-  }
-
-  template <typename T>
-  void ExpectMatchesReference(const std::vector<int>& lengths, int64_t heads, int64_t head_size,
-                              float magnitude = 1) {
-    SCOPED_TRACE(testing::Message() << lengths.size() << " sequences, first " << lengths[0] << ", "
-                                    << heads << " heads of " << head_size << ", "
-                                    << Name(kDTypeOf<T>) << " up to " << magnitude);
-    const std::vector<int> cu_seqlens = CuSeqlens(lengths);
-    const Sizes sizes = {cu_seqlens.back(), heads, head_size};
-    const size_t count = static_cast<size_t>(3 * sizes.tokens * heads * head_size);
-    const DeviceTensor<T> qkv(stream(), {sizes.tokens, 3, heads, head_size},
-                              Random(count, -magnitude, magnitude));
-    const float scale = 1 / std::sqrt(static_cast<float>(head_size));
-    const std::vector<double> exact = Exact(qkv.values(), cu_seqlens, sizes, scale);
-    const std::vector<float> actual = Run(qkv, cu_seqlens, sizes, scale);
-    ASSERT_EQ(actual.size(), exact.size());
-    const double roundings = 16 + 4 * magnitude * magnitude;  // as in attention_kernel_test.cc
-    ExpectAtMostTwice(actual, Naive<T>(qkv.values(), cu_seqlens, sizes, scale), exact,
-                      roundings * magnitude * 0x1p-24);
-  }
-
-  template <typename T>
-  void ExpectWritesFloat8(int64_t head_size) {
-    SCOPED_TRACE(head_size);
-    const std::vector<int> cu_seqlens = CuSeqlens({33, 1, 130});
-    const Sizes sizes = {cu_seqlens.back(), 2, head_size};
-    const int64_t tokens = sizes.tokens;
-    const DeviceTensor<T> qkv(stream(), {tokens, 3, 2, head_size},
-                              Random(static_cast<size_t>(tokens * 6 * head_size)));
-    const std::vector<float> wide = Run(qkv, cu_seqlens, sizes, 0.3f);
-    const DeviceTensor<int> lengths(stream(), {4}, cu_seqlens);
-    const DeviceTensor<float> scale(stream(), {1}, std::vector<float>{0.001f});
-    const DeviceTensor<simt::Float8> out(stream(), {tokens, 2, head_size});
-    ASSERT_OK(gpu::HopperAttention({.qkv = qkv.view(),
-                                    .cu_seqlens = lengths.view(),
-                                    .scale = 0.3f,
-                                    .out = out.view(),
-                                    .out_scale = scale.view()},
-                                   stream()));
-    ExpectIsFloat8Of<T>(out.Download(), wide, 0.001f);
+    return gpu::HopperAttention(params, stream());
   }
 };
 EMULATED_SUITE(HopperAttentionKernelTest);
