@@ -31,8 +31,12 @@ class PairTable {
   bool Build(std::vector<Entry> entries);
 
   // kNone: not there. left and right below 2^16.
-  uint32_t Find(uint32_t left, uint32_t right) const {
-    return std::min(slots_[rows_[left] ^ right] ^ left << 16, kNone);
+  uint32_t Find(uint32_t left, uint32_t right) const { return Find(rows(), slots(), left, right); }
+  // The same, for loops that keep in registers where the table is.
+  const uint32_t* rows() const { return rows_.data(); }
+  const uint32_t* slots() const { return slots_.data(); }
+  static uint32_t Find(const uint32_t* rows, const uint32_t* slots, uint32_t left, uint32_t right) {
+    return std::min(slots[rows[left] ^ right] ^ left << 16, kNone);
   }
 
  private:

@@ -82,75 +82,137 @@ HWY_INLINE uint32_t First(const uint16_t* numbers) {
   }
 }
 
+// A set of a word's bytes as vectors' masks.
+template <size_t kLanes>
+HWY_INLINE auto MaskOf(uint64_t bits) {
+  const hn::CappedTag<uint16_t, kLanes> tag;
+  return hn::LoadMaskBits(tag, reinterpret_cast<const uint8_t*>(&bits));
+}
+
+template <size_t kLanes, class Mask>
+HWY_INLINE uint64_t BitsOf(Mask mask) {
+  uint64_t bits = 0;
+  hn::StoreMaskBits(hn::CappedTag<uint16_t, kLanes>(), mask, reinterpret_cast<uint8_t*>(&bits));
+  return bits;
+}
+
 // A word that is being merged. Its symbols have one at either end that is in no pair: byte i's is
-// at i + 1, and so in `next` and `previous`. All numbers are of the same type: were one of them a
-// byte's, the compiler would take each store for one that may change the tables.
+// at i + 1, as is its bit in `live`, which has those that are not part of the one before.
 template <size_t kSize, size_t kLanes>
 struct Lane {
-  // ranks[i] is that of the pair that begins at byte i; ranks[-1] is written, too.
+  using Tag = hn::CappedTag<uint16_t, kLanes>;
+  using BytePair = MergeTables::BytePair;
+  static constexpr size_t kWidth = hn::MaxLanes(Tag()), kVectors = kSize / kWidth;
+
+  // ranks()[i] is that of the pair that begins at byte i; ranks()[-1] is written, too.
   static constexpr size_t kPad = 32;
   alignas(64) std::array<uint16_t, kPad + kSize> padded_ranks;
-  std::array<uint16_t, kSize + 2> next, previous;
+  uint64_t live;
   MergeJob* job;
 
   HWY_INLINE uint16_t* ranks() { return padded_ranks.data() + kPad; }
 
   HWY_INLINE void Start(const MergeTables& tables, MergeJob* started) {
     job = started;
+    if constexpr (kSize < 32) {
+      StartShort(tables);
+    } else {
+      StartLong(tables);
+    }
+  }
+
+  HWY_INLINE void StartShort(const MergeTables& tables) {
     uint16_t* const symbols = job->symbols.data();
     const size_t size = job->word.size();
     const auto* bytes = reinterpret_cast<const unsigned char*>(job->word.data());
     padded_ranks.fill(kNone);
-    std::copy_n(kNext.data(), kSize + 2, next.data());
-    std::copy_n(kPrevious.data(), kSize + 2, previous.data());
     symbols[0] = symbols[size + 1] = kNone;
     for (size_t i = 0; i < size; ++i) symbols[i + 1] = bytes[i];
     for (size_t i = 0; i + 1 < size; ++i) {
       uint16_t pair;
       std::memcpy(&pair, bytes + i, sizeof(pair));
-      ranks()[i] = tables.byte_pairs[pair];
+      ranks()[i] = tables.byte_pair_numbers[pair];
+    }
+    live = (uint64_t{4} << size) - 1;
+  }
+
+  // Many pairs of bytes are merged whatever is beside them: all those at once. Shorter words would
+  // wait for what has just been stored.
+  HWY_NOINLINE void StartLong(const MergeTables& tables) {
+    const uint32_t* HWY_RESTRICT const rows = tables.pairs.rows();
+    const uint32_t* HWY_RESTRICT const slots = tables.pairs.slots();
+    const Tag tag;
+    const auto none = hn::Set(tag, kNone);
+    const size_t size = job->word.size();
+    const char* const bytes = job->word.data();
+    // Those of the pairs that begin at each byte; one before and one behind that are none.
+    alignas(64) BytePair pairs[kSize + 1];
+    std::array<uint16_t, kSize + 1> before, behind;
+    for (size_t i = 0; i + 1 < size; ++i) {
+      uint16_t pair;
+      std::memcpy(&pair, bytes + i, sizeof(pair));
+      pairs[i] = tables.byte_pairs[pair];
+    }
+    pairs[size - 1] = {kNone, kNone, kNone, static_cast<unsigned char>(bytes[size - 1])};
+    before[0] = kNone;
+    hn::Vec<Tag> numbers[kVectors], symbols[kVectors];
+    for (size_t i = 0; i < kVectors; ++i) {
+      hn::Vec<Tag> least_before, least_behind;
+      hn::LoadInterleaved4(tag, reinterpret_cast<const uint16_t*>(pairs + i * kWidth), numbers[i],
+                           least_before, least_behind, symbols[i]);
+      hn::StoreU(least_before, tag, before.data() + 1 + i * kWidth);
+      hn::StoreU(least_behind, tag, behind.data() + i * kWidth);
+    }
+    behind[kSize] = kNone;
+    const uint64_t all = (uint64_t{1} << size) - 1;
+    uint64_t sure = 0;
+    for (size_t i = 0; i < kVectors; ++i) {
+      const auto least = hn::Min(hn::LoadU(tag, before.data() + i * kWidth),
+                                 hn::LoadU(tag, behind.data() + 1 + i * kWidth));
+      sure |= BitsOf<kLanes>(hn::Lt(numbers[i], least)) << (i * kWidth);
+    }
+    sure &= all >> 1;
+    const uint64_t alive = all & ~(sure << 1);
+    live = alive << 1 | uint64_t{2} << size | 1;
+    uint16_t* const to = job->symbols.data() + 1;
+    for (size_t i = 0; i < kVectors; ++i) {
+      const size_t at = i * kWidth;
+      hn::StoreU(hn::IfThenElse(MaskOf<kLanes>(sure >> at), numbers[i], symbols[i]), tag, to + at);
+      hn::Store(hn::IfThenElse(MaskOf<kLanes>(alive >> at), numbers[i], none), tag, ranks() + at);
+    }
+    job->symbols[0] = to[size] = kNone;
+    // The pairs of what is merged already.
+    for (uint64_t rest = sure | (sure >> 1 & alive); rest != 0; rest &= rest - 1) {
+      const auto at = static_cast<size_t>(std::countr_zero(rest));
+      const size_t next = at + 1 + (sure >> at & 1);
+      ranks()[at] = static_cast<uint16_t>(PairTable::Find(rows, slots, to[at], to[next]));
     }
   }
 
   HWY_INLINE uint32_t Find() { return First<kSize, kLanes>(ranks()); }
 
   // The pair at byte `place` becomes `merged`.
-  HWY_INLINE void Merge(const MergeTables& tables, uint32_t merged, uint32_t place) {
+  HWY_INLINE void Merge(const uint32_t* HWY_RESTRICT rows, const uint32_t* HWY_RESTRICT slots,
+                        uint32_t merged, uint32_t place) {
     uint16_t* const symbols = job->symbols.data();
-    const uint32_t at = place + 1, right = next[at], after = next[right], before = previous[at];
-    symbols[at] = static_cast<uint16_t>(merged);
-    symbols[right] = kNone;
-    next[at] = static_cast<uint16_t>(after);
-    previous[after] = static_cast<uint16_t>(at);
-    const uint32_t with_after = tables.pairs.Find(merged, symbols[after]);
-    const uint32_t with_before = tables.pairs.Find(symbols[before], merged);
+    const uint64_t behind = live & ~uint64_t{3} << place, rest = behind & (behind - 1);
+    const uint64_t ahead = live & ((uint64_t{2} << place) - 1);
+    const auto right = static_cast<uint32_t>(std::countr_zero(behind));
+    const auto after = static_cast<uint32_t>(std::countr_zero(rest));
+    // Bit 0 is set; said once more, that saves a branch.
+    const auto before = static_cast<uint32_t>(63 - std::countl_zero(ahead | 1));
+    live ^= behind ^ rest;
+    symbols[place + 1] = static_cast<uint16_t>(merged);
+    const uint32_t left = symbols[before];
+    const uint32_t with_after = PairTable::Find(rows, slots, merged, symbols[after]);
+    const uint32_t with_before = PairTable::Find(rows, slots, left, merged);
     uint16_t* const behind_first = ranks() - 1;
     behind_first[right] = kNone;
-    behind_first[at] = static_cast<uint16_t>(with_after);
+    behind_first[place + 1] = static_cast<uint16_t>(with_after);
     behind_first[before] = static_cast<uint16_t>(with_before);
   }
 
-  HWY_INLINE void Finish() {
-    using Tag = hn::CappedTag<uint16_t, kLanes>;
-    const Tag tag;
-    constexpr size_t kWidth = hn::MaxLanes(Tag());
-    const auto none = hn::Set(tag, kNone);
-    uint64_t live = 0;
-    for (size_t i = 0; i < kSize; i += kWidth) {
-      uint64_t bits = 0;
-      const auto symbols = hn::LoadU(tag, job->symbols.data() + 1 + i);
-      hn::StoreMaskBits(tag, hn::Ne(symbols, none), reinterpret_cast<uint8_t*>(&bits));
-      live |= bits << i;
-    }
-    job->starts = live & ((uint64_t{1} << job->word.size()) - 1);
-  }
-
-  static constexpr std::array<uint16_t, kSize + 2> Iota(uint16_t first) {
-    std::array<uint16_t, kSize + 2> numbers{};
-    for (uint16_t& number : numbers) number = first++;
-    return numbers;
-  }
-  static constexpr std::array<uint16_t, kSize + 2> kNext = Iota(1), kPrevious = Iota(0xFFFF);
+  HWY_INLINE void Finish() { job->starts = live >> 1 & ((uint64_t{1} << job->word.size()) - 1); }
 };
 
 // Those jobs whose words have `least` to `most` bytes. A merge waits for the one before in its
@@ -161,8 +223,8 @@ void RunIn(const MergeTables& tables, std::span<MergeJob> jobs, size_t least, si
   constexpr size_t kMaxActive = 12;
   using OneLane = Lane<kSize, kLanes>;
   OneLane lanes[kMaxActive];
-  OneLane* in_use[kMaxActive];
-  uint32_t found[kMaxActive];
+  uint32_t founds[kMaxActive];
+  const uint32_t *const rows = tables.pairs.rows(), *const slots = tables.pairs.slots();
   auto next = jobs.begin();
   const auto start = [&](OneLane* lane) HWY_ATTR {
     while (next != jobs.end() && (next->word.size() < least || next->word.size() > most)) ++next;
@@ -170,24 +232,23 @@ void RunIn(const MergeTables& tables, std::span<MergeJob> jobs, size_t least, si
     lane->Start(tables, &*next++);
     return true;
   };
-  size_t active = 0;
-  while (active < kMaxActive && start(&lanes[active])) {
-    in_use[active] = &lanes[active];
-    ++active;
-  }
-  while (active > 0) {
-    for (size_t i = 0; i < active; ++i) found[i] = in_use[i]->Find();
-    for (size_t i = 0; i < active; ++i) {
-      const uint32_t merged = found[i] >> 16;
-      if (merged != kNone) {
-        in_use[i]->Merge(tables, merged, found[i] & 0xFFFF);
+  OneLane* end = lanes;
+  while (end != lanes + kMaxActive && start(end)) ++end;
+  while (end != lanes) {
+    uint32_t* found = founds;
+    for (OneLane* lane = lanes; lane != end; ++lane) *found++ = lane->Find();
+    found = founds;
+    for (OneLane* lane = lanes; lane != end; ++lane, ++found) {
+      const uint32_t merged = *found >> 16;
+      if (merged != kNone) [[likely]] {
+        lane->Merge(rows, slots, merged, *found & 0xFFFF);
         continue;
       }
-      in_use[i]->Finish();
-      if (start(in_use[i])) continue;
-      in_use[i] = in_use[--active];
-      found[i] = found[active];
-      --i;
+      lane->Finish();
+      if (start(lane)) continue;
+      if (lane == --end) break;
+      *lane-- = *end;
+      *found-- = founds[end - lanes];
     }
   }
 }
@@ -243,7 +304,7 @@ struct FewLane {
     symbols[1] = bytes[0];
     for (size_t i = 1; i < size; ++i) {
       symbols[i + 1] = bytes[i];
-      first[i - 1] = tables.byte_pairs[bytes[i - 1] | bytes[i] << 8];
+      first[i - 1] = tables.byte_pair_numbers[bytes[i - 1] | bytes[i] << 8];
     }
     ranks.Load(first.data());
     live = (uint64_t{4} << size) - 1;
@@ -332,19 +393,39 @@ const MergeKernel& ChooseMergeKernel() { return HWY_DYNAMIC_DISPATCH(Kernel)(); 
 
 bool ShortMerger::Build(const std::vector<Merge>& merges, std::vector<int32_t> ids) {
   constexpr size_t kNumBytes = 256;
+  constexpr uint16_t kNone = PairTable::kNone;
   if (ids.size() >= PairTable::kNone) return false;
   MergeTables tables;
-  tables.byte_pairs.assign(kNumBytes * kNumBytes, PairTable::kNone);
+  tables.byte_pairs.resize(kNumBytes * kNumBytes);
+  for (size_t i = 0; i < tables.byte_pairs.size(); ++i) {
+    tables.byte_pairs[i] = {kNone, kNone, kNone, static_cast<uint16_t>(i % kNumBytes)};
+  }
+  // The first and the last byte of each token.
+  std::vector<unsigned char> first(ids.size()), last(ids.size());
+  for (size_t i = 0; i < kNumBytes; ++i) first[i] = last[i] = static_cast<unsigned char>(i);
   std::vector<PairTable::Entry> entries;
   for (size_t i = 0; i < merges.size(); ++i) {
     const auto left = static_cast<uint16_t>(merges[i].left);
     const auto right = static_cast<uint16_t>(merges[i].right);
     const auto number = static_cast<uint16_t>(kNumBytes + i);
+    first[number] = first[left];
+    last[number] = last[right];
     if (left < kNumBytes && right < kNumBytes) {
-      tables.byte_pairs[left | right << 8] = number;
+      tables.byte_pairs[left | right << 8].number = number;
     } else {
       entries.push_back({left, right, number});
     }
+    if (right < kNumBytes) {
+      uint16_t& least = tables.byte_pairs[last[left] | right << 8].least_before;
+      least = std::min(least, number);
+    }
+    if (left < kNumBytes) {
+      uint16_t& least = tables.byte_pairs[left | first[right] << 8].least_behind;
+      least = std::min(least, number);
+    }
+  }
+  for (const MergeTables::BytePair& pair : tables.byte_pairs) {
+    tables.byte_pair_numbers.push_back(pair.number);
   }
   if (!tables.pairs.Build(entries)) return false;
   tables.ids = std::move(ids);

@@ -25,9 +25,22 @@ namespace bertrand {
 
 // What merging reads. A symbol has a number: byte b is b, what merge i makes is 256 + i.
 struct MergeTables {
-  std::vector<uint16_t> byte_pairs;  // [256][256], the left byte the lower one of the index
-  PairTable pairs;                   // those that are not two bytes
-  std::vector<int32_t> ids;          // of tokens, by number
+  // Two bytes side by side. In the order of the four bytes a b c d, b and c are merged whatever is
+  // around those if number(b, c) < least_before(a, b) and number(b, c) < least_behind(c, d).
+  struct BytePair {
+    uint16_t number;  // of the token that they make, or kNone
+    // The least number of what a token that ends with the left byte makes with the right one; and
+    // of what the left byte makes with a token that begins with the right one.
+    uint16_t least_before, least_behind;
+    uint16_t left;  // the left byte
+  };
+  static_assert(sizeof(BytePair) == 8);
+  // [256][256], the left byte the lower one of the index; the numbers once more by themselves, on
+  // a quarter of the cache lines.
+  std::vector<BytePair> byte_pairs;
+  std::vector<uint16_t> byte_pair_numbers;
+  PairTable pairs;           // those that are not two bytes
+  std::vector<int32_t> ids;  // of tokens, by number
 };
 
 // A word, and what becomes of it.
@@ -66,7 +79,7 @@ class ShortMerger {
   int32_t PairToken(const char* bytes) const {
     uint16_t pair;
     std::memcpy(&pair, bytes, sizeof(pair));
-    const uint16_t number = tables_.byte_pairs[pair];
+    const uint16_t number = tables_.byte_pair_numbers[pair];
     return number == PairTable::kNone ? -1 : tables_.ids[number];
   }
   // The token that begins at a byte of a job's word.
