@@ -23,6 +23,7 @@ constexpr size_t kLeastProgress = 24;
 constexpr size_t kNumPieces = 144;
 // A piece of one window has at least so many bytes.
 constexpr size_t kLeastCut = 20;
+static_assert(kLeastCut > SureCuts::kAtOnce);
 // Pieces that do not end at a sure cut: each one is twice as long as the one before it. They go on
 // for some way into what is behind, until both have a token in common.
 constexpr size_t kLeastPiece = 256, kMostPiece = 2048, kOverlap = 32;

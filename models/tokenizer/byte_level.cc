@@ -1,6 +1,7 @@
 #include "models/tokenizer/byte_level.h"
 
 #include <array>
+#include <cstring>
 
 #include "models/tokenizer/unicode.h"
 
@@ -60,6 +61,24 @@ inline Class ClassAt(std::string_view text, size_t at, size_t* next) {
   return c < kClasses.size() ? kClasses[c] : ClassOf(RecordOf(c).flags);
 }
 
+// Behind the letters, or the digits, of ASCII that text[at, end) begins with, but for the last few:
+// eight at a time, for words that are long.
+size_t SkipAscii(std::string_view text, size_t at, size_t end, Class wanted) {
+  constexpr uint64_t kEach = 0x0101010101010101, kTops = 0x80 * kEach;
+  if (wanted != kLetters && wanted != kNumbers) return at;
+  const uint64_t first = wanted == kLetters ? 'a' : '0', last = wanted == kLetters ? 'z' : '9';
+  const uint64_t lower = (wanted == kLetters ? 0x20 : 0) * kEach;
+  for (; at + 8 <= end; at += 8) {
+    uint64_t bytes;
+    std::memcpy(&bytes, text.data() + at, sizeof(bytes));
+    if ((bytes & kTops) != 0) break;
+    bytes |= lower;
+    const uint64_t from = bytes + (0x80 - first) * kEach, behind = bytes + (0x7F - last) * kEach;
+    if ((from & ~behind & kTops) != kTops) break;
+  }
+  return at;
+}
+
 size_t EndOfRun(std::string_view text, size_t at, size_t end, Class wanted) {
   size_t next;
   while (at < end && ClassAt(text, at, &next) == wanted) at = next;
@@ -86,6 +105,7 @@ size_t ByteLevelWords::Next() {
       next = behind;
     }
   }
+  next = SkipAscii(text_, next, end_, wanted);
   size_t last = at_;  // of white space
   for (; next < end_; last = next, next = behind) {
     const Class found = ClassAt(text_, next, &behind);

@@ -48,8 +48,7 @@ class WindowCache {
   // Null: not kept. Otherwise it stays until the next Add.
   const MergeJob* Find(uint64_t hash, std::string_view window) const {
     for (const size_t place : PlacesOf(hash)) {
-      const Job& found = jobs_[place];
-      if (found.hash == hash && found.job.word == window) return &found.job;
+      if (hashes_[place] == hash && jobs_[place].job.word == window) return &jobs_[place].job;
     }
     return nullptr;
   }
@@ -62,9 +61,10 @@ class WindowCache {
   }
   void Add(uint64_t hash, const MergeJob& job) {
     const std::array<size_t, 2> places = PlacesOf(hash);
-    const bool is_kept = jobs_[places[0]].hash == hash;
-    Job& kept = jobs_[places[is_kept || jobs_[places[0]].job.word.empty() ? 0 : 1]];
-    kept.hash = hash;
+    const bool is_first = hashes_[places[0]] == hash || jobs_[places[0]].job.word.empty();
+    const size_t place = places[is_first ? 0 : 1];
+    hashes_[place] = hash;
+    Job& kept = jobs_[place];
     kept.job = job;
     kept.job.word = {kept.bytes.data(), job.word.size()};
     std::memcpy(kept.bytes.data(), job.word.data(), job.word.size());
@@ -80,12 +80,12 @@ class WindowCache {
   }
 
   struct Job {
-    uint64_t hash = 0;
     std::array<char, MergeJob::kMaxBytes> bytes;
     MergeJob job;
   };
 
   std::vector<Job> jobs_;
+  std::array<uint64_t, kNumJobs> hashes_{};  // of jobs_, apart: most windows are not found
   std::array<uint64_t, kNumJobs> seen_;
   uint64_t turn_ = 0;  // of two places
 };
