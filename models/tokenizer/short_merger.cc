@@ -107,21 +107,14 @@ struct Lane {
   // ranks()[i] is that of the pair that begins at byte i; ranks()[-1] is written, too.
   static constexpr size_t kPad = 32;
   alignas(64) std::array<uint16_t, kPad + kSize> padded_ranks;
-  uint64_t live;
+  uint64_t live, sure;
   MergeJob* job;
 
   HWY_INLINE uint16_t* ranks() { return padded_ranks.data() + kPad; }
 
+  // Makes a lane of a short word ready.
   HWY_INLINE void Start(const MergeTables& tables, MergeJob* started) {
     job = started;
-    if constexpr (kSize < 32) {
-      StartShort(tables);
-    } else {
-      StartLong(tables);
-    }
-  }
-
-  HWY_INLINE void StartShort(const MergeTables& tables) {
     uint16_t* const symbols = job->symbols.data();
     const size_t size = job->word.size();
     const auto* bytes = reinterpret_cast<const unsigned char*>(job->word.data());
@@ -136,24 +129,27 @@ struct Lane {
     live = (uint64_t{4} << size) - 1;
   }
 
-  // Many pairs of bytes are merged whatever is beside them: all those at once. Shorter words would
-  // wait for what has just been stored.
-  HWY_NOINLINE void StartLong(const MergeTables& tables) {
-    const uint32_t* HWY_RESTRICT const rows = tables.pairs.rows();
-    const uint32_t* HWY_RESTRICT const slots = tables.pairs.slots();
-    const Tag tag;
-    const auto none = hn::Set(tag, kNone);
+  // Three steps make one of a longer word ready, which takes short ones longer; `pairs` has room
+  // for those that begin at each byte.
+  HWY_INLINE void Gather(const MergeTables& tables, MergeJob* started, BytePair* pairs) {
+    job = started;
     const size_t size = job->word.size();
     const char* const bytes = job->word.data();
-    // Those of the pairs that begin at each byte; one before and one behind that are none.
-    alignas(64) BytePair pairs[kSize + 1];
-    std::array<uint16_t, kSize + 1> before, behind;
     for (size_t i = 0; i + 1 < size; ++i) {
       uint16_t pair;
       std::memcpy(&pair, bytes + i, sizeof(pair));
       pairs[i] = tables.byte_pairs[pair];
     }
     pairs[size - 1] = {kNone, kNone, kNone, static_cast<unsigned char>(bytes[size - 1])};
+  }
+
+  // Many pairs of bytes are merged whatever is beside them: all those at once. `sure` becomes the
+  // bytes that they begin at.
+  HWY_INLINE void MergeSure(const BytePair* pairs) {
+    const Tag tag;
+    const auto none = hn::Set(tag, kNone);
+    const size_t size = job->word.size();
+    std::array<uint16_t, kSize + 1> before, behind;
     before[0] = kNone;
     hn::Vec<Tag> numbers[kVectors], symbols[kVectors];
     for (size_t i = 0; i < kVectors; ++i) {
@@ -165,7 +161,7 @@ struct Lane {
     }
     behind[kSize] = kNone;
     const uint64_t all = (uint64_t{1} << size) - 1;
-    uint64_t sure = 0;
+    sure = 0;
     for (size_t i = 0; i < kVectors; ++i) {
       const auto least = hn::Min(hn::LoadU(tag, before.data() + i * kWidth),
                                  hn::LoadU(tag, behind.data() + 1 + i * kWidth));
@@ -181,11 +177,15 @@ struct Lane {
       hn::Store(hn::IfThenElse(MaskOf<kLanes>(alive >> at), numbers[i], none), tag, ranks() + at);
     }
     job->symbols[0] = to[size] = kNone;
-    // The pairs of what is merged already.
-    for (uint64_t rest = sure | (sure >> 1 & alive); rest != 0; rest &= rest - 1) {
+  }
+
+  // The pairs of what has been merged so.
+  HWY_INLINE void PairSure(const uint32_t* HWY_RESTRICT rows, const uint32_t* HWY_RESTRICT slots) {
+    const uint16_t* const symbols = job->symbols.data() + 1;
+    for (uint64_t rest = sure | (sure & live) >> 1; rest != 0; rest &= rest - 1) {
       const auto at = static_cast<size_t>(std::countr_zero(rest));
       const size_t next = at + 1 + (sure >> at & 1);
-      ranks()[at] = static_cast<uint16_t>(PairTable::Find(rows, slots, to[at], to[next]));
+      ranks()[at] = static_cast<uint16_t>(PairTable::Find(rows, slots, symbols[at], symbols[next]));
     }
   }
 
@@ -215,22 +215,58 @@ struct Lane {
   HWY_INLINE void Finish() { job->starts = live >> 1 & ((uint64_t{1} << job->word.size()) - 1); }
 };
 
-// Those jobs whose words have `least` to `most` bytes. A merge waits for the one before in its
-// word, and a vector cannot be loaded at once when part of it has just been stored; so there are
-// many words in turn, and each step is taken for all of them before the next one.
+// Of some jobs those whose words have `least` to `most` bytes, one after the other.
+struct Jobs {
+  MergeJob *next, *end;
+  size_t least, most;
+
+  HWY_INLINE MergeJob* Take() {
+    while (next != end && (next->word.size() < least || next->word.size() > most)) ++next;
+    return next != end ? next++ : nullptr;
+  }
+};
+
+constexpr size_t kMaxActive = 12;
+
+// The next of the jobs. Each step waits for the one before, so it is taken for all of them at once.
 template <size_t kSize, size_t kLanes>
-void RunIn(const MergeTables& tables, std::span<MergeJob> jobs, size_t least, size_t most) {
-  constexpr size_t kMaxActive = 12;
+struct ReadyLanes {
+  std::array<Lane<kSize, kLanes>, kMaxActive> lanes;
+  size_t count = 0;
+
+  HWY_NOINLINE void Fill(const MergeTables& tables, Jobs* jobs) {
+    alignas(64) MergeTables::BytePair pairs[kMaxActive][kSize];
+    for (MergeJob* job; count < kMaxActive && (job = jobs->Take()) != nullptr; ++count) {
+      lanes[count].Gather(tables, job, pairs[count]);
+    }
+    for (size_t i = 0; i < count; ++i) lanes[i].MergeSure(pairs[i]);
+    for (size_t i = 0; i < count; ++i) {
+      lanes[i].PairSure(tables.pairs.rows(), tables.pairs.slots());
+    }
+  }
+};
+
+// A merge waits for the one before in its word, and a vector cannot be loaded at once when part of
+// it has just been stored; so there are many words in turn, and each step is taken for all of them
+// before the next one.
+template <size_t kSize, size_t kLanes>
+void RunIn(const MergeTables& tables, Jobs jobs) {
   using OneLane = Lane<kSize, kLanes>;
   OneLane lanes[kMaxActive];
+  ReadyLanes<kSize, kLanes> ready;
   uint32_t founds[kMaxActive];
   const uint32_t *const rows = tables.pairs.rows(), *const slots = tables.pairs.slots();
-  auto next = jobs.begin();
   const auto start = [&](OneLane* lane) HWY_ATTR {
-    while (next != jobs.end() && (next->word.size() < least || next->word.size() > most)) ++next;
-    if (next == jobs.end()) return false;
-    lane->Start(tables, &*next++);
-    return true;
+    if constexpr (kSize <= 16) {
+      MergeJob* const job = jobs.Take();
+      if (job != nullptr) lane->Start(tables, job);
+      return job != nullptr;
+    } else {
+      if (ready.count == 0) ready.Fill(tables, &jobs);
+      if (ready.count == 0) return false;
+      *lane = ready.lanes[--ready.count];
+      return true;
+    }
   };
   OneLane* end = lanes;
   while (end != lanes + kMaxActive && start(end)) ++end;
@@ -339,10 +375,10 @@ struct FewLane {
 
 template <size_t kSize, size_t kLanes>
 void RunFewIn(const MergeTables& tables, MergeJob* jobs, size_t count) {
-  constexpr size_t kMaxActive = 4;
-  FewLane<kSize, kLanes> lanes[kMaxActive];
+  constexpr size_t kFew = 4;
+  FewLane<kSize, kLanes> lanes[kFew];
   size_t next = 0, active = 0;
-  while (active < kMaxActive && next < count) lanes[active++].Start(tables, jobs + next++);
+  while (active < kFew && next < count) lanes[active++].Start(tables, jobs + next++);
   while (active > 0) {
     for (size_t i = 0; i < active; ++i) {
       FewLane<kSize, kLanes>& lane = lanes[i];
@@ -367,11 +403,13 @@ void Run(const MergeTables& tables, MergeJob* jobs, size_t count) {
     return longest <= 8 ? RunFewIn<8, 8>(tables, jobs, count)
                         : RunFewIn<16, 8>(tables, jobs, count);
   }
-  const std::span<MergeJob> all(jobs, count);
-  if (longest <= 8) return RunIn<8, 8>(tables, all, 1, 8);
-  if (shortest <= 16) RunIn<16, 8>(tables, all, 1, 16);
-  if (longest > 16) RunIn<32, 32>(tables, all, 17, 32);
-  if (longest > 32) RunIn<64, 32>(tables, all, 33, MergeJob::kMaxBytes);
+  const auto of = [&](size_t least, size_t most) HWY_ATTR {
+    return Jobs{jobs, jobs + count, least, most};
+  };
+  if (longest <= 8) return RunIn<8, 8>(tables, of(1, 8));
+  if (shortest <= 16) RunIn<16, 8>(tables, of(1, 16));
+  if (longest > 16) RunIn<32, 32>(tables, of(17, 32));
+  if (longest > 32) RunIn<64, 32>(tables, of(33, MergeJob::kMaxBytes));
 }
 
 const MergeKernel& Kernel() {
