@@ -97,13 +97,14 @@ std::optional<std::string> Bpe::BytesOf(int64_t id) const {
 // Sets backtracks_ if the list of merges is as training makes it.
 void Bpe::BuildOrigins(const MergeList& merges) {
   origins_.resize(static_cast<size_t>(vocabulary_.size()));
+  lengths_.resize(origins_.size());
   backtracks_ = options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
   std::vector<bool> is_symbol(origins_.size(), false);
   for (int64_t id = 0; id < vocabulary_.size(); ++id) {
     const std::optional<std::string> bytes = BytesOf(id);
     if (!bytes.has_value()) continue;
     const auto index = static_cast<size_t>(id);
-    origins_[index].length = static_cast<uint32_t>(bytes->size());
+    lengths_[index] = static_cast<uint32_t>(bytes->size());
     is_symbol[index] = options_.byte_level ? bytes->size() == 1 : CountCodePoints(*bytes) == 1;
   }
   const auto is_made = [&](int32_t id) {
@@ -308,7 +309,7 @@ void Bpe::AddPath(std::string_view word, const SourceRange* source, std::span<co
   size_t begin = 0, index = run->size();
   for (const int32_t id : path) {
     if (source == nullptr) break;
-    const size_t end = begin + origins_[static_cast<size_t>(id)].length;
+    const size_t end = begin + lengths_[static_cast<size_t>(id)];
     run->AddSource({source[begin].start, source[end - 1].end}, index++);
     begin = end;
   }

@@ -125,7 +125,6 @@ class Bpe final : public TokenModel {
   struct Origin {
     uint32_t rank = 0;  // 0: a symbol; else that of its merge, plus one
     int32_t left = -1, right = -1;
-    uint32_t length = 0;  // bytes
   };
   static constexpr uint64_t kNoPair = ~uint64_t{0};
 
@@ -175,6 +174,7 @@ class Bpe final : public TokenModel {
   std::array<int32_t, 256> byte_ids_;      // of byte-level symbols; -1: not in the vocabulary
   std::array<int32_t, 256> fallback_ids_;  // of "<0x00>"
   std::vector<Origin> origins_;
+  std::vector<uint32_t> lengths_;  // by id: bytes
   std::vector<int32_t> shorter_;  // by id: the longest proper token that is a proper prefix of it
   DoubleArray proper_;            // `first`: 1 + the id of the proper token that ends here, or 0
   WordTable words_;

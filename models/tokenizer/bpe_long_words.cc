@@ -18,7 +18,7 @@ constexpr size_t kDoubtful = 8;
 // Where windows are too short for the tokens there, this much is matched, and less trusted.
 constexpr size_t kPiece = 256, kTrusted = 192;
 // Going back in vain must not add up.
-constexpr size_t kLeastProgress = 24;
+constexpr size_t kLeastProgress = 24, kMostRetreats = 3;
 // So many pieces are merged in turn.
 constexpr size_t kNumPieces = 144;
 // A piece of one window has at least so many bytes.
@@ -78,7 +78,7 @@ bool Bpe::Backtrack(std::string_view word, ModelScratch* scratch,
     size_t end = 0;
     while (token >= 0) {
       ++scratch->work;
-      end = at + origins_[static_cast<size_t>(token)].length;
+      end = at + lengths_[static_cast<size_t>(token)];
       const bool is_dead = (dead_ends[end / 64] >> (end % 64) & 1) != 0;
       if (!is_dead && (last < 0 || IsCompatible(last, token))) break;
       token = shorter_[static_cast<size_t>(token)];
@@ -92,7 +92,7 @@ bool Bpe::Backtrack(std::string_view word, ModelScratch* scratch,
       if (last < 0) return false;
       dead_ends[at / 64] |= uint64_t{1} << (at % 64);
       path.pop_back();
-      at -= origins_[static_cast<size_t>(last)].length;
+      at -= lengths_[static_cast<size_t>(last)];
       token = last;
     }
   }
@@ -129,7 +129,8 @@ class Bpe::LongWords {
       piece.first = first;
       piece.is_joined = !is_cut && count_ < kNumPieces;
       piece.stop = std::min(end + (piece.is_joined ? kOverlap : 0), word.size());
-      piece.least_retreat = 0;
+      piece.retreated_at = 0;
+      piece.num_retreats = 0;
       piece.has_failed = false;
       piece.only = nullptr;
       piece.tokens.clear();
@@ -151,7 +152,7 @@ class Bpe::LongWords {
  private:
   using Piece = ModelScratch::PieceOfWord;
 
-  size_t LengthOf(int32_t id) const { return model_.origins_[static_cast<size_t>(id)].length; }
+  size_t LengthOf(int32_t id) const { return model_.lengths_[static_cast<size_t>(id)]; }
 
   // Where a window from `at` on can end for good; 0: nowhere.
   size_t EndOfWindow(std::string_view word, size_t at) const {
@@ -268,16 +269,20 @@ class Bpe::LongWords {
   }
 
   // The token that was to follow was another one than the next window shows. Goes back by one
-  // token, so that a window begins there that shows more of what is behind it; not twice to about
-  // the same place.
+  // token, so that a window begins there that shows more of what is behind it; not more than
+  // kMostRetreats times to about the same place.
   bool Retreat(Piece* piece) {
     if (piece->tokens.empty()) return false;
     const size_t length = LengthOf(piece->tokens.back());
-    if (piece->at - length < piece->least_retreat) return false;
+    if (piece->at >= piece->retreated_at + kLeastProgress) {
+      piece->retreated_at = piece->at;
+      piece->num_retreats = 0;
+    }
+    if (piece->num_retreats == kMostRetreats) return false;
+    ++piece->num_retreats;
     piece->tokens.pop_back();
     piece->at -= length;
     piece->first = length;
-    piece->least_retreat = piece->at + kLeastProgress;
     return true;
   }
 

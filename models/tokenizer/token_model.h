@@ -50,7 +50,8 @@ struct ModelScratch {
     size_t at;              // where the tokens end
     // The length of the token there, which is compatible with the last one; 0: any may follow.
     size_t first;
-    size_t least_retreat;  // where going back may lead to
+    // How often it has gone back since it was there, and no further.
+    size_t retreated_at, num_retreats;
     bool is_joined;        // another piece of the same word follows
     bool has_failed;
     std::vector<int32_t> tokens;

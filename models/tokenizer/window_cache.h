@@ -23,7 +23,7 @@ class WindowCache {
 
   void Clear() {
     jobs_.resize(kNumJobs);
-    for (Job& job : jobs_) job.job.word = {};
+    hashes_.fill(0);
     seen_.fill(0);
   }
 
@@ -43,7 +43,7 @@ class WindowCache {
     low = (low ^ load(last)) * kLowMultiplier;
     high = (high ^ load(last < 8 ? 0 : last - 8)) * kHighMultiplier;
     const uint64_t hash = low ^ (high >> 31 | high << 33);
-    return hash ^ hash >> 29;
+    return (hash ^ hash >> 29) | 1;  // 0 stands for none
   }
   // Null: not kept. Otherwise it stays until the next Add.
   const MergeJob* Find(uint64_t hash, std::string_view window) const {
@@ -61,7 +61,7 @@ class WindowCache {
   }
   void Add(uint64_t hash, const MergeJob& job) {
     const std::array<size_t, 2> places = PlacesOf(hash);
-    const bool is_first = hashes_[places[0]] == hash || jobs_[places[0]].job.word.empty();
+    const bool is_first = hashes_[places[0]] == hash || hashes_[places[0]] == 0;
     const size_t place = places[is_first ? 0 : 1];
     hashes_[place] = hash;
     Job& kept = jobs_[place];
@@ -76,7 +76,7 @@ class WindowCache {
                             kHighMultiplier = 0xD6E8FEB86659FD93u;
   // Two, or windows that take turns could keep each other out.
   static std::array<size_t, 2> PlacesOf(uint64_t hash) {
-    return {hash % kNumJobs, (hash >> 32) % kNumJobs};
+    return {(hash >> 1) % kNumJobs, (hash >> 32) % kNumJobs};
   }
 
   struct Job {
