@@ -20,7 +20,7 @@ constexpr size_t kPiece = 256, kTrusted = 192;
 // Going back in vain must not add up.
 constexpr size_t kLeastProgress = 24, kMostRetreats = 3;
 // So many pieces are merged in turn.
-constexpr size_t kNumPieces = 144;
+constexpr size_t kNumPieces = 288;
 // A piece of one window has at least so many bytes.
 constexpr size_t kLeastCut = 20;
 static_assert(kLeastCut > SureCuts::kAtOnce);

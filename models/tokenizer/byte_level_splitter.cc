@@ -67,7 +67,7 @@ class ByteLevelSplitter::Pass {
 
  private:
   // Words wait until there are this many; a window adds kWindow at most.
-  static constexpr size_t kBatch = 96;
+  static constexpr size_t kBatch = 192;
   // Of a window and the look-up of its last word.
   static constexpr size_t kRead = WordCutter::kWindow + WordTable::kReadableBytes;
 

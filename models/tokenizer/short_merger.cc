@@ -408,8 +408,11 @@ void Run(const MergeTables& tables, MergeJob* jobs, size_t count) {
   };
   if (longest <= 8) return RunIn<8, 8>(tables, of(1, 8));
   if (shortest <= 16) RunIn<16, 8>(tables, of(1, 16));
-  if (longest > 16) RunIn<32, 32>(tables, of(17, 32));
-  if (longest > 32) RunIn<64, 32>(tables, of(33, MergeJob::kMaxBytes));
+  if (longest > 32) {
+    RunIn<64, 32>(tables, of(17, MergeJob::kMaxBytes));
+  } else if (longest > 16) {
+    RunIn<32, 32>(tables, of(17, 32));
+  }
 }
 
 const MergeKernel& Kernel() {
