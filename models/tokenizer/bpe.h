@@ -175,8 +175,8 @@ class Bpe final : public TokenModel {
   std::array<int32_t, 256> fallback_ids_;  // of "<0x00>"
   std::vector<Origin> origins_;
   std::vector<uint32_t> lengths_;  // by id: bytes
-  std::vector<int32_t> shorter_;  // by id: the longest proper token that is a proper prefix of it
-  DoubleArray proper_;            // `first`: 1 + the id of the proper token that ends here, or 0
+  std::vector<int32_t> shorter_;   // by id: the longest proper token that is a proper prefix of it
+  DoubleArray proper_;             // `first`: 1 + the id of the proper token that ends here, or 0
   WordTable words_;
   ShortMerger short_merger_;
   SureCuts sure_cuts_;

@@ -215,7 +215,7 @@ class Bpe::LongWords {
     size_t count = first;
     for (size_t i = 0; i < pieces.size(); ++i) {
       const std::string_view window = pieces[i]->word.substr(pieces[i]->at, kWindow);
-      if (window.size() >= WindowCache::kMinBytes) {
+      if (window.size() >= WindowCache::kMinBytes && scratch_.window_cache.IsWorthLooking()) {
         const uint64_t hash = WindowCache::HashOf(window);
         merged_[i] = scratch_.window_cache.Find(hash, window);
         if (merged_[i] != nullptr) continue;

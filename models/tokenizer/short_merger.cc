@@ -107,7 +107,7 @@ struct Lane {
   // ranks()[i] is that of the pair that begins at byte i; ranks()[-1] is written, too.
   static constexpr size_t kPad = 32;
   alignas(64) std::array<uint16_t, kPad + kSize> padded_ranks;
-  uint64_t live, sure;
+  uint64_t live, sure, new_pairs;
   MergeJob* job;
 
   HWY_INLINE uint16_t* ranks() { return padded_ranks.data() + kPad; }
@@ -152,12 +152,17 @@ struct Lane {
     std::array<uint16_t, kSize + 1> before, behind;
     before[0] = kNone;
     hn::Vec<Tag> numbers[kVectors], symbols[kVectors];
+    // Pairs that some token makes another one with, whose left byte it ends with, or whose right
+    // byte it begins with.
+    uint64_t any_before = 0, any_behind = 0;
     for (size_t i = 0; i < kVectors; ++i) {
       hn::Vec<Tag> least_before, least_behind;
       hn::LoadInterleaved4(tag, reinterpret_cast<const uint16_t*>(pairs + i * kWidth), numbers[i],
                            least_before, least_behind, symbols[i]);
       hn::StoreU(least_before, tag, before.data() + 1 + i * kWidth);
       hn::StoreU(least_behind, tag, behind.data() + i * kWidth);
+      any_before |= BitsOf<kLanes>(hn::Ne(least_before, none)) << (i * kWidth);
+      any_behind |= BitsOf<kLanes>(hn::Ne(least_behind, none)) << (i * kWidth);
     }
     behind[kSize] = kNone;
     const uint64_t all = (uint64_t{1} << size) - 1;
@@ -170,11 +175,15 @@ struct Lane {
     sure &= all >> 1;
     const uint64_t alive = all & ~(sure << 1);
     live = alive << 1 | uint64_t{2} << size | 1;
+    const uint64_t before_sure = sure >> 1 & alive & ~sure;
+    new_pairs = (sure & (sure >> 2 | any_before >> 1)) | (before_sure & any_behind);
+    const uint64_t old_pairs = alive & ~(sure | before_sure);
     uint16_t* const to = job->symbols.data() + 1;
     for (size_t i = 0; i < kVectors; ++i) {
       const size_t at = i * kWidth;
       hn::StoreU(hn::IfThenElse(MaskOf<kLanes>(sure >> at), numbers[i], symbols[i]), tag, to + at);
-      hn::Store(hn::IfThenElse(MaskOf<kLanes>(alive >> at), numbers[i], none), tag, ranks() + at);
+      hn::Store(hn::IfThenElse(MaskOf<kLanes>(old_pairs >> at), numbers[i], none), tag,
+                ranks() + at);
     }
     job->symbols[0] = to[size] = kNone;
   }
@@ -182,7 +191,7 @@ struct Lane {
   // The pairs of what has been merged so.
   HWY_INLINE void PairSure(const uint32_t* HWY_RESTRICT rows, const uint32_t* HWY_RESTRICT slots) {
     const uint16_t* const symbols = job->symbols.data() + 1;
-    for (uint64_t rest = sure | (sure & live) >> 1; rest != 0; rest &= rest - 1) {
+    for (uint64_t rest = new_pairs; rest != 0; rest &= rest - 1) {
       const auto at = static_cast<size_t>(std::countr_zero(rest));
       const size_t next = at + 1 + (sure >> at & 1);
       ranks()[at] = static_cast<uint16_t>(PairTable::Find(rows, slots, symbols[at], symbols[next]));

@@ -52,7 +52,7 @@ struct ModelScratch {
     size_t first;
     // How often it has gone back since it was there, and no further.
     size_t retreated_at, num_retreats;
-    bool is_joined;        // another piece of the same word follows
+    bool is_joined;  // another piece of the same word follows
     bool has_failed;
     std::vector<int32_t> tokens;
     const MergeJob* only;  // null, or all of it

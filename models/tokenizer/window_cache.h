@@ -25,8 +25,12 @@ class WindowCache {
     jobs_.resize(kNumJobs);
     hashes_.fill(0);
     seen_.fill(0);
+    num_in_vain_ = 0;
   }
 
+  // Whether to look for the next window at all: of a text that has not repeated itself for a while
+  // one in four.
+  bool IsWorthLooking() { return num_in_vain_++ < kPatience || num_in_vain_ % 4 == 0; }
   // Requires window.size() >= kMinBytes, for all.
   static uint64_t HashOf(std::string_view window) {
     uint64_t low = window.size(), high = 0;
@@ -46,9 +50,11 @@ class WindowCache {
     return (hash ^ hash >> 29) | 1;  // 0 stands for none
   }
   // Null: not kept. Otherwise it stays until the next Add.
-  const MergeJob* Find(uint64_t hash, std::string_view window) const {
+  const MergeJob* Find(uint64_t hash, std::string_view window) {
     for (const size_t place : PlacesOf(hash)) {
-      if (hashes_[place] == hash && jobs_[place].job.word == window) return &jobs_[place].job;
+      if (hashes_[place] != hash || jobs_[place].job.word != window) continue;
+      num_in_vain_ = 0;
+      return &jobs_[place].job;
     }
     return nullptr;
   }
@@ -72,6 +78,7 @@ class WindowCache {
 
  private:
   static constexpr size_t kNumJobs = 512;
+  static constexpr uint64_t kPatience = 32;
   static constexpr uint64_t kLowMultiplier = 0x9E3779B97F4A7C15u,
                             kHighMultiplier = 0xD6E8FEB86659FD93u;
   // Two, or windows that take turns could keep each other out.
@@ -87,7 +94,8 @@ class WindowCache {
   std::vector<Job> jobs_;
   std::array<uint64_t, kNumJobs> hashes_{};  // of jobs_, apart: most windows are not found
   std::array<uint64_t, kNumJobs> seen_;
-  uint64_t turn_ = 0;  // of two places
+  uint64_t turn_ = 0;         // of two places
+  uint64_t num_in_vain_ = 0;  // windows since one was found
 };
 
 }  // namespace bertrand
