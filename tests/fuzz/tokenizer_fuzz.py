@@ -1,10 +1,11 @@
 """Random texts through tokenizer_dump and through Hugging Face `tokenizers`; prints differences.
 
     python tokenizer_fuzz.py --program build/tokenizer_dump [--tokenizer NAME=FILE] [--count 1000000]
-                             [--seed 0] [--code-points] [--step-by-step]
+                             [--seed 0] [--code-points | --long-words] [--step-by-step]
 
 Needs tokenizers==0.22.2. Without --tokenizer: the odd ones of make_tokenizers.py, each a share of the
-count. --code-points: every code point in several contexts instead of random texts.
+count. --code-points: every code point in several contexts instead of random texts. --long-words:
+texts of words of up to 10,000 bytes, made of the vocabulary's tokens, of letters, of repetitions.
 """
 
 import argparse
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models" / "tokeniz
 
 import make_tokenizers
 from tokenizer_peer import Case, compare, compare_decode
-from tokenizer_texts import WORDS, random_case
+from tokenizer_texts import WORDS, long_case, random_case
 from tokenizers import Tokenizer
 
 CHUNK = 20000
@@ -54,23 +55,30 @@ def words_for(tokenizer, seed):
     return WORDS * 10 + some[:300] + decoded[300:] + own * 3
 
 
-def chunks(cases):
+def chunks(cases, size):
     chunk = []
     for case in cases:
         chunk.append(case)
-        if len(chunk) == CHUNK:
+        if len(chunk) == size:
             yield chunk
             chunk = []
     if chunk:
         yield chunk
 
 
-def run(program, name, path, cases, flags):
+def letters_for(tokenizer, seed):
+    """Tokens that join to long words: letters alone."""
+    tokens = {t.removeprefix("##").strip("\u2581\u0120") for t in tokenizer.get_vocab()}
+    letters = sorted(t for t in tokens if t.isalpha())
+    return random.Random(seed).sample(letters, min(5000, len(letters))) or ["a"]
+
+
+def run(program, name, path, cases, flags, chunk_size):
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     start, total, wrong = time.time(), 0, 0
-    for chunk in chunks(cases):
+    for chunk in chunks(cases, chunk_size):
         wrong += compare(program, str(path), tokenizer, chunk, *flags, show=max(0, 5 - wrong))
         total += len(chunk)
     decodings = list(decode_cases(random.Random(name), tokenizer, min(total // 10, 20000)))
@@ -86,6 +94,7 @@ def main():
     parser.add_argument("--count", type=int, default=1000000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--code-points", action="store_true")
+    parser.add_argument("--long-words", action="store_true")
     parser.add_argument("--step-by-step", action="store_true")
     args = parser.parse_args()
     flags = ["--step-by-step"] if args.step_by_step else []
@@ -100,11 +109,13 @@ def main():
                 Path(paths[name]).write_text(tokenizer)
         wrong = 0
         for name, path in paths.items():
-            words = words_for(Tokenizer.from_file(path), args.seed)
+            make_words = letters_for if args.long_words else words_for
+            words = make_words(Tokenizer.from_file(path), args.seed)
             r = random.Random(f"{args.seed} {name}")
+            make = long_case if args.long_words else random_case
             share = args.count // len(paths)
-            cases = code_point_cases() if args.code_points else (random_case(r, words) for _ in range(share))
-            wrong += run(args.program, name, path, cases, flags)
+            cases = code_point_cases() if args.code_points else (make(r, words) for _ in range(share))
+            wrong += run(args.program, name, path, cases, flags, CHUNK // 20 if args.long_words else CHUNK)
     sys.exit(1 if wrong else 0)
 
 

@@ -98,3 +98,32 @@ def random_case(r, words):
         case.side = r.choice(["left", "right"])
         case.limit = r.randrange(4, 24)  # no tokenizer here adds more than 4 special tokens
     return case
+
+
+def unspaced(r, words):
+    """What byte-level BPE takes as few long words: 60 to 10,000 letters, digits or other characters of one kind."""
+    size = int(60 * 166 ** r.random())
+    kind = r.random()
+    if kind < 0.25:  # digits, marks, ideographs, letters with accents
+        low, high = r.choice([(0x30, 0x3A), (0x21, 0x30), (0x300, 0x330), (0x4E00, 0x4E80), (0xE0, 0xF7), (0x61, 0x7B), (0x61, 0x64)])
+        parts = lambda: chr(r.randrange(low, high))
+    elif kind < 0.5:  # a unit again and again, at times with something between
+        unit = "".join(r.choices(words, k=r.choice([1, 1, 2, 3])))[: r.choice([1, 2, 3, 8, 40, 200])] or "a"
+        between = r.choice([0, 0, 0.01, 0.2])
+        parts = lambda: unit if r.random() >= between else r.choice(words)
+    elif kind < 0.7:  # prefixes
+        parts = lambda: "".join(w[: i + 1] for w in [r.choice(words)] for i in range(len(w)))
+    else:  # tokens, some of them cut or with a letter too many
+        parts = lambda: r.choice(words) if r.random() < 0.9 else cut(r, r.choice(words))
+    pieces, count = [], 0
+    while count < size:
+        piece = parts() or "a"
+        pieces.append(piece)
+        count += len(piece)
+    return "".join(pieces)
+
+
+def long_case(r, words):
+    """One to three long words, with ordinary text between."""
+    count = r.choice([1, 1, 2, 3])
+    return Case(" ".join(unspaced(r, words) if i % 2 == 0 else text(r, words) for i in range(2 * count - 1)), special=False)
