@@ -41,6 +41,21 @@ absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Create(Vocabulary vocabulary, const Me
   return model;
 }
 
+size_t Bpe::TableBytes(size_t num_tokens, size_t text_bytes, size_t num_merges) {
+  // Twice the merges up to a power of two, with eight bits each beside them.
+  const size_t merges = std::bit_ceil(2 * num_merges + 2) * (sizeof(Merge) + 1);
+  // A line of words_ is made for two tokens, up to a power of two. Proper tokens are in a list, and
+  // their keys with the places where they end in another one.
+  constexpr size_t kByToken = sizeof(Origin) + sizeof(uint32_t) + sizeof(int32_t) + 64 +
+                              sizeof(std::pair<std::string, int32_t>) + sizeof(DoubleArray::Key) +
+                              sizeof(uint32_t);
+  // What double_array.h allows, which is more than twenty bytes a state.
+  const size_t states = DoubleArray::kFreeStates + (text_bytes + 8 * num_tokens) / 3;
+  // Lists below 2^16 are merged in registers, too.
+  const size_t short_merger = ShortMerger::TableBytes(num_merges);
+  return merges + kByToken * num_tokens + text_bytes + 24 * states + short_merger;
+}
+
 absl::Status Bpe::BuildMerges(const MergeList& merges) {
   const size_t size = std::bit_ceil(2 * merges.size() + 2);
   merges_.assign(size, Merge{});
@@ -126,6 +141,7 @@ absl::Status Bpe::BuildMatcher() {
   const bool is_plain =
       options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
   std::vector<std::pair<std::string, int32_t>> proper;
+  proper.reserve(static_cast<size_t>(vocabulary_.size()));
   ModelScratch scratch;
   for (int64_t id = 0; id < vocabulary_.size(); ++id) {
     std::optional<std::string> bytes = BytesOf(id);
@@ -145,6 +161,7 @@ absl::Status Bpe::BuildMatcher() {
   backtracks_ = backtracks_ && !options_.ignore_merges;
   if (!backtracks_) return absl::OkStatus();
   std::vector<DoubleArray::Key> keys;
+  keys.reserve(proper.size());
   for (const auto& [text, id] : proper) keys.push_back({text, 0, static_cast<uint32_t>(id)});
   std::vector<uint32_t> ends;
   if (absl::Status status = proper_.Build(keys, 1, &ends); !status.ok()) {
@@ -178,6 +195,8 @@ void Bpe::BuildShortMerger(const MergeList& merges) {
   };
   std::vector<ShortMerger::Merge> numbered;
   std::vector<std::string> made;
+  numbered.reserve(merges.size());
+  made.reserve(merges.size());
   for (const auto& [left, right] : merges) {
     const int32_t id = *vocabulary_.Find(left + right);
     made.push_back(*BytesOf(id));

@@ -79,6 +79,9 @@ class Bpe final : public TokenModel {
   using MergeList = std::vector<std::pair<std::string, std::string>>;
   static absl::StatusOr<std::unique_ptr<Bpe>> Create(Vocabulary vocabulary, const MergeList& merges,
                                                      BpeOptions options);
+  // The most that Create takes beside the vocabulary and the list, for a vocabulary of this many
+  // tokens with so many bytes of text, and a list of this many merges.
+  static size_t TableBytes(size_t num_tokens, size_t text_bytes, size_t num_merges);
 
   bool AddWord(std::string_view word, const SourceRange* source, ModelScratch* scratch,
                TokenRun* run) const override;

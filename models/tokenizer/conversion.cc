@@ -18,8 +18,6 @@ namespace bertrand {
 namespace {
 
 constexpr char32_t kMetaspace = 0x2581;
-// What a merge takes: its two strings, and later its place in the model's tables.
-constexpr size_t kMergeBytes = sizeof(Bpe::MergeList::value_type) + 128;
 // What a token takes that is looked for in the text itself, in several tables.
 constexpr size_t kAddedTokenBytes = 512;
 
@@ -139,11 +137,16 @@ absl::StatusOr<std::unique_ptr<Normalizer>> SentencePieceNormalizer(const Senten
 
 // merges.txt: the first line is a version, and what follows the last line end does not count. Of
 // equal merges the first one's place counts.
-absl::StatusOr<Bpe::MergeList> ParseMergesText(std::string_view text, size_t memory_max) {
+absl::StatusOr<Bpe::MergeList> ParseMergesText(std::string_view text, const Vocabulary& vocabulary,
+                                               size_t memory_max) {
   Bpe::MergeList merges;
   const auto num_lines = static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
-  BERTRAND_RETURN_IF_ERROR(
-      Annotate(CheckMemory(num_lines * kMergeBytes, memory_max), "merges.txt"));
+  size_t token_bytes = 0;
+  for (int64_t id = 0; id < vocabulary.size(); ++id) token_bytes += vocabulary.Text(id).size();
+  const auto num_tokens = static_cast<size_t>(vocabulary.size());
+  const size_t needed = num_lines * sizeof(Bpe::MergeList::value_type) +
+                        Bpe::TableBytes(num_tokens, token_bytes, num_lines);
+  BERTRAND_RETURN_IF_ERROR(Annotate(CheckMemory(needed, memory_max), "merges.txt"));
   merges.reserve(num_lines);
   std::unordered_set<std::string_view> seen;
   seen.reserve(num_lines);
@@ -208,8 +211,8 @@ absl::StatusOr<PipelineParts> PartsFromMerges(std::string vocab_json, std::strin
   }
   Bpe::MergeList merges;
   const size_t taken = vocabulary.memory_bytes() + merges_text.size();
-  BERTRAND_ASSIGN_OR_RETURN(merges,
-                            ParseMergesText(merges_text, memory_max - std::min(memory_max, taken)));
+  BERTRAND_ASSIGN_OR_RETURN(
+      merges, ParseMergesText(merges_text, vocabulary, memory_max - std::min(memory_max, taken)));
   Free(&merges_text);
   BpeOptions options;
   options.byte_level = true;

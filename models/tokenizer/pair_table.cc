@@ -5,7 +5,6 @@
 namespace bertrand {
 namespace {
 
-constexpr int kMinBits = 16, kMaxBits = 18;  // of a slot's index
 // Placing takes some ten looks at a slot for each entry; a list that was made to take more is
 // refused.
 constexpr size_t kLooksPerEntry = 512;

@@ -41,6 +41,12 @@ class PairTable {
 
  private:
   static constexpr size_t kNumRows = 1 << 16;
+  static constexpr int kMinBits = 16, kMaxBits = 18;  // of a slot's index
+
+ public:
+  static constexpr size_t kMaxBytes = (kNumRows + (size_t{1} << kMaxBits)) * sizeof(uint32_t);
+
+ private:
   static constexpr uint32_t kFree = ~uint32_t{0};
 
   bool Place(const std::vector<std::span<const Entry>>& rows, int bits);

@@ -441,6 +441,13 @@ HWY_EXPORT(Kernel);
 
 const MergeKernel& ChooseMergeKernel() { return HWY_DYNAMIC_DISPATCH(Kernel)(); }
 
+size_t ShortMerger::TableBytes(size_t num_merges) {
+  if (num_merges >= PairTable::kNone) return 0;
+  constexpr size_t kPairs = 256 * 256 * (sizeof(MergeTables::BytePair) + sizeof(uint16_t));
+  constexpr size_t kEachMerge = 160;  // strings, numbers and entries, while the tables are built
+  return kPairs + PairTable::kMaxBytes + kEachMerge * num_merges;
+}
+
 bool ShortMerger::Build(const std::vector<Merge>& merges, std::vector<int32_t> ids) {
   constexpr size_t kNumBytes = 256;
   constexpr uint16_t kNone = PairTable::kNone;

@@ -9,6 +9,14 @@
 // For lists as training makes them: all bytes are tokens, and every merge makes a token of its own,
 // from such as came before.
 //
+// Words of more than 16 bytes begin with what is sure: two bytes b c between a and d are merged
+// whatever else the word is if no token that ends with a makes one with b, and none that begins
+// with d makes one with c, whose merge comes before theirs. For the first merge that took b or c
+// away would be one of those, and the least one comes first: the two would have been merged
+// before. And tokens that they are part of come later than they do, so that nothing is lost by
+// merging them early. Two tables by pairs of bytes say so; half of the merges are sure, and none of
+// them waits for another.
+//
 // Built once, then immutable and thread-safe.
 
 #include <array>
@@ -70,6 +78,8 @@ class ShortMerger {
   // of what they make. False when there are too many merges; then it stays as it is.
   bool Build(const std::vector<Merge>& merges, std::vector<int32_t> ids);
   bool is_built() const { return !tables_.ids.empty(); }
+  // The most that Build takes, what it is given included.
+  static size_t TableBytes(size_t num_merges);
 
   // Several at a time, since each of one word's merges waits for the one before. Requires
   // is_built().

@@ -139,7 +139,7 @@ TEST(BpeTest, MergingInRegistersEqualsMerging) {
       ASSERT_FALSE(merging->merges_short_words());
       for (int i = 0; i < 400; ++i) {
         std::string word;
-        for (size_t length = 1 + random() % 34; length > 0; --length) {
+        for (size_t length = 1 + random() % MergeJob::kMaxBytes; length > 0; --length) {
           word += static_cast<char>('a' + random() % num_letters);
         }
         if (random() % 8 == 0) word[random() % word.size()] = static_cast<char>(random());

@@ -11,6 +11,9 @@
 #include <unordered_set>
 #include <vector>
 
+#include "kernels/status.h"
+#include "models/tokenizer/bpe.h"
+#include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/unicode.h"
 #include "tests/fuzz/counted_memory.h"
@@ -171,6 +174,43 @@ TEST(VocabularyMemoryTest, Merges) {
     folder.Write("config.json", R"({"model_type":"roberta"})");
     EXPECT_THAT(Outcome(folder, vocabulary.size() + merges.size()),
                 ::testing::AnyOf("", ::testing::ContainsRegex(kRefusals)));
+  }
+}
+
+// What is refused by an estimate is refused rightly: Bpe takes that much at most, and not far less.
+TEST(VocabularyMemoryTest, BpeTables) {
+  for (const size_t num_merges : {100, 20'000, 60'000, 150'000}) {
+    Random random(5);
+    Vocabulary vocabulary;
+    std::vector<std::string> tokens;
+    size_t text_bytes = 0;
+    const auto add = [&](const std::string& token) {
+      if (vocabulary.Find(token).has_value()) return false;
+      EXPECT_TRUE(vocabulary.Add(token, static_cast<int32_t>(tokens.size())).ok());
+      tokens.push_back(token);
+      text_bytes += token.size();
+      return true;
+    };
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      std::string token;
+      AppendUtf8(ByteLevelCharacter(static_cast<unsigned char>(byte)), &token);
+      add(token);
+    }
+    Bpe::MergeList merges;
+    while (merges.size() < num_merges) {
+      const std::string left = tokens[random() % tokens.size()];
+      const std::string right = tokens[random() % std::min<size_t>(tokens.size(), 256)];
+      if (left.size() < 12 && add(left + right)) merges.emplace_back(left, right);
+    }
+    const size_t most = Bpe::TableBytes(tokens.size(), text_bytes, num_merges);
+    BpeOptions options;
+    options.byte_level = true;
+    const CountedMemory memory;
+    const auto model = Bpe::Create(std::move(vocabulary), merges, options);
+    const size_t peak = memory.peak_bytes();
+    ASSERT_TRUE(model.ok()) << Message(model.status());
+    EXPECT_LE(peak, most) << num_merges;
+    EXPECT_GE(peak, most / 3) << num_merges;
   }
 }
 

@@ -100,5 +100,26 @@ TEST(WordCutterTest, LongWords) {
   }
 }
 
+// Letters and digits are skipped eight at a time: each byte of ASCII ends them, wherever it is.
+TEST(ByteLevelWordsTest, RunsEndAtAnyOtherByte) {
+  const auto is_letter = [](char c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; };
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  for (const std::string unit : {"azAZ", "0959"}) {
+    for (size_t at = 1; at < 24; ++at) {
+      for (int byte = 0; byte < 0x80; ++byte) {
+        std::string text;
+        while (text.size() < 24) text += unit;
+        text[at] = static_cast<char>(byte);
+        const bool goes_on = unit[0] == 'a' ? is_letter(text[at]) : is_digit(text[at]);
+        EXPECT_EQ(NextByteLevelWord(text, 0, text.size()), goes_on ? text.size() : at)
+            << unit << " " << at << " " << byte;
+      }
+      const std::string accented = std::string(at, unit[0]) + "\u00e9" + std::string(9, unit[0]);
+      EXPECT_EQ(NextByteLevelWord(accented, 0, accented.size()),
+                unit[0] == 'a' ? accented.size() : at);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bertrand
