@@ -88,7 +88,12 @@ size_t EndOfRun(std::string_view text, size_t at, size_t end, Class wanted) {
 }  // namespace
 
 ByteLevelWords::ByteLevelWords(std::string_view text, size_t at, size_t end)
-    : text_(text), end_(end), at_(at), first_(ClassAt(text, at, &behind_)) {}
+    : text_(text), end_(end), at_(at), first_(ClassAt(text, at, &behind_)) {
+  // The first word may be long; inside Next this would cost short ones.
+  const Class wanted = text[at] == ' ' ? kLetters : first_;
+  const size_t known = SkipAscii(text, behind_, end, wanted);
+  if (known != behind_) behind_ = known - 1;  // where there is one more of the kind
+}
 
 size_t ByteLevelWords::Next() {
   if (const size_t length = ContractionLength(text_.substr(0, end_), at_)) {
@@ -105,7 +110,6 @@ size_t ByteLevelWords::Next() {
       next = behind;
     }
   }
-  next = SkipAscii(text_, next, end_, wanted);
   size_t last = at_;  // of white space
   for (; next < end_; last = next, next = behind) {
     const Class found = ClassAt(text_, next, &behind);

@@ -32,7 +32,7 @@ class ByteLevelWords {
   const size_t end_;
   size_t at_;      // where the next word begins,
   uint8_t first_;  // the class of the code point there,
-  size_t behind_;  // and where that one ends
+  size_t behind_;  // and where that one ends, or a later one of the same word
 };
 
 // The end of the word that begins at text[at], at < end.
