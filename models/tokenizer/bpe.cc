@@ -316,9 +316,9 @@ void Bpe::AddTwoBytes(std::string_view word, const SourceRange* source, TokenRun
   const int32_t both = short_merger_.PairToken(word.data());
   const SourceRange first = source == nullptr ? SourceRange{} : source[0];
   const SourceRange second = source == nullptr ? SourceRange{} : source[1];
-  if (both >= 0) return run->Add(both, {first.start, second.end});
-  run->Add(short_merger_.ByteToken(word[0]), first);
-  run->Add(short_merger_.ByteToken(word[1]), second);
+  if (both >= 0) return run->AddReserved(both, {first.start, second.end});
+  run->AddReserved(short_merger_.ByteToken(word[0]), first);
+  run->AddReserved(short_merger_.ByteToken(word[1]), second);
 }
 
 void Bpe::AddPath(std::string_view word, const SourceRange* source, std::span<const int32_t> path,

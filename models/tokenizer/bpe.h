@@ -96,7 +96,7 @@ class Bpe final : public TokenModel {
   }
   const ShortMerger& short_merger() const { return short_merger_; }
   void AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) const;
-  // The same for a word of two bytes, without a job.
+  // The same for a word of two bytes, without a job; room for two tokens is reserved.
   void AddTwoBytes(std::string_view word, const SourceRange* source, TokenRun* run) const;
   // The same for words of any length, where merges_short_words(): scratch->path has their tokens,
   // scratch->path_ends where those of each word end. AddPath adds those of one.

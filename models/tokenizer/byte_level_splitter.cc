@@ -143,13 +143,15 @@ class ByteLevelSplitter::Pass {
     if (!long_words.empty()) model_.MergeLong(long_words, &memory_.model);
     const MergeJob* job = jobs.data();
     size_t num_long = 0;
-    run_.Reserve(num_words_);
+    // Each word is one token, or two, or reserves more.
+    run_.Reserve(2 * num_words_);
     for (const Word& word : std::span(words_).first(num_words_)) {
       if (word.whole >= 0) {
         run_.AddReserved(word.whole, {word.begin, word.end});
       } else {
         AddParts(word, &job, &num_long);
-        run_.Reserve(num_words_);
+        const bool is_reserved = TextOf(word).size() == 2 && model_.CanMerge(TextOf(word));
+        if (!is_reserved) run_.Reserve(2 * num_words_);
       }
       run_.EndWord();
     }
