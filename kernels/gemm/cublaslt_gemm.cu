@@ -94,6 +94,7 @@ constexpr int kMostAlgorithms = 16;
 }  // namespace
 
 struct LibraryGemm::Impl {
+  const simt::Device* device = nullptr;
   Functions functions;
   cublasLtHandle_t handle = nullptr;
   size_t workspace_bytes = 0;
@@ -221,7 +222,9 @@ absl::StatusOr<std::unique_ptr<LibraryGemm>> LibraryGemm::Create(const simt::Dev
   // Loaded once; it stays.
   static const absl::StatusOr<Functions> functions = LoadFunctions();
   BERTRAND_RETURN_IF_ERROR(functions.status());
+  BERTRAND_RETURN_IF_ERROR(device.MakeCurrent());  // the handle's own, at its making and at use
   auto impl = std::make_unique<Impl>();
+  impl->device = &device;
   impl->functions = *functions;
   // What NVIDIA recommends; more only costs memory, one for each slot in flight.
   impl->workspace_bytes = size_t{device.info().major >= 9 ? 32u : 16u} << 20;
@@ -237,18 +240,21 @@ size_t LibraryGemm::workspace_bytes() const { return impl_->workspace_bytes; }
 
 absl::StatusOr<std::vector<LibraryAlgorithm>> LibraryGemm::Candidates(const GemmParams& params,
                                                                       int most) const {
+  BERTRAND_RETURN_IF_ERROR(impl_->device->MakeCurrent());
   BERTRAND_ASSIGN_OR_RETURN(Descriptors descriptors, impl_->Describe(params));
   return impl_->Heuristics(descriptors, most);
 }
 
 bool LibraryGemm::Takes(const GemmParams& params, const LibraryAlgorithm& algorithm) const {
   absl::StatusOr<Descriptors> descriptors = impl_->Describe(params);
-  return descriptors.ok() && impl_->Takes(*descriptors, algorithm);
+  return descriptors.ok() && impl_->device->MakeCurrent().ok() &&
+         impl_->Takes(*descriptors, algorithm);
 }
 
 absl::Status LibraryGemm::Run(const GemmParams& params, const LibraryAlgorithm& algorithm,
                               void* workspace, simt::Stream& stream) const {
   BERTRAND_CHECK(LibraryFuses(params), "the caller splits what cuBLASLt does not fuse");
+  BERTRAND_RETURN_IF_ERROR(impl_->device->MakeCurrent());
   BERTRAND_ASSIGN_OR_RETURN(Descriptors descriptors, impl_->Describe(params));
   LibraryAlgorithm chosen = algorithm;
   if (chosen == LibraryAlgorithm{} || !impl_->Takes(descriptors, chosen)) {

@@ -414,7 +414,7 @@ absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens, std::chrono::m
     BERTRAND_ASSIGN_OR_RETURN(report.notes, attention_.Tune(end, load_stream_->stream()));
   } else {
     gemm_->LeaveOutHopper();
-    if (device_->info().major == 9) {
+    if (device_->info().runs_hopper()) {
       report.notes.push_back("hopper_attention and hopper_gemm, not verified on a GPU, are unused");
     }
   }
