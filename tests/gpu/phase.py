@@ -160,8 +160,11 @@ class Server:
 def import_client(context):
     """The Python client: the bundle's, or an installed one."""
     sys.path.insert(0, str(context.bundle / "python"))
-    import bertrand
-
+    try:
+        import bertrand
+    except ImportError as error:
+        raise RuntimeError(f"the Python client cannot be imported ({error}): a bundle has it in python/; beside a build "
+                           f"folder, {sys.executable} -m pip install client/python") from error
     return bertrand
 
 
