@@ -97,13 +97,16 @@ def run_one(arguments):
     context = Context(**json.loads(os.environ["GPU_RUN_CONTEXT"]))
     for name in ("bundle", "work", "result_file"):
         setattr(context, name, Path(getattr(context, name)))
-    entry = globals()[function] if module == "run" else getattr(importlib.import_module(module), function)
     signal.signal(signal.SIGTERM, end_all)
     try:
+        entry = globals()[function] if module == "run" else getattr(importlib.import_module(module), function)
         context.save(entry(context))
     except Exception as error:
         traceback.print_exc()
-        error_file(context.result_file).write_text(f"{type(error).__name__}: {error}"[:600])
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError):
+            why += f" (of {sys.executable}; this part needs PyTorch and transformers; PYTHON names another python3)"
+        error_file(context.result_file).write_text(why[:600])
         return 1
     return 0
 
