@@ -197,6 +197,23 @@ REFUSED = """========= COMPUTE-SANITIZER
 """
 
 
+class KernelTestsTest(unittest.TestCase):
+    def test_hoppers_come_last(self):
+        listing = {"testsuites": [{"name": f"Suite{file}", "testsuite": [{"file": f"tests/{file}_test.cc"}]}
+                                  for file in ("span_kernel", "hopper_kernels", "copy_kernel", "hopper_gemm_kernel")]}
+        with tempfile.TemporaryDirectory() as folder:
+            context = mock.Mock(work=Path(folder))
+
+            def lists(command, _):
+                (context.work / "tests.json").write_text(json.dumps(listing))
+                return 0, ""
+
+            with mock.patch("kernel_phases.call", lists):
+                filters = kernel_phases.list_tests(context, Path("program"))
+        self.assertEqual(list(filters), ["copy_kernel", "span_kernel", "hopper_gemm_kernel", "hopper_kernels"])
+        self.assertEqual(filters["span_kernel"], "Suitespan_kernel.*")
+
+
 class SanitizerTest(unittest.TestCase):
     def test_what_it_says(self):
         parse = kernel_phases.parse_sanitizer
