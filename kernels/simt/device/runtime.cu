@@ -205,7 +205,7 @@ absl::Status Stream::Wait(const Event& event) {
 
 absl::Status Stream::BeginCapture() {
   return impl_->Do("the begin of a capture", [&] {
-    return cudaStreamBeginCapture(impl_->stream, cudaStreamCaptureModeThreadLocal);
+    return cudaStreamBeginCapture(impl_->stream, cudaStreamCaptureModeRelaxed);
   });
 }
 
