@@ -346,6 +346,21 @@ class SucceededTest(unittest.TestCase):
 
 
 class BundleTest(unittest.TestCase):
+    def test_grpc_is_the_bundles_where_there_is_none(self):
+        own = f"python/cp{sys.version_info.major}{sys.version_info.minor}"
+        with tempfile.TemporaryDirectory() as name:
+            bundle = Path(name)
+            for folder in (own, "python/cp27", "python/common"):
+                (bundle / folder).mkdir(parents=True)
+            for lacking in ("grpc", "google.protobuf"):
+                with mock.patch("phase.has_module", lambda module, lacking=lacking: module != lacking):
+                    self.assertEqual(phase.client_paths(bundle),
+                                     [str(bundle / folder) for folder in ("python", own, "python/common")])
+            with mock.patch("phase.has_module", lambda module: True):
+                self.assertEqual(phase.client_paths(bundle), [str(bundle / "python")])
+        self.assertTrue(phase.has_module("json.decoder"))
+        self.assertFalse(phase.has_module("no_such_package.module"))
+
     def test_which_libraries_travel(self):
         for name in ("librtmp.so.1", "libcrypto.so.3", "libcares.so.2", "libgrpc.so.29", "libcurl.so.4"):
             self.assertIsNone(make_bundle.NOT_OURS.match(name), name)

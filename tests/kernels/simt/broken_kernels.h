@@ -62,14 +62,14 @@ struct NoBarrierAfterRead : BrokenKernel {
   }
 };
 
-// Overwrites what both warps have read.
+// Overwrites what both warps have read, in orders that let the other one read first.
 template <bool kBroken>
 struct NoBarrierAfterAllRead : BrokenKernel {
   SIMT_FN static void Run(const Params& p) {
     const auto s = SharedArray<&Layout::s>();
     if (ThreadIndex() == 0) Store(s, Load(p.x));
     SyncThreads();
-    const float value = Load(s);
+    const float value = ShuffleXor(Load(s), 1);
     if (!kBroken) SyncThreads();
     if (ThreadIndex() == 0) Store(s, 2 * value);
     Store(p.y + ThreadIndex(), value);
@@ -394,9 +394,9 @@ struct ReadOfAtomic : BrokenKernel {
 template <bool kBroken>
 struct AtomicBesideStore : BrokenKernel {
   SIMT_FN static void Run(const Params& p) {
-    if (ThreadIndex() == 32) Store(p.counter, 7);
+    if (ThreadIndex() == 0) Store(p.counter, 7);
     if (!kBroken) SyncThreads();
-    AtomicAdd(p.counter, 1);
+    if (ThreadIndex() != 0) AtomicAdd(p.counter, 1);
     Store(p.y + ThreadIndex(), 0.0f);
   }
 };
