@@ -312,15 +312,6 @@ void Bpe::AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) 
   }
 }
 
-void Bpe::AddTwoBytes(std::string_view word, const SourceRange* source, TokenRun* run) const {
-  const int32_t both = short_merger_.PairToken(word.data());
-  const SourceRange first = source == nullptr ? SourceRange{} : source[0];
-  const SourceRange second = source == nullptr ? SourceRange{} : source[1];
-  if (both >= 0) return run->AddReserved(both, {first.start, second.end});
-  run->AddReserved(short_merger_.ByteToken(word[0]), first);
-  run->AddReserved(short_merger_.ByteToken(word[1]), second);
-}
-
 void Bpe::AddPath(std::string_view word, const SourceRange* source, std::span<const int32_t> path,
                   TokenRun* run) const {
   run->Reserve(path.size());

@@ -90,14 +90,13 @@ class Bpe final : public TokenModel {
   bool AddParts(std::string_view word, const SourceRange* source, ModelScratch* scratch,
                 TokenRun* run) const;
   // What AddParts does to short words, for several: those that CanMerge are merged by
-  // short_merger(), and AddJob adds what became of them.
+  // short_merger(), and AddJob adds what became of them. (Words of two bytes it merges without a
+  // job.)
   bool CanMerge(std::string_view word) const {
     return short_merger_.is_built() && word.size() <= MergeJob::kMaxBytes;
   }
   const ShortMerger& short_merger() const { return short_merger_; }
   void AddJob(const MergeJob& job, const SourceRange* source, TokenRun* run) const;
-  // The same for a word of two bytes, without a job; room for two tokens is reserved.
-  void AddTwoBytes(std::string_view word, const SourceRange* source, TokenRun* run) const;
   // The same for words of any length, where merges_short_words(): scratch->path has their tokens,
   // scratch->path_ends where those of each word end. AddPath adds those of one.
   void MergeLong(std::span<const std::string_view> words, ModelScratch* scratch) const;

@@ -123,6 +123,25 @@ class ByteLevelSplitter::Pass {
     return text_.substr(word.begin, word.end - word.begin);
   }
 
+  // One of those that are merged without a job.
+  bool IsTwoBytes(const Word& word) const {
+    return word.end - word.begin == 2 && model_.merges_short_words();
+  }
+
+  // Both are of one code point, or ASCII.
+  void AddTwoBytes(const Word& word) {
+    const char* const bytes = text_.data() + word.begin;
+    const int32_t both = model_.short_merger().PairToken(bytes);
+    const SourceRange whole = {word.begin, word.end};
+    if (both >= 0) return run_.AddReserved(both, whole);
+    const bool is_ascii = IsAscii(bytes[0]);
+    const uint32_t middle = word.begin + 1;
+    run_.AddReserved(model_.short_merger().ByteToken(bytes[0]),
+                     is_ascii ? SourceRange{word.begin, middle} : whole);
+    run_.AddReserved(model_.short_merger().ByteToken(bytes[1]),
+                     is_ascii ? SourceRange{middle, word.end} : whole);
+  }
+
   void LookUp() {
     std::vector<MergeJob>& jobs = memory_.model.jobs;
     std::vector<std::string_view>& long_words = memory_.long_words;
@@ -135,7 +154,7 @@ class ByteLevelSplitter::Pass {
         if (model_.merges_short_words()) long_words.push_back(TextOf(word));
         continue;
       }
-      if (TextOf(word).size() == 2) continue;
+      if (IsTwoBytes(word)) continue;
       if (num_jobs == jobs.size()) jobs.resize(2 * num_jobs + kBatch);
       jobs[num_jobs++].word = TextOf(word);
     }
@@ -148,10 +167,11 @@ class ByteLevelSplitter::Pass {
     for (const Word& word : std::span(words_).first(num_words_)) {
       if (word.whole >= 0) {
         run_.AddReserved(word.whole, {word.begin, word.end});
+      } else if (IsTwoBytes(word)) {
+        AddTwoBytes(word);
       } else {
         AddParts(word, &job, &num_long);
-        const bool is_reserved = TextOf(word).size() == 2 && model_.CanMerge(TextOf(word));
-        if (!is_reserved) run_.Reserve(2 * num_words_);
+        run_.Reserve(2 * num_words_);
       }
       run_.EndWord();
     }
@@ -165,10 +185,7 @@ class ByteLevelSplitter::Pass {
       SourcesOf(text_, word.begin, word.end, &memory_.sources);
       source = memory_.sources.data();
     }
-    if (model_.CanMerge(TextOf(word))) {
-      if (TextOf(word).size() == 2) return model_.AddTwoBytes(TextOf(word), source, &run_);
-      return model_.AddJob(*(*job)++, source, &run_);
-    }
+    if (model_.CanMerge(TextOf(word))) return model_.AddJob(*(*job)++, source, &run_);
     if (model_.merges_short_words()) {
       const std::vector<size_t>& ends = memory_.model.path_ends;
       const size_t begin = *num_long == 0 ? 0 : ends[*num_long - 1], end = ends[*num_long];
