@@ -128,11 +128,13 @@ POOLINGS = {
 
 
 def recurrence(folder, window, memory, pooling="mean"):
+    """`memory` 0: as the checkpoint says, else as long as the window."""
     model, tokenizer = load(AutoModel, folder)
+    size = memory or AutoConfig.from_pretrained(folder).mem_len or window
     texts = [LONG.strip(), "hello world"]
     vectors = []
     for text in texts:
-        states = torch.cat([out.last_hidden_state[0] for out in segments(model, tokenizer, [text], window, memory)])
+        states = torch.cat([out.last_hidden_state[0] for out in segments(model, tokenizer, [text], window, size)])
         vectors.append(POOLINGS[pooling](states).tolist())
     return [call("embed", [[text] for text in texts], vectors, normalize=False, pooling=pooling,
                  recurrence=True, window_tokens=window, memory_tokens=memory)]
