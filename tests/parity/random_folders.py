@@ -20,16 +20,19 @@ from pathlib import Path
 import make_suite
 import random_suite
 import suite_calls as calls
+import suite_tokenizers
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder, models
 from sentence_transformers.sparse_encoder.models import MLMTransformer, SpladePooling
-from suite_tokenizers import make_tokenizers
+from suite_tokenizers import LINES, make_tokenizers
+from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoModelForQuestionAnswering,
+    AutoTokenizer,
     logging,
 )
 
@@ -47,17 +50,18 @@ class Bench:
         self.folder = work / "folder"
         torch.manual_seed(seed)
 
-    def base(self, family, kind, folder=None, tokenizer=None, **more):
+    def base(self, family, kind, folder=None, tokenizer=None, keep_tokenizer=False, **more):
         """A checkpoint as save_pretrained writes it, its weights random and large."""
         rng = self.rng
         folder = folder or self.folder
         name = tokenizer or make_suite.FAMILIES[family][0]
         shutil.copytree(self.work / "tokenizers" / name, folder, dirs_exist_ok=True)
-        self.limit = rng.choice([26, 33, 48])
+        if not keep_tokenizer:
+            self.limit = rng.choice([26, 33, 48])
         random_suite.random_size(rng, family)
         config = make_suite.make_config(family, "random", self.tokenizers[name], 0,
                                         **(random_suite.random_config(rng, family, self.limit) | more))
-        if family != "xlnet":
+        if family != "xlnet" and not keep_tokenizer:
             path = folder / "tokenizer_config.json"
             path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"model_max_length": self.limit}),
                             encoding="utf-8")
@@ -282,7 +286,94 @@ def files(bench):
     return result
 
 
-KINDS = {"sentence": sentence, "splade": splade, "cross": cross, "files": files}
+# ---- Tokenizers as they were before tokenizer.json
+
+SOURCES = {"bert": "words", "distilbert": "words", "electra": "words", "roberta": "bytes", "xlm-roberta": "unigram",
+           "camembert": "unigram", "albert": "albert", "xlnet": "xlnet"}
+
+
+def make_sources(work):
+    """vocab.txt, vocab.json with merges.txt, and spiece.model of each kind."""
+    unigram = dict(unk_id=0, bos_id=1, eos_id=2)
+    for name in set(SOURCES.values()):
+        (work / name).mkdir(parents=True)
+    (work / "words" / "vocab.txt").write_text("\n".join(suite_tokenizers.word_pieces(LINES, True)) + "\n", "utf-8")
+    trainer = ByteLevelBPETokenizer()
+    trainer.train_from_iterator(LINES, vocab_size=520, min_frequency=2, show_progress=False,
+                                special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    trainer.save_model(str(work / "bytes"))
+    suite_tokenizers.unigram(work / "unigram" / "spiece.model", **unigram)
+    suite_tokenizers.unigram(work / "albert" / "spiece.model", pad_id=0, unk_id=1, bos_id=-1, eos_id=-1,
+                             control_symbols=["[CLS]", "[SEP]", "[MASK]"])
+    suite_tokenizers.unigram(work / "xlnet" / "spiece.model", user_defined_symbols=["<eop>"], **unigram,
+                             control_symbols=["<cls>", "<sep>", "<pad>", "<mask>", "<eod>"])
+
+
+def tiny_words(rng):
+    letters = rng.sample("abcdefghijklmnopqrstuvwxyzдю東", rng.randint(3, 10))
+    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters[::2])]
+
+
+def random_token(rng, content):
+    if rng.random() < 0.5:
+        return content
+    return {"content": content, "single_word": rng.random() < 0.3, "lstrip": rng.random() < 0.3,
+            "rstrip": rng.random() < 0.3, "normalized": rng.random() < 0.5}
+
+
+def write_legacy(bench, family, folder):
+    """The files of a folder of 2020, and the tokenizer that transformers makes of them."""
+    rng, source = bench.rng, SOURCES[family]
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(bench.work / "sources" / source, folder)
+    if family == "xlm-roberta" or family == "camembert":
+        (folder / "spiece.model").rename(folder / "sentencepiece.bpe.model")
+    if source == "words" and rng.random() < 0.5:
+        words = tiny_words(rng)
+        (folder / "vocab.txt").write_text("\n".join(words) + rng.choice(["", "\n"]), "utf-8")
+    settings = {"model_max_length": bench.limit} if family != "xlnet" else {}
+    for key in ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "keep_accents", "remove_space",
+                "add_prefix_space", "trim_offsets"):
+        if rng.random() < 0.3:
+            settings[key] = rng.random() < 0.5
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps({"model_type": family}))
+    size = len(AutoTokenizer.from_pretrained(folder))
+    if rng.random() < 0.4:
+        names = rng.sample(["<x>", "lazy dog", "東京", "Ünï"], rng.randint(1, 3))
+        (folder / "added_tokens.json").write_text(json.dumps({name: size + i for i, name in enumerate(names)}), "utf-8")
+    if rng.random() < 0.5:
+        mask = "[MASK]" if source in ("words", "albert") else "<mask>"
+        tokens = {"mask_token": random_token(rng, mask)}
+        if rng.random() < 0.5:
+            tokens["additional_special_tokens"] = [rng.choice(["fox", "the", "こ"])]
+        (folder / "special_tokens_map.json").write_text(json.dumps(tokens), "utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    bench.tokenizers[f"legacy_{family}"] = tokenizer
+    return tokenizer
+
+
+def legacy(bench):
+    rng, family = bench.rng, bench.rng.choice(list(make_suite.FAMILIES))
+    bench.limit = rng.choice([26, 33, 48])
+    sources = bench.work / "tokenizers" / f"legacy_{family}"
+    write_legacy(bench, family, sources)
+    kind, calls_of = rng.choice([
+        (AutoModelForTokenClassification, [random_suite.entities(rng, bench.texts)]),
+        (AutoModelForTokenClassification, [random_suite.entities(rng, bench.texts)]),
+        (AutoModel, [lambda f: calls.embed(f, False)]),
+        (AutoModelForQuestionAnswering, [random_suite.answer(rng, bench.texts)]),
+        (AutoModelForMaskedLM, [random_suite.fill_mask(rng, bench.texts)]),
+    ])
+    if family == "xlnet" and kind in (AutoModelForQuestionAnswering, AutoModelForMaskedLM):
+        kind, calls_of = AutoModel, [lambda f: calls.embed(f, False)]
+    calls.TEXTS = bench.some_texts()
+    more = {"labels": ["O", "B-PER", "I-PER"]} if kind is AutoModelForTokenClassification else {}
+    bench.base(family, kind, tokenizer=f"legacy_{family}", keep_tokenizer=True, **more)
+    return [call for make in calls_of for call in random_suite.attempt(make)(str(bench.folder))]
+
+
+KINDS = {"sentence": sentence, "splade": splade, "cross": cross, "files": files, "legacy": legacy}
 
 
 def make_one(seed, tokenizers, work, only):
@@ -315,6 +406,7 @@ def main():
     make_suite.ROOT = run / "tests/parity/suite"
     make_suite.ROOT.mkdir(parents=True)
     tokenizers = make_tokenizers(work / "tokenizers")
+    make_sources(work / "sources")
     failed = 0
     for seed in range(arguments.seed, arguments.seed + arguments.folders):
         make = lambda seed=seed: make_one(seed, tokenizers, work, arguments.only)  # noqa: E731

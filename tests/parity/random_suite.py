@@ -46,6 +46,7 @@ ODD = ["\u200b", "\u0301", "e\u0301\u0323", "👍🏽", "👨\u200d👩\u200d�
        "##ing", "▁", "Ġ", "\x01", "\x7f", "~", "\\", '"', "{}", "<b>"]
 ACTIVATIONS = ["gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh",
                "relu", "silu", "swish", "tanh", "sigmoid", "linear"]
+PROBLEMS = [None, "regression", "multi_label_classification", "single_label_classification"]
 WORDS = [word for line in LINES for word in line.split()]
 
 
@@ -281,6 +282,10 @@ def head_of(rng, family, texts):
         return kind, AutoModel, made, {}
     if kind == "classes":
         made = [calls.classify]
+        if rng.random() < 0.4:
+            count = rng.randint(1, 5)
+            names = rng.sample(["LABEL_0", "Ünïcode 日本", "👍", "", "a b", "entailment", "1"], count)
+            return kind, one, made, {"labels": names, "problem_type": rng.choice(PROBLEMS)}
         if family == "xlnet" and rng.random() < 0.5:
             return kind, one, made, {"labels": ["a", "b"], "summary_type": rng.choice(["first", "last"])}
         if family == "xlnet":
@@ -289,15 +294,19 @@ def head_of(rng, family, texts):
             made.append(calls.classify_windows)
         return kind, one, made, {"labels": [f"label {i}" for i in range(rng.randint(2, 7))]}
     if kind == "zero_shot":
-        nli = rng.sample(make_suite.NLI, 3)
-        return kind, one, [zero_shot(rng, texts)], {"labels": nli if rng.random() < 0.8 else ["x", "y"]}
+        nli = rng.sample([rng.choice([name, name.upper(), name.title()]) for name in make_suite.NLI], 3)
+        more = {"labels": nli if rng.random() < 0.8 else ["x", "y"]}
+        if rng.random() < 0.3:  # what finds the entailment, and need not be the other way around
+            more["label2id"] = {name: i for i, name in enumerate(rng.sample(["Entail", "no", "ENTAILS", "x"], len(more["labels"])))}
+        return kind, one, [zero_shot(rng, texts)], more
     if kind == "rerank":
         return kind, one, [lambda f: calls.rerank(f, **({"max_length": 4096} if family == "xlnet" else {}))], {
             "labels": ["LABEL_0"]}
     if kind == "tokens":
         return kind, AutoModelForTokenClassification, [entities(rng, texts)], {"labels": ["O", *dict.fromkeys(labels)]}
     if kind == "masks":
-        return kind, AutoModelForMaskedLM, [fill_mask(rng, texts), calls.embed_sparse], {}
+        return kind, AutoModelForMaskedLM, [fill_mask(rng, texts), calls.embed_sparse], {
+            "tie_word_embeddings": rng.random() < 0.7}
     if kind == "next":
         return kind, BertForNextSentencePrediction, [
             lambda f: calls.sentence_pair(f, BertForNextSentencePrediction)], {}
