@@ -217,6 +217,41 @@ def entities(rng, texts):
     return make
 
 
+def truncations(rng, texts):
+    """What is cut, of which text, from which side."""
+    def make(folder):
+        model, tokenizer = calls.load(AutoModelForSequenceClassification, folder)
+        result = []
+        for _ in range(6):
+            options = {"truncation": rng.choice(["longest_first", "only_first", "only_second"])}
+            if rng.random() < 0.6:
+                options["side"] = rng.choice(["left", "right"])
+            if rng.random() < 0.8:
+                options["max_tokens"] = rng.randint(4, 24)
+            tokenizer.truncation_side = options.get("side", "right")
+            inputs, expected = [], []
+            for _ in range(4):
+                given = [texts.one(), texts.one() or "x"][: rng.randint(1, 2)]
+                if len(given) == 1 and options["truncation"] == "only_second":
+                    continue
+                limit = options.get("max_tokens", tokenizer.model_max_length)
+                with unless_refused(), torch.no_grad():
+                    batch = tokenizer(*given, truncation=options["truncation"], max_length=limit, return_tensors="pt")
+                    scores = model(**batch).logits[0].softmax(-1).tolist()
+                    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+                    expected.append([[model.config.id2label[i], scores[i]] for i in order])
+                    inputs.append(given)
+            if inputs:
+                result.append(calls.call("classify", inputs, expected, activation="softmax", **options))
+        return result
+    return make
+
+
+def random_windows(rng, special=4):
+    window = rng.randint(special + 3, 24)
+    return {"window": window, "overlap": rng.randint(0, window - special - 2)}
+
+
 # ---- Checkpoints
 
 
@@ -241,7 +276,7 @@ def random_config(rng, family, limit):
         config["max_position_embeddings"] = limit + config["pad_token_id"] + 1
         config["type_vocab_size"] = rng.choice([1, 1, 2, 4])
     if family in ("bert", "electra", "albert"):
-        config["type_vocab_size"] = rng.choice([2, 2, 1, 3, 5])
+        config["type_vocab_size"] = rng.choice([2, 2, 2, 2, 2, 1, 3, 5])
         config["pad_token_id"] = rng.choice([0, 0, 0, 3])
     if family == "distilbert":
         config |= {"max_position_embeddings": limit, "activation": rng.choice(ACTIVATIONS),
@@ -250,8 +285,10 @@ def random_config(rng, family, limit):
         config["embedding_size"] = rng.choice([4, 20, make_suite.SIZES["random"][0]])
     if family == "albert":
         config["embedding_size"] = rng.choice([4, 20, make_suite.SIZES["random"][0]])
-        config["inner_group_num"] = rng.choice([1, 1, 2, 3])
-        config["num_hidden_groups"] = rng.randint(1, make_suite.SIZES["random"][2])
+        layers = make_suite.SIZES["random"][2]
+        config["num_hidden_groups"] = rng.randint(1, layers)
+        # More make transformers look beyond its list of head masks.
+        config["inner_group_num"] = rng.randint(1, layers // config["num_hidden_groups"])
     if family == "xlnet":
         config |= {"clamp_len": rng.choice([-1, -1, 3, 20]), "untie_r": rng.random() < 0.5,
                    "ff_activation": rng.choice(ACTIVATIONS),
@@ -276,14 +313,16 @@ def head_of(rng, family, texts):
         made = [lambda f: calls.embed(f, has_pooler)]
         if family == "xlnet":
             made += [lambda f: calls.recurrence(f, rng.randint(5, 40), rng.randint(0, 40),
-                                                rng.choice(list(calls.POOLINGS))) for _ in range(3)]
+                                                rng.choice(["mean", "max", "mean_sqrt_len", "weighted_mean"])) for _ in range(3)]
         else:
-            made.append(calls.embed_windows)
+            made.append(lambda f: calls.embed_windows(f, **random_windows(rng), pooling=rng.choice(list(calls.POOLINGS))))
+        made.append(calls.embed_poolings)
         return kind, AutoModel, made, {}
     if kind == "classes":
-        made = [calls.classify]
+        made = [calls.classify, truncations(rng, texts)]
         if rng.random() < 0.4:
             count = rng.randint(1, 5)
+            made = made[:1]
             names = rng.sample(["LABEL_0", "Ünïcode 日本", "👍", "", "a b", "entailment", "1"], count)
             return kind, one, made, {"labels": names, "problem_type": rng.choice(PROBLEMS)}
         if family == "xlnet" and rng.random() < 0.5:
@@ -291,7 +330,7 @@ def head_of(rng, family, texts):
         if family == "xlnet":
             made.append(lambda f: calls.classify_recurrence(f, rng.randint(6, 30), rng.choice([0, 5, 30])))
         else:
-            made.append(calls.classify_windows)
+            made.append(lambda f: calls.classify_windows(f, **random_windows(rng)))
         return kind, one, made, {"labels": [f"label {i}" for i in range(rng.randint(2, 7))]}
     if kind == "zero_shot":
         nli = rng.sample([rng.choice([name, name.upper(), name.title()]) for name in make_suite.NLI], 3)

@@ -101,6 +101,21 @@ class SuiteCall {
     return options;
   }
 
+  EncodeOptions Encode() const {
+    static const std::map<std::string_view, TruncationMode> kModes = {
+        {"longest_first", TruncationMode::kLongestFirst},
+        {"only_first", TruncationMode::kOnlyFirst},
+        {"only_second", TruncationMode::kOnlySecond},
+    };
+    EncodeOptions options;
+    if (Option("truncation") != nullptr) options.truncation = kModes.at(Text("truncation"));
+    if (Option("side") != nullptr) {
+      options.side = Text("side") == "left" ? TruncationSide::kLeft : TruncationSide::kRight;
+    }
+    if (Option("max_tokens") != nullptr) options.max_tokens = Int("max_tokens");
+    return options;
+  }
+
   std::optional<ScoreFunction> Activation() const {
     const std::string_view name = Text("activation");
     if (name.empty()) return std::nullopt;
@@ -131,7 +146,8 @@ absl::Status Run(const Model& model, TaskRequest& request) {
 }
 
 absl::StatusOr<SuiteValue> Embed(const Model& model, const SuiteCall& call) {
-  EmbedOptions options{.prompt_name = call.Text("prompt_name"),
+  EmbedOptions options{.encode = call.Encode(),
+                       .prompt_name = call.Text("prompt_name"),
                        .prompt = call.Text("prompt"),
                        .normalize = call.OptionalBool("normalize"),
                        .long_input = call.LongInput()};
@@ -195,7 +211,9 @@ SuiteValue LabelsOf(const std::vector<std::vector<LabelScore>>& results) {
 }
 
 absl::StatusOr<SuiteValue> Classify(const Model& model, const SuiteCall& call) {
-  const ClassifyOptions options{.long_input = call.LongInput(), .activation = call.Activation()};
+  const ClassifyOptions options{.encode = call.Encode(),
+                                .long_input = call.LongInput(),
+                                .activation = call.Activation()};
   BERTRAND_ASSIGN_OR_RETURN(const auto request,
                             ClassifyRequest::Create(model, call.Inputs(), options));
   BERTRAND_RETURN_IF_ERROR(Run(model, *request));
