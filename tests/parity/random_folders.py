@@ -9,6 +9,7 @@ As there: a line with the seed that makes it again, and differences below it.
 """
 
 import argparse
+import collections
 import json
 import random
 import shutil
@@ -254,6 +255,22 @@ def cross(bench):
 # ---- Files and configurations
 
 
+def stored_oddly(rng, tensor):
+    """The same values, as somebody's script may have kept them."""
+    kind = rng.random()
+    if not tensor.is_floating_point() or kind < 0.5:
+        return tensor
+    if kind < 0.6:
+        return torch.nn.Parameter(tensor, requires_grad=rng.random() < 0.5)
+    if kind < 0.7 and tensor.dim() == 2:
+        return tensor.t().contiguous().t()
+    if kind < 0.8:
+        return torch.cat([torch.zeros_like(tensor), tensor, torch.ones_like(tensor)])[len(tensor) : 2 * len(tensor)]
+    if kind < 0.9:
+        return tensor.double()
+    return torch.stack([tensor, tensor + 1], -1)[..., 0]
+
+
 def files(bench):
     """Any head, its files renamed, in legacy formats, with others beside them."""
     rng, family = bench.rng, bench.rng.choice(list(make_suite.FAMILIES))
@@ -274,6 +291,10 @@ def files(bench):
     if rng.random() < 0.4 and family != "xlnet":
         tensors = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
                    for name, tensor in tensors.items()}
+    tensors = {name: stored_oddly(rng, tensor) for name, tensor in tensors.items()}
+    if rng.random() < 0.3:
+        tensors = collections.OrderedDict(tensors)
+        tensors._metadata = collections.OrderedDict({"": {"version": 1}})
     torch.save(tensors, bench.folder / "pytorch_model.bin", _use_new_zipfile_serialization=rng.random() < 0.5)
     for name in rng.sample(["tf_model.h5", "flax_model.msgpack", "rust_model.ot", "model.onnx", "training_args.bin",
                             "optimizer.pt", "README.md", ".gitattributes"], 4):

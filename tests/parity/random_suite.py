@@ -399,7 +399,7 @@ def make_one(seed, tokenizers, work, only):
     tokenizer, _ = make_suite.FAMILIES[family]
     if family == "bert" and rng.random() < 0.3:
         tokenizer = "wordpiece_cased"
-    limit = rng.choice([26, 33, 48, 48])
+    limit = rng.choice([26, 33, 48, 48, 48, 150, 520])
     random_size(rng, family)
     kind, head, made, more = head_of(rng, family, texts)
     name = f"{family}_{kind}_{seed}"

@@ -211,9 +211,8 @@ SuiteValue LabelsOf(const std::vector<std::vector<LabelScore>>& results) {
 }
 
 absl::StatusOr<SuiteValue> Classify(const Model& model, const SuiteCall& call) {
-  const ClassifyOptions options{.encode = call.Encode(),
-                                .long_input = call.LongInput(),
-                                .activation = call.Activation()};
+  const ClassifyOptions options{
+      .encode = call.Encode(), .long_input = call.LongInput(), .activation = call.Activation()};
   BERTRAND_ASSIGN_OR_RETURN(const auto request,
                             ClassifyRequest::Create(model, call.Inputs(), options));
   BERTRAND_RETURN_IF_ERROR(Run(model, *request));
@@ -237,9 +236,9 @@ absl::StatusOr<SuiteValue> Rerank(const Model& model, const SuiteCall& call) {
   const std::vector<TaskInput> pairs = call.Inputs();
   std::vector<std::string_view> documents;
   for (const TaskInput& pair : pairs) documents.push_back(pair.second);
-  BERTRAND_ASSIGN_OR_RETURN(const auto request,
-                            RerankRequest::Create(model, pairs[0].first, documents,
-                                                  {.activation = call.Activation()}));
+  BERTRAND_ASSIGN_OR_RETURN(
+      const auto request,
+      RerankRequest::Create(model, pairs[0].first, documents, {.activation = call.Activation()}));
   BERTRAND_RETURN_IF_ERROR(Run(model, *request));
   BERTRAND_ASSIGN_OR_RETURN(const auto ranks, request->Finish());
   return ListOf(ranks, [](const Rank& rank) {
