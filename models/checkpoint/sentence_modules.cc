@@ -63,7 +63,7 @@ std::string LowerAscii(std::string text) {
 
 absl::StatusOr<Json> ReadJson(const std::string& path) {
   BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
-  return Json::ParseOwned(std::move(text), path);
+  return Json::ParseOwned(std::move(text), path, Json::SameKeys::kLastCounts);
 }
 
 // ---- Pooling

@@ -422,7 +422,8 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& folder) {
                            "(merge_and_unload) and save that");
   }
   BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
-  BERTRAND_ASSIGN_OR_RETURN(const Json config, Json::ParseOwned(std::move(text), path));
+  BERTRAND_ASSIGN_OR_RETURN(const Json config,
+                            Json::ParseOwned(std::move(text), path, Json::SameKeys::kLastCounts));
   return ParseModelConfig(config, path);
 }
 

@@ -149,6 +149,10 @@ def sentence_calls(bench, model, prompts):
         given = {"normalize_embeddings" if key == "normalize" else key: value for key, value in options.items()}
         vectors = [model.encode(text, show_progress_bar=False, **given) for text in inputs]
         result.append(calls.call("embed", [[text] for text in inputs], [v.tolist() for v in vectors], **options))
+        if "prompt" not in options and "prompt_name" not in options and model.default_prompt_name is None:
+            pairs = [[bench.texts.one() + " a", bench.rng.choice(["", bench.texts.one()])] for _ in range(2)]
+            vectors = [model.encode([tuple(pair)], show_progress_bar=False, **given)[0] for pair in pairs]
+            result.append(calls.call("embed", pairs, [v.tolist() for v in vectors], **options))
         options.pop("normalize", None)
         given.pop("normalize_embeddings", None)
         states = [model.encode(text, output_value="token_embeddings", **given) for text in inputs[:2]]
@@ -245,9 +249,11 @@ def cross(bench):
         result = []
         for _ in range(3):
             query, documents = bench.texts.one(4), [bench.texts.one() for _ in range(4)] + ["", bench.texts.long()]
-            ranks = encoder.rank(query, documents, batch_size=1)
+            options, given = rng.choice([({}, {}), ({"activation": "none"}, {"activation_fn": torch.nn.Identity()}),
+                                         ({"activation": "sigmoid"}, {"activation_fn": torch.nn.Sigmoid()})])
+            ranks = encoder.rank(query, documents, batch_size=1, **given)
             result.append(calls.call("rerank", [[query, document] for document in documents],
-                                     [[rank["corpus_id"], float(rank["score"])] for rank in ranks]))
+                                     [[rank["corpus_id"], float(rank["score"])] for rank in ranks], **options))
         return result
     return []
 

@@ -203,16 +203,22 @@ def entities(rng, texts):
             if aggregation != "none" and rng.random() < 0.5:
                 options["stride"] = rng.randint(0, 12)
             tagger = calls.pipe("token-classification", folder, aggregation_strategy=aggregation, **options)
+            ignored = {}
+            if rng.random() < 0.4:
+                names = list(tagger.model.config.label2id) + [name[2:] for name in tagger.model.config.label2id]
+                ignored["ignore_labels"] = rng.sample(names, rng.randint(0, 3))
             inputs, expected = [], []
             label = "entity" if aggregation == "none" else "entity_group"
             for _ in range(4):
                 text = texts.long() if rng.random() < 0.4 else texts.one()
                 with unless_refused():
-                    found = tagger(text)
+                    found = tagger(text, **ignored)
                     inputs.append([text])
                     expected.append([[e[label], float(e["score"]), e["start"], e["end"], e["word"]] for e in found])
             if inputs:
-                result.append(calls.call("classify_tokens", inputs, expected, aggregation=aggregation, **options))
+                if ignored == {"ignore_labels": []}:
+                    ignored["keep_all_labels"] = True
+                result.append(calls.call("classify_tokens", inputs, expected, aggregation=aggregation, **options, **ignored))
         return result
     return make
 
@@ -308,7 +314,8 @@ def head_of(rng, family, texts):
               "xlnet": ["beam", "base"]}.get(family, [])
     kind = rng.choice(kinds)
     one = AutoModelForSequenceClassification
-    labels = [f"{start}{name}" for name in ("PER", "LOC") for start in rng.choice([("B-", "I-"), ("",), ("I-",)])]
+    labels = [f"{start}{name}" for name in ("PER", rng.choice(["LOC", "LOC-x", "", "O"]), "日本")
+              for start in rng.choice([("B-", "I-"), ("B-", "I-"), ("",), ("I-",), ("B-",), ("b-", "S-"), ("I-", "E-", "B_")])]
     if kind == "base":
         made = [lambda f: calls.embed(f, has_pooler)]
         if family == "xlnet":

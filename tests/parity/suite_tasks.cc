@@ -254,6 +254,7 @@ absl::StatusOr<SuiteValue> ClassifyTokens(const Model& model, const SuiteCall& c
   };
   const ClassifyTokensOptions options{.aggregation = kAggregations.at(call.Text("aggregation")),
                                       .ignore_labels = call.Texts("ignore_labels"),
+                                      .keep_all_labels = call.Bool("keep_all_labels"),
                                       .stride_tokens = call.OptionalInt("stride")};
   BERTRAND_ASSIGN_OR_RETURN(const auto request,
                             ClassifyTokensRequest::Create(model, call.Inputs(), options));
