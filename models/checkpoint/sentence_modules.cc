@@ -189,7 +189,8 @@ void CheckArguments(ConfigReader& reader) {
     const Json* arguments = reader.Find(key);
     if (arguments == nullptr) continue;
     for (const auto& [name, value] : arguments->members()) {
-      if (std::find(kHarmless.begin(), kHarmless.end(), name) == kHarmless.end()) {
+      const bool is_default = name == "use_fast" && value.as_bool() == true;
+      if (!is_default && std::find(kHarmless.begin(), kHarmless.end(), name) == kHarmless.end()) {
         reader.FailUnimplemented(std::string(key) + "." + name, "is not served");
       }
     }
