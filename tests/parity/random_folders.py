@@ -251,6 +251,7 @@ def cross(bench):
             query, documents = bench.texts.one(4), [bench.texts.one() for _ in range(4)] + ["", bench.texts.long()]
             options, given = rng.choice([({}, {}), ({"activation": "none"}, {"activation_fn": torch.nn.Identity()}),
                                          ({"activation": "sigmoid"}, {"activation_fn": torch.nn.Sigmoid()})])
+            encoder.set_activation_fn(None, set_default=False)  # that of the call before stays
             ranks = encoder.rank(query, documents, batch_size=1, **given)
             result.append(calls.call("rerank", [[query, document] for document in documents],
                                      [[rank["corpus_id"], float(rank["score"])] for rank in ranks], **options))
