@@ -326,7 +326,8 @@ absl::Status WarmUp(const Options& options, const Devices& devices, Engine& engi
   const auto elapsed = duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
   spdlog::info("tuned for {} shapes in {} ms, kept in {}; --log-level debug lists them",
                report.shapes.size(), elapsed.count(), ForLog(options.tuning_cache));
-  // Again, to record what was chosen.
+  // What was chosen as it is, which loads it, and then recorded.
+  BERTRAND_RETURN_IF_ERROR(engine.WarmUp());
   return engine.WarmUp();
 }
 

@@ -52,12 +52,12 @@ absl::Status StartFloat(const AttentionParams& p, simt::Stream& stream) {
 // The launch table. Registers of a thread as ptxas of CUDA 13.0 gives them for sm_80 / 86 / 90a,
 // none spilled; shared memory; blocks that an SM of A100 / L4 / H100 holds.
 //
-//   tensor   32, 4 warps   114 / 128 / 114   16 KiB   4 / 4 / 4    (5 blocks' 96 registers spill)
+//   tensor   32, 4 warps   108 / 118 / 122   16 KiB   4 / 4 / 4    (5 blocks' 96 registers spill)
 //   tensor   32, 4 x 2     168 / 168 / 168   16 KiB   3 / 3 / 3    (4 warps of two groups)
-//   tensor   64, 4 warps   128 / 128 / 128   32 KiB   4 / 3 / 4
-//   tensor   64, 4 x 2     234 / 252 / 255   32 KiB   2 / 2 / 2
-//   tensor  128, 4 warps   216 / 218 / 215   64 KiB   2 / 1 / 2
-//   tensor  128, 8 warps   212 / 214 / 211   64 KiB   1 / 1 / 1
+//   tensor   64, 4 warps   127 / 128 / 128   32 KiB   4 / 3 / 4
+//   tensor   64, 4 x 2     239 / 241 / 255   32 KiB   2 / 2 / 2
+//   tensor  128, 4 warps   218 / 220 / 213   64 KiB   2 / 1 / 2
+//   tensor  128, 8 warps   214 / 216 / 210   64 KiB   1 / 1 / 1
 //   float    32            168 / 168 / 168   47 KiB   3 / 2 / 3
 //   float    64            163 / 163 / 168   71 KiB   2 / 1 / 3
 //   float   128            196 / 198 / 196   76 KiB   2 / 1 / 2    (3 blocks spill on sm_120)

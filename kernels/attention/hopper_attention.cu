@@ -45,9 +45,8 @@ absl::Status LaunchAs(const AttentionParams& p, simt::Stream& stream) {
 
 bool HopperAttentionSupports(const simt::DeviceInfo& device, const AttentionParams& p) {
   const DType dtype = p.qkv.dtype();
-  return device.major == 9 && device.minor == 0 &&
-         (dtype == DType::kFloat16 || dtype == DType::kBFloat16) && IsAligned16(p.qkv) &&
-         IsAligned16(p.out) && p.qkv.dim(3) % 8 == 0 && p.qkv.dim(3) <= 128 &&
+  return device.runs_hopper() && (dtype == DType::kFloat16 || dtype == DType::kBFloat16) &&
+         IsAligned16(p.qkv) && IsAligned16(p.out) && p.qkv.dim(3) % 8 == 0 && p.qkv.dim(3) <= 128 &&
          MostTiles(p) * (p.qkv.dim(0) / kHopperAttentionRows + 2) <= INT32_MAX;
 }
 

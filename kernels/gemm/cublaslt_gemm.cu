@@ -31,9 +31,33 @@ struct Functions {
 #undef BERTRAND_DECLARE
 };
 
-absl::StatusOr<Functions> LoadFunctions() {
-  // Of the version whose header this is: enumerations differ between major ones.
-  const std::string file = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
+// Of two majors either serves: functions, the numbers below and the sizes of structures are the
+// same in 12.8's header and in 13.0's (compared), and a machine's PyTorch may bring the other one.
+constexpr int kMajors[] = {CUBLAS_VER_MAJOR, CUBLAS_VER_MAJOR == 12 ? 13 : 12};
+constexpr size_t kOldestVersion = 120800, kFirstUnknownVersion = 140000;
+static_assert(CUBLAS_VER_MAJOR == 12 || CUBLAS_VER_MAJOR == 13);
+static_assert(CUBLAS_OP_T == 1 && CUBLAS_COMPUTE_32F == 68 && CUDA_R_32F == 0 && CUDA_R_16F == 2 &&
+              CUDA_R_16BF == 14 && CUDA_R_8F_E4M3 == 28);
+static_assert(CUBLASLT_EPILOGUE_DEFAULT == 1 && CUBLASLT_EPILOGUE_RELU == 2 &&
+              CUBLASLT_EPILOGUE_BIAS == 4 && CUBLASLT_EPILOGUE_RELU_BIAS == 6 &&
+              CUBLASLT_EPILOGUE_GELU == 32 && CUBLASLT_EPILOGUE_GELU_BIAS == 36);
+static_assert(CUBLASLT_MATMUL_DESC_TRANSA == 3 && CUBLASLT_MATMUL_DESC_EPILOGUE == 7 &&
+              CUBLASLT_MATMUL_DESC_BIAS_POINTER == 8 &&
+              CUBLASLT_MATMUL_DESC_A_SCALE_POINTER == 17 &&
+              CUBLASLT_MATMUL_DESC_B_SCALE_POINTER == 18 && CUBLASLT_MATMUL_DESC_FAST_ACCUM == 25);
+static_assert(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES == 1 &&
+              CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK == 3 &&
+              CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES == 5 &&
+              CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES == 8 &&
+              CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE == 2);
+static_assert(CUBLAS_STATUS_NOT_SUPPORTED == 15 && CUBLAS_STATUS_INVALID_VALUE == 7);
+static_assert(sizeof(cublasLtMatmulDescOpaque_t) == 256 &&
+              sizeof(cublasLtMatrixLayoutOpaque_t) == 64 &&
+              sizeof(cublasLtMatmulPreferenceOpaque_t) == 64 &&
+              sizeof(cublasLtMatmulHeuristicResult_t) == 96);
+
+absl::StatusOr<Functions> LoadFunctionsOf(int major) {
+  const std::string file = "libcublasLt.so." + std::to_string(major);
   void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return FailedPrecondition(dlerror());
   Functions functions;
@@ -44,7 +68,20 @@ absl::StatusOr<Functions> LoadFunctions() {
   BERTRAND_CUBLASLT_FUNCTIONS(BERTRAND_FIND)
 #undef BERTRAND_FIND
   if (!complete) return FailedPrecondition(file + " lacks functions that its header has");
+  const size_t version = functions.cublasLtGetVersion();
+  if (version < kOldestVersion || version >= kFirstUnknownVersion) {
+    return FailedPrecondition(file + " is version " + std::to_string(version) +
+                              ", expected 12.8 to 13");
+  }
   return functions;
+}
+
+absl::StatusOr<Functions> LoadFunctions() {
+  absl::StatusOr<Functions> functions = LoadFunctionsOf(kMajors[0]);
+  if (functions.ok()) return functions;
+  absl::StatusOr<Functions> others = LoadFunctionsOf(kMajors[1]);
+  if (others.ok()) return others;
+  return FailedPrecondition(Message(functions.status()) + "; " + Message(others.status()));
 }
 
 cudaDataType_t CudaType(DType dtype) {
@@ -94,6 +131,7 @@ constexpr int kMostAlgorithms = 16;
 }  // namespace
 
 struct LibraryGemm::Impl {
+  const simt::Device* device = nullptr;
   Functions functions;
   cublasLtHandle_t handle = nullptr;
   size_t workspace_bytes = 0;
@@ -221,7 +259,9 @@ absl::StatusOr<std::unique_ptr<LibraryGemm>> LibraryGemm::Create(const simt::Dev
   // Loaded once; it stays.
   static const absl::StatusOr<Functions> functions = LoadFunctions();
   BERTRAND_RETURN_IF_ERROR(functions.status());
+  BERTRAND_RETURN_IF_ERROR(device.MakeCurrent());  // the handle's own, at its making and at use
   auto impl = std::make_unique<Impl>();
+  impl->device = &device;
   impl->functions = *functions;
   // What NVIDIA recommends; more only costs memory, one for each slot in flight.
   impl->workspace_bytes = size_t{device.info().major >= 9 ? 32u : 16u} << 20;
@@ -237,18 +277,21 @@ size_t LibraryGemm::workspace_bytes() const { return impl_->workspace_bytes; }
 
 absl::StatusOr<std::vector<LibraryAlgorithm>> LibraryGemm::Candidates(const GemmParams& params,
                                                                       int most) const {
+  BERTRAND_RETURN_IF_ERROR(impl_->device->MakeCurrent());
   BERTRAND_ASSIGN_OR_RETURN(Descriptors descriptors, impl_->Describe(params));
   return impl_->Heuristics(descriptors, most);
 }
 
 bool LibraryGemm::Takes(const GemmParams& params, const LibraryAlgorithm& algorithm) const {
   absl::StatusOr<Descriptors> descriptors = impl_->Describe(params);
-  return descriptors.ok() && impl_->Takes(*descriptors, algorithm);
+  return descriptors.ok() && impl_->device->MakeCurrent().ok() &&
+         impl_->Takes(*descriptors, algorithm);
 }
 
 absl::Status LibraryGemm::Run(const GemmParams& params, const LibraryAlgorithm& algorithm,
                               void* workspace, simt::Stream& stream) const {
   BERTRAND_CHECK(LibraryFuses(params), "the caller splits what cuBLASLt does not fuse");
+  BERTRAND_RETURN_IF_ERROR(impl_->device->MakeCurrent());
   BERTRAND_ASSIGN_OR_RETURN(Descriptors descriptors, impl_->Describe(params));
   LibraryAlgorithm chosen = algorithm;
   if (chosen == LibraryAlgorithm{} || !impl_->Takes(descriptors, chosen)) {

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <system_error>
 #include <vector>
 
@@ -204,17 +205,25 @@ absl::Status SaveGemmTable(const std::string& path, const GemmTableOrigin& origi
   std::error_code error;
   const std::filesystem::path target(path);
   if (target.has_parent_path()) std::filesystem::create_directories(target.parent_path(), error);
-  const std::string beside = path + "." + std::to_string(getpid());
+  // Not the process's number alone: servers in containers have the same one.
+  const std::string beside =
+      path + "." + std::to_string(getpid()) + "-" + std::to_string(std::random_device()());
   {
     std::ofstream file(beside, std::ios::binary | std::ios::trunc);
     file << FormatGemmTable(origin, table);
     file.close();
-    if (!file) return Unavailable("cannot write " + beside + ": " + std::strerror(errno));
+    if (!file) {
+      const absl::Status status =
+          Unavailable("cannot write " + beside + ": " + std::strerror(errno));
+      std::filesystem::remove(beside, error);
+      return status;
+    }
   }
   std::filesystem::rename(beside, target, error);
   if (!error) return absl::OkStatus();
+  const absl::Status status = Unavailable("cannot replace " + path + ": " + error.message());
   std::filesystem::remove(beside, error);
-  return Unavailable("cannot replace " + path);
+  return status;
 }
 
 std::string GemmTableName(const GemmTableOrigin& origin) {

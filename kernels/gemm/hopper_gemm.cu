@@ -40,7 +40,7 @@ absl::Status HopperGemmAs(const GemmParams& params, int tile, simt::Stream& stre
 }  // namespace
 
 bool HopperGemmSupports(const simt::DeviceInfo& device, const GemmParams& params) {
-  if (device.major != 9 || device.minor != 0) return false;
+  if (!device.runs_hopper()) return false;
   const bool gelu = params.activation == Activation::kGeluErf && !params.residual;
   if (params.activation != Activation::kNone && !gelu) return false;
   for (const TensorView* view :

@@ -5,7 +5,7 @@
 // on the CPU (host_gemm.cc), operands and results rounded to their type as the device would, so
 // that whole forwards need not emulate every product.
 //
-// Thread-safe; asynchronous on the stream.
+// Thread-safe; asynchronous on the stream. The device outlives it.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>

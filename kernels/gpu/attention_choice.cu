@@ -30,6 +30,8 @@ float FromFloat8(uint8_t bits) {
 
 constexpr float kFloat8Scale = 0.01f;
 
+using Kernel = AttentionChoice::Kernel;
+
 // Operands of a batch and both kernels' results.
 class Trial {
  public:
@@ -53,24 +55,25 @@ class Trial {
     trial.params_.out = {trial.out_.data(), dtype, {tokens, heads, head_size}};
     return trial;
   }
-  absl::Status Run(bool hopper, simt::Stream& stream) const {
-    return hopper ? HopperAttention(params_, stream) : Attention(params_, stream);
+  absl::Status Run(const Kernel& kernel, simt::Stream& stream) const {
+    return kernel(params_, stream);
   }
   // The result, from memory that held NaN before.
-  absl::StatusOr<std::vector<float>> Result(bool hopper, simt::Stream& stream) const {
+  absl::StatusOr<std::vector<float>> Result(const Kernel& kernel, simt::Stream& stream) const {
     BERTRAND_RETURN_IF_ERROR(stream.Fill(out_.data(), 0xff, params_.out.size_bytes()));
-    BERTRAND_RETURN_IF_ERROR(Run(hopper, stream));
+    BERTRAND_RETURN_IF_ERROR(Run(kernel, stream));
     return DownloadFloats(params_.out, stream);
   }
   // The same by way of e4m3.
-  absl::StatusOr<std::vector<float>> Float8Result(bool hopper, simt::Stream& stream) const {
+  absl::StatusOr<std::vector<float>> Float8Result(const Kernel& kernel,
+                                                  simt::Stream& stream) const {
     AttentionParams params = params_;
     params.out = {
         out_.data(), DType::kFloat8, {params.out.dim(0), params.out.dim(1), params.out.dim(2)}};
     params.out_scale = {scale_.data(), DType::kFloat32, {1}};
     std::vector<uint8_t> bits(params.out.size_bytes());
     BERTRAND_RETURN_IF_ERROR(stream.Fill(out_.data(), 0xff, bits.size()));
-    BERTRAND_RETURN_IF_ERROR(hopper ? HopperAttention(params, stream) : Attention(params, stream));
+    BERTRAND_RETURN_IF_ERROR(kernel(params, stream));
     BERTRAND_RETURN_IF_ERROR(stream.CopyToHost(bits.data(), out_.data(), bits.size()));
     BERTRAND_RETURN_IF_ERROR(stream.Synchronize());
     std::vector<float> floats(bits.size());
@@ -94,19 +97,20 @@ class Trial {
 // On a batch with every kind of tile: full and not, of one warpgroup's rows and two's, more than a
 // ring of keys. Values are averages of numbers below 2: each kernel's weights are rounded to the
 // type, one rounding of the largest value at most, and its result; one to spare.
-absl::StatusOr<bool> Agree(DType dtype, int64_t heads, int64_t head_size, simt::Stream& stream) {
+absl::StatusOr<bool> Agree(const Kernel& other, DType dtype, int64_t heads, int64_t head_size,
+                           simt::Stream& stream) {
   const std::vector<int> lengths = {1, 63, 64, 0, 65, 127, 128, 129, 384, 300, 650, 17};
   BERTRAND_ASSIGN_OR_RETURN(const Trial trial,
                             Trial::Create(dtype, heads, head_size, lengths, stream));
-  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> plain, trial.Result(false, stream));
-  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> hopper, trial.Result(true, stream));
+  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> plain, trial.Result(Attention, stream));
+  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> hopper, trial.Result(other, stream));
   const double unit = dtype == DType::kFloat16 ? 0x1p-11 : 0x1p-8;
   for (size_t i = 0; i < plain.size(); ++i) {
     if (!(std::abs(double{plain[i]} - hopper[i]) <= 5 * 2 * unit)) return false;
   }
   // In e4m3 a step more, of either.
-  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> plain8, trial.Float8Result(false, stream));
-  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> hopper8, trial.Float8Result(true, stream));
+  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> plain8, trial.Float8Result(Attention, stream));
+  BERTRAND_ASSIGN_OR_RETURN(const std::vector<float> hopper8, trial.Float8Result(other, stream));
   for (size_t i = 0; i < plain8.size(); ++i) {
     const double step = std::max({std::abs(plain8[i]), std::abs(hopper8[i]), 1e-3f}) / 8;
     if (!(std::abs(double{plain8[i]} - hopper8[i]) <= 5 * 2 * unit + step)) return false;
@@ -122,9 +126,12 @@ std::string Times(int length, double hopper_us, double plain_us) {
 
 }  // namespace
 
+AttentionChoice::AttentionChoice(Measure measure, Kernel hopper)
+    : measure_(std::move(measure)), hopper_(hopper ? std::move(hopper) : HopperAttention) {}
+
 absl::Status AttentionChoice::Run(const AttentionParams& params, simt::Stream& stream) const {
   BERTRAND_RETURN_IF_ERROR(CheckAttention("Attention", params));
-  if (UsesHopper(params, stream.device().info())) return HopperAttention(params, stream);
+  if (UsesHopper(params, stream.device().info())) return hopper_(params, stream);
   return Attention(params, stream);
 }
 
@@ -144,7 +151,7 @@ absl::StatusOr<std::string> AttentionChoice::Try(const Kind& kind, Verdict& verd
   const std::string name = "attention " + std::to_string(kind.heads) + " heads of " +
                            std::to_string(kind.head_size) + " " + Name(kind.dtype) + ": ";
   BERTRAND_ASSIGN_OR_RETURN(const bool agree,
-                            Agree(kind.dtype, kind.heads, kind.head_size, stream));
+                            Agree(hopper_, kind.dtype, kind.heads, kind.head_size, stream));
   if (!agree) return name + "attention; hopper_attention is wrong here";
   std::string times;
   for (const int length : kTimedLengths) {
@@ -153,7 +160,7 @@ absl::StatusOr<std::string> AttentionChoice::Try(const Kind& kind, Verdict& verd
         const Trial trial, Trial::Create(kind.dtype, kind.heads, kind.head_size, lengths, stream));
     double us[2] = {};
     for (const bool hopper : {false, true}) {
-      const auto run = [&] { return trial.Run(hopper, stream); };
+      const auto run = [&] { return trial.Run(hopper ? hopper_ : Attention, stream); };
       BERTRAND_ASSIGN_OR_RETURN(us[hopper ? 1 : 0], measure_ ? measure_(hopper, length, run)
                                                              : LibraryGemm::MeasureUs(stream, run));
     }

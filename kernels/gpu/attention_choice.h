@@ -34,8 +34,11 @@ class AttentionChoice {
   using Measure = std::function<absl::StatusOr<double>(bool hopper, int length,
                                                        const std::function<absl::Status()>& run)>;
 
-  // Without `measure`: by the device's clock, and not at all in the emulator.
-  explicit AttentionChoice(Measure measure = nullptr) : measure_(std::move(measure)) {}
+  using Kernel = std::function<absl::Status(const AttentionParams&, simt::Stream&)>;
+
+  // Without `measure`: by the device's clock, and not at all in the emulator. `hopper`: in place of
+  // HopperAttention, for tests.
+  explicit AttentionChoice(Measure measure = nullptr, Kernel hopper = nullptr);
 
   absl::Status Run(const AttentionParams& params, simt::Stream& stream) const;
 
@@ -58,6 +61,7 @@ class AttentionChoice {
   bool UsesHopper(const AttentionParams& params, const simt::DeviceInfo& device) const;
 
   const Measure measure_;
+  const Kernel hopper_;
   mutable Mutex mutex_;
   mutable std::map<Kind, Verdict> kinds_ ABSL_GUARDED_BY(mutex_);
 };

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <map>
 #include <set>
@@ -183,7 +184,7 @@ class GpuBackend final : public Backend {
                                     bool unverified) const override;
   absl::Status Replay(Stream& stream, uint64_t key,
                       const std::function<absl::Status()>& work) const override {
-    return options_.graphs ? Own(stream).Replay(key, work) : work();
+    return options_.graphs ? Own(stream).Replay(key, num_tunings_, work) : work();
   }
 
  private:
@@ -247,6 +248,7 @@ class GpuBackend final : public Backend {
   const GpuBackendOptions options_;
   std::unique_ptr<Gemm> gemm_;
   mutable AttentionChoice attention_;
+  mutable std::atomic<uint64_t> num_tunings_ = 0;
   mutable Mutex shapes_mutex_;
   mutable std::set<GemmKey> shapes_ ABSL_GUARDED_BY(shapes_mutex_);  // of linear layers; m is 0
   mutable Mutex load_mutex_;
@@ -408,13 +410,14 @@ absl::StatusOr<TuningReport> GpuBackend::Tune(int64_t max_tokens, std::chrono::m
     shapes = shapes_;
   }
   const MutexLock lock(load_mutex_);
+  ++num_tunings_;  // what was recorded has the choices of before
   TuningReport report;
   std::map<std::string, int> counts;
   if (unverified) {
     BERTRAND_ASSIGN_OR_RETURN(report.notes, attention_.Tune(end, load_stream_->stream()));
   } else {
     gemm_->LeaveOutHopper();
-    if (device_->info().major == 9) {
+    if (device_->info().runs_hopper()) {
       report.notes.push_back("hopper_attention and hopper_gemm, not verified on a GPU, are unused");
     }
   }

@@ -180,7 +180,9 @@ absl::StatusOr<std::unique_ptr<simt::Graph>> GpuStream::Record(
   return graph;
 }
 
-absl::Status GpuStream::Replay(uint64_t key, const std::function<absl::Status()>& work) {
+absl::Status GpuStream::Replay(uint64_t key, uint64_t tuning,
+                               const std::function<absl::Status()>& work) {
+  if (std::exchange(tuning_, tuning) != tuning) recorded_.clear();
   Recorded& recorded = Find(key);
   const bool is_first = recorded.last_run == 0;
   recorded.last_run = ++num_runs_;

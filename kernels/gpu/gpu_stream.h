@@ -50,8 +50,9 @@ class GpuStream final : public Stream {
   absl::Status Synchronize();
 
   // Does `work` on this stream: the first time that a key is seen as it is, the second time
-  // recording it, from then on by what was recorded. (What libraries do once is over by then.)
-  absl::Status Replay(uint64_t key, const std::function<absl::Status()>& work);
+  // recording it, from then on by what was recorded. (What libraries do once is over by then.) With
+  // another `tuning` than the last time, work has become another, and all keys are new.
+  absl::Status Replay(uint64_t key, uint64_t tuning, const std::function<absl::Status()>& work);
 
   // Pinned memory for the rings of one operation, which copies may read until Synchronize.
   absl::StatusOr<std::span<MemoryRing>> TakeRings(size_t count);
@@ -90,7 +91,7 @@ class GpuStream final : public Stream {
   size_t arrival_bytes_used_ = 0;
   std::vector<Arrival> arrivals_;
   std::vector<Recorded> recorded_;
-  uint64_t num_runs_ = 0;
+  uint64_t num_runs_ = 0, tuning_ = 0;
 };
 
 }  // namespace bertrand::gpu::inline SIMT_TARGET

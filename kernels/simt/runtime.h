@@ -40,6 +40,10 @@ struct DeviceInfo {
   size_t shared_bytes_per_block = 0;  // the most that a kernel may ask for
   size_t shared_bytes_per_multiprocessor = 0;
   size_t memory_bytes = 0;
+  // False where kernels were compiled without sm_90a's instructions: for sm_90, or from PTX.
+  bool has_hopper_code = true;
+  // Whether the words of hopper.h work.
+  bool runs_hopper() const { return major == 9 && minor == 0 && has_hopper_code; }
 };
 
 class Device;
@@ -162,10 +166,14 @@ class Stream {
 class Device {
  public:
   // CUDA's device `index`. (The emulator: the profile of an H100, whatever the index.)
+  // FailedPrecondition: no driver, or kernels were compiled for other devices.
   static absl::StatusOr<std::unique_ptr<Device>> Open(int index);
   ~Device();
 
   const DeviceInfo& info() const;
+  // Makes it the calling thread's current device, which libraries go by. What is here does so
+  // itself.
+  absl::Status MakeCurrent() const;
   absl::StatusOr<Memory> Allocate(size_t size_bytes) const;
   absl::StatusOr<Memory> AllocatePinned(size_t size_bytes) const;
   absl::StatusOr<std::unique_ptr<Stream>> CreateStream() const;

@@ -2,11 +2,13 @@
 //                      [--rounds N] [--json FILE]
 //
 // Times every kernel case (kernel_cases.h) and prints a table in Markdown; --json writes the same
-// for programs. Built by nvcc it knows the device cuda (its default); built for the emulator,
+// for programs, anew after each case. Hopper's kernels come last: one that is wrong may hang, or
+// lose the device. Built by nvcc it knows the device cuda (its default); built for the emulator,
 // emulated, with tiny sizes as the default: its times mean nothing, it shows that all of this
 // works. Exit status: 0; 1 when a case failed (the others are measured still); 2 for what cannot
 // begin.
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -80,6 +82,28 @@ BenchmarkOptions Options(const Arguments& arguments) {
   return options;
 }
 
+// Whole or not at all.
+absl::Status WriteFile(const std::string& path, const std::string& text) {
+  const std::string partial = path + ".partial";
+  std::ofstream file(partial);
+  file << text;
+  if (!file.flush() || std::rename(partial.c_str(), path.c_str()) != 0) {
+    return Unavailable(path + " cannot be written");
+  }
+  return absl::OkStatus();
+}
+
+// Those that are asked for and can run here, in their order.
+std::vector<KernelCase> Chosen(const Arguments& arguments, const simt::DeviceInfo& device) {
+  std::vector<KernelCase> cases = KernelCases(arguments.sizes);
+  std::erase_if(cases, [&](const KernelCase& test) {
+    return test.name.find(arguments.filter) == std::string::npos || !RunsOn(test, device);
+  });
+  std::stable_partition(cases.begin(), cases.end(),
+                        [](const KernelCase& test) { return !test.hopper; });
+  return cases;
+}
+
 absl::StatusOr<int> Run(const Arguments& arguments) {
   BERTRAND_ASSIGN_OR_RETURN(const auto device, OpenDevice(arguments.device));
   BERTRAND_ASSIGN_OR_RETURN(const auto stream, device->CreateStream());
@@ -88,21 +112,18 @@ absl::StatusOr<int> Run(const Arguments& arguments) {
   std::vector<KernelCase> cases;
   std::vector<CaseResult> results;
   int failures = 0;
-  for (const KernelCase& test : KernelCases(arguments.sizes)) {
-    if (test.name.find(arguments.filter) == std::string::npos) continue;
-    if (!RunsOn(test, device->info())) continue;
+  for (const KernelCase& test : Chosen(arguments, device->info())) {
     cases.push_back(test);
     results.push_back(MeasureCase(test, options, *stream));
+    if (!arguments.json.empty()) {
+      BERTRAND_RETURN_IF_ERROR(
+          WriteFile(arguments.json, ResultJson(cases, results, ceilings, device->info())));
+    }
     if (results.back().status.ok()) continue;
     failures += !NotAvailable(test, results.back());
     std::cerr << test.name << ": " << Message(results.back().status) << std::endl;
   }
   std::cout << device->info().name << ". " << ResultTable(cases, results, ceilings);
-  if (!arguments.json.empty()) {
-    std::ofstream file(arguments.json);
-    file << ResultJson(cases, results, ceilings, device->info());
-    if (!file.flush()) return Unavailable(arguments.json + " cannot be written");
-  }
   if (cases.empty()) return NotFound("no case has \"" + arguments.filter + "\" in its name");
   std::cout << "\n" << cases.size() << " cases, " << failures << " failed" << std::endl;
   return failures == 0 ? 0 : 1;

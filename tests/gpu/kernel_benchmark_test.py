@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 KERNELS = {"attention", "bias_activation", "embedding", "gemm", "gpu", "layer_norm", "pooling",
@@ -38,7 +39,21 @@ def check_all_cases(program, folder):
         assert case["bytes"] > 0 and case["limit"] in ("memory", "products"), case
         assert f"| {case['name']} | {case['shape']} | " in result.stdout, case
     assert result.stdout.rstrip().endswith(f"{len(cases)} cases, 0 failed")
+    hopper = [name.startswith("hopper_") for name in names]
+    assert any(hopper) and hopper == sorted(hopper), names  # they come last
     return names
+
+
+def check_what_is_killed(program, names, folder):
+    """It leaves what it had."""
+    path = Path(folder) / "some.json"
+    process = subprocess.Popen([program, "--json", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not path.is_file() and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    kept = [case["name"] for case in json.loads(path.read_text())["cases"]]
+    assert 0 < len(kept) < len(names) and kept == names[:len(kept)], kept
 
 
 def check_filter(program, names):
@@ -74,6 +89,7 @@ def main():
     emulated, *gpu = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         names = check_all_cases(emulated, folder)
+        check_what_is_killed(emulated, names, folder)
     check_filter(emulated, names)
     check_errors(emulated)
     # It is no part of builds of single targets.

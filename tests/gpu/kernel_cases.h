@@ -27,7 +27,7 @@ struct KernelCase {
   double bytes = 0;           // that must move: each input read once, each output written once
   double flops = 0;           // of products that must be computed; 0: bound by memory
   bool tensor_cores = false;  // where the products are computed
-  int capability = 0;         // 90: for devices of compute capability 9.0 alone; 0: for any
+  bool hopper = false;        // for devices with the words of kernels/simt/hopper.h alone
   bool peer = false;          // another library's: it may be absent, and is not counted
   std::function<CaseLaunch(Operands&)> make;
 };
@@ -40,7 +40,7 @@ enum class CaseSizes {
 std::vector<KernelCase> KernelCases(CaseSizes sizes);
 
 inline bool RunsOn(const KernelCase& test, const simt::DeviceInfo& device) {
-  return test.capability == 0 || test.capability == 10 * device.major + device.minor;
+  return !test.hopper || device.runs_hopper();
 }
 
 // Lengths of the sequences of a batch.

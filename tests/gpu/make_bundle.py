@@ -1,5 +1,5 @@
 """Packs what tests/gpu/run needs into BUILD/gpu-bundle.tar.xz: programs, the CUDA half, the shared
-libraries they need, the Python client, and a manifest of what they were built of.
+libraries they need, the Python client and what it needs, and a manifest of what they were built of.
 
 Left out are glibc and GCC's runtime, which must be the machine's own (a newer one serves), the driver, and
 cuBLASLt and cuDNN, which tests/gpu/run finds there. Called by ./run gpu-bundle.
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 from kernel_sources import ROOT, current_hashes, tests_of_kernels
@@ -20,6 +21,9 @@ from kernel_sources import ROOT, current_hashes, tests_of_kernels
 PROGRAMS = ["bertrand-server", "bertrand", "libbertrand_cuda.so", "gpu_kernel_test", "forward_benchmark"]
 OPTIONAL = ["gpu_kernel_benchmark"]
 NOT_OURS = re.compile(r"^(ld-linux|linux-vdso|lib(c|m|pthread|dl|rt|resolv|util|stdc\+\+|gcc_s|cuda)\.|libcublas|libcudnn)")
+# What the Python client needs beside numpy, and the versions of Python it may find.
+GRPCIO, PROTOBUF, TYPING_EXTENSIONS = "grpcio==1.76.0", "protobuf==6.33.6", "typing_extensions==4.16.0"
+CLIENT_PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 BUNDLE_BYTES_MAX = 60 * 10**6
 # What the call that carries it takes, the working tree included.
 TRAVEL_BYTES_MAX = 64 * 2**20
@@ -66,6 +70,39 @@ def add_python_client(folder):
     descriptors.unlink()
 
 
+def download_wheels(folder):
+    """What the client stands on, for every CLIENT_PYTHONS: GPU machines have PyTorch's packages, and no network. Kept
+    from one bundle to the next. Whether all are there."""
+    for number, version in enumerate(CLIENT_PYTHONS):
+        if not list(folder.glob(f"grpcio-*-cp{version.replace('.', '')}-*.whl")):
+            wanted = [GRPCIO] + ([PROTOBUF, TYPING_EXTENSIONS] if number == 0 else [])
+            for python in (sys.executable, ROOT / ".cache/venv/bin/python"):
+                done = subprocess.run([python, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:",
+                                       "--python-version", version, "--platform", "manylinux2014_x86_64", "-d", folder,
+                                       *wanted], capture_output=True, text=True) if Path(python).exists() else None
+                if done and done.returncode == 0:
+                    break
+            else:
+                print(f"no {' '.join(wanted)} for Python {version}: " + (done.stderr.strip()[-300:] if done else ""))
+                return False
+    return True
+
+
+def add_client_libraries(folder, wheels):
+    """Each wheel in python/cp3NN, those for any Python in python/common."""
+    wheels.mkdir(parents=True, exist_ok=True)
+    if not download_wheels(wheels):
+        print("the bundle is made without them: the machine's own python3 must have grpcio and protobuf")
+        return
+    for wheel in sorted(wheels.glob("*.whl")):
+        version = re.match(r"grpcio-.*-(cp3\d+)-", wheel.name)
+        target = folder / "python" / (version.group(1) if version else "common")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(target)
+    for library in (folder / "python").rglob("*.so"):
+        output_of("strip", "--strip-unneeded", library)
+
+
 def manifest():
     changed = output_of("git", "-C", ROOT, "status", "--porcelain").strip()
     commit = output_of("git", "-C", ROOT, "rev-parse", "HEAD").strip()
@@ -89,6 +126,7 @@ def main():
         folder.mkdir()
         add_programs(build, folder)
         add_python_client(folder)
+        add_client_libraries(folder, ROOT / ".cache/client-wheels")
         (folder / "manifest.json").write_text(json.dumps(manifest(), indent=1) + "\n")
         with tarfile.open(target, "w:xz", preset=6) as archive:
             archive.add(folder, folder.name)

@@ -76,7 +76,7 @@ void AddAttention(const Heads& heads, const CaseLoad& load, DType dtype,
   added.bytes = static_cast<double>(tokens * heads.width()) *
                 static_cast<double>(3 * SizeOf(dtype) + SizeOf(result));
   added.flops = 4 * Pairs(load, 0) * static_cast<double>(heads.width());
-  if (hopper) added.capability = 90;
+  if (hopper) added.hopper = true;
   added.make = [=](Operands& o) -> CaseLaunch {
     AttentionParams p;
     p.qkv = o.Random(dtype, {tokens, 3, heads.count, heads.size}, -1);
@@ -184,7 +184,7 @@ void AddHopperGemm(const char* model, const Layer& layer, int64_t rows, DType dt
                    std::vector<KernelCase>& cases) {
   KernelCase& added = AddProduct(tile == 0 ? "hopper_gemm" : "hopper_gemm_narrow", model, layer,
                                  rows, dtype, dtype, cases);
-  added.capability = 90;
+  added.hopper = true;
   added.make = [=](Operands& o) -> CaseLaunch {
     const GemmParams p = MakeProduct(layer, rows, dtype, dtype, o);
     return [=](simt::Stream& stream) { return HopperGemm(p, tile, stream); };

@@ -6,6 +6,7 @@ so far with save(), so that a phase which is cut off or breaks loses only what w
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -157,11 +158,31 @@ class Server:
         self.stop()
 
 
+def has_module(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def client_paths(bundle):
+    """Where the bundle's Python client lies, and gRPC and protobuf where this Python lacks them."""
+    folders = [bundle / "python"]
+    if not (has_module("grpc") and has_module("google.protobuf")):
+        folders += [bundle / f"python/cp{sys.version_info.major}{sys.version_info.minor}", bundle / "python/common"]
+    return [str(folder) for folder in folders if folder.is_dir()]
+
+
 def import_client(context):
     """The Python client: the bundle's, or an installed one."""
-    sys.path.insert(0, str(context.bundle / "python"))
-    import bertrand
-
+    paths = client_paths(context.bundle)
+    sys.path[:0] = paths[:1]
+    sys.path += paths[1:]
+    try:
+        import bertrand
+    except ImportError as error:
+        raise RuntimeError(f"the Python client cannot be imported ({error}): a bundle has it in python/, with gRPC for "
+                           f"Python 3.10 to 3.14; else {sys.executable} -m pip install client/python") from error
     return bertrand
 
 

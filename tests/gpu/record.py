@@ -166,7 +166,7 @@ def benchmark_table(record):
 def markdown(record):
     """All of it, for the reader of a run."""
     parts = [where(record), table(["part", "result", "seconds"],
-                                  [[name, phase["state"], phase["seconds"]]
+                                  [[name, phase["state"] + (f": {phase['why']}" if "why" in phase else ""), phase["seconds"]]
                                    for name, phase in record["phases"].items()])]
     parts.append(kernel_table(record))
     failures = [f"- {name}: {escape(failure)}" for name, entry in record["kernels"].items()

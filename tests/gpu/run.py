@@ -19,6 +19,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import kernel_phases
@@ -38,6 +39,10 @@ PHASES = {
     "sanitizer": ("kernel_phases", "sanitizer", 85),
 }
 LOG_BYTES_MAX = 1 << 20  # of each phase
+
+
+class CannotBegin(Exception):
+    """What the command line says cannot be done; the message says why."""
 
 
 def first_line(command, timeout_s=20):
@@ -92,9 +97,23 @@ def run_one(arguments):
     context = Context(**json.loads(os.environ["GPU_RUN_CONTEXT"]))
     for name in ("bundle", "work", "result_file"):
         setattr(context, name, Path(getattr(context, name)))
-    entry = globals()[function] if module == "run" else getattr(importlib.import_module(module), function)
     signal.signal(signal.SIGTERM, end_all)
-    context.save(entry(context))
+    try:
+        entry = globals()[function] if module == "run" else getattr(importlib.import_module(module), function)
+        context.save(entry(context))
+    except Exception as error:
+        traceback.print_exc()
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError):
+            why += f" (of {sys.executable}; this part needs PyTorch and transformers; PYTHON names another python3)"
+        error_file(context.result_file).write_text(why[:600])
+        return 1
+    return 0
+
+
+def error_file(result_file):
+    """Where a phase that broke says why."""
+    return result_file.with_suffix(".error")
 
 
 def succeeded(name, result):
@@ -135,16 +154,23 @@ def start_phase(name, context, log_path, budget_s):
             state = "passed" if status == 0 else "failed"
         except subprocess.TimeoutExpired:
             state = "out of time"
-        # Also what it left running, a server say.
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(process.pid, number)
-                process.wait(2)
+        finally:
+            # Also when this run is interrupted; also what the phase left running, a server say.
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(process.pid, number)
+                    process.wait(2)
     result_file = Path(values["result_file"])
     result = json.loads(result_file.read_text()) if result_file.is_file() else None
-    if state == "passed" and (result is None or not succeeded(name, result)):
-        state = "failed"
-    return {"state": state, "seconds": round(time.monotonic() - began, 1)}, result
+    phase = {"state": state, "seconds": round(time.monotonic() - began, 1)}
+    if error_file(result_file).is_file():
+        phase["why"] = error_file(result_file).read_text()
+    try:
+        if state == "passed" and (result is None or not succeeded(name, result)):
+            phase["state"] = "failed"
+    except Exception as error:
+        return {**phase, "state": "failed", "why": f"its result is none: {type(error).__name__}: {error}"}, None
+    return phase, result
 
 
 def keep_results(results, wanted, work):
@@ -156,13 +182,16 @@ def keep_results(results, wanted, work):
 
 def unpack(bundle, work):
     """The bundle's folder: itself, or what the archive holds."""
-    if bundle.is_dir():
-        return bundle
-    with tarfile.open(bundle) as archive:
-        # (Early versions of Python 3.11 have no filters.)
-        archive.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
-    (folder,) = [path for path in work.iterdir() if (path / "bertrand-server").is_file()]
-    return folder
+    folders = [bundle]
+    if not bundle.is_dir():
+        with tarfile.open(bundle) as archive:
+            # (Early versions of Python 3.11 have no filters.)
+            archive.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        folders = [path for path in work.iterdir() if path.is_dir()]
+    for folder in folders:
+        if (folder / "bertrand-server").is_file():
+            return folder
+    raise CannotBegin(f"{bundle} has no bertrand-server: it is neither what ./run gpu-bundle makes nor a build folder")
 
 
 def manifest_of(bundle):
@@ -175,9 +204,18 @@ def manifest_of(bundle):
             "tests": kernel_sources.tests_of_kernels()}
 
 
+def markdown(made):
+    try:
+        return record.markdown(made)
+    except Exception as error:  # the record has all that the table lacks
+        return f"The table cannot be made: {type(error).__name__}: {error}\n"
+
+
 def write_outputs(out, made, work, names):
-    (out / "record.json").write_text(json.dumps(made, indent=1) + "\n")
-    (out / "table.md").write_text(record.markdown(made))
+    for name, text in (("record.json", json.dumps(made, indent=1) + "\n"), ("table.md", markdown(made))):
+        # Whole or not at all: a full disk leaves the one before.
+        (out / f"{name}.partial").write_text(text)
+        (out / f"{name}.partial").replace(out / name)
     with open(out / "logs.txt", "wb") as logs:
         for name in names:
             log = work / f"{name}.log"
@@ -191,7 +229,11 @@ def choose_gpu(device, environment):
     if not device.startswith("cuda:"):
         return device
     visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    index = int(device.removeprefix("cuda:"))
+    number = device.removeprefix("cuda:")
+    index = int(number) if number.isdecimal() else -1
+    if index < 0 or (visible and index >= len(visible)):
+        raise CannotBegin(f"--device {device}: expected cuda, cuda:N or emulated, N below "
+                          + (f"the {len(visible)} of CUDA_VISIBLE_DEVICES" if visible else "the number of GPUs"))
     environment["CUDA_VISIBLE_DEVICES"] = visible[index] if visible else str(index)
     return "cuda"
 
@@ -200,10 +242,11 @@ def run_all(arguments):
     began = time.monotonic()
     out = arguments.out
     arguments.device = choose_gpu(arguments.device, os.environ)
-    out.mkdir(parents=True, exist_ok=True)
     wanted = arguments.phases.split(",") if arguments.phases else list(PHASES)
     if unknown := set(wanted) - set(PHASES):
-        sys.exit(f"no such phase: {', '.join(sorted(unknown))}; there are {', '.join(PHASES)}")
+        raise CannotBegin(f"no such phase: {', '.join(sorted(unknown))}; there are {', '.join(PHASES)}")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "logs.txt").write_bytes(b"")  # whether it can be written shows now
     base = json.loads(arguments.base.read_text()) if arguments.base else {}
     results = {name: base.get(name) for name in PHASES if name not in ("kernel_tests", "sanitizer")}
     results |= base.get("tests", {})
@@ -228,9 +271,13 @@ def run_all(arguments):
                                       not arguments.device.startswith("cuda"), date)
             # So that another call, of other phases, can go on from here.
             made["tests"] = {key: results.get(key) or {} for key in ("kernel_tests", "sanitizer")}
-            write_outputs(out, made, work, wanted)
-            print(f"{name}: {phases[name]['state']} in {phases[name]['seconds']} s", flush=True)
-    print((out / "table.md").read_text())
+            try:
+                write_outputs(out, made, work, wanted)
+            except OSError as error:  # a full disk, say: what is found next may still find room
+                print(f"{out} is not up to date: {error}", flush=True)
+            print(f"{name}: {phases[name]['state']} in {phases[name]['seconds']} s"
+                  + (f": {phases[name]['why']}" if "why" in phases[name] else ""), flush=True)
+    print(markdown(made))
     return 0 if all(phases[name]["state"] == "passed" for name in wanted) else 1
 
 
@@ -252,7 +299,15 @@ def main():
         parser.error("--bundle and --out are needed")
     if not arguments.bundle.exists():
         parser.error(f"{arguments.bundle} is not there; ./run gpu-bundle makes it")
-    return run_all(arguments)
+    # Ends the phase that runs, and leaves what the others have found.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))
+    try:
+        return run_all(arguments)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    except (CannotBegin, OSError, tarfile.TarError, json.JSONDecodeError) as error:
+        print(f"tests/gpu/run: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

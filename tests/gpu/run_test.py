@@ -5,9 +5,11 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -195,6 +197,23 @@ REFUSED = """========= COMPUTE-SANITIZER
 """
 
 
+class KernelTestsTest(unittest.TestCase):
+    def test_hoppers_come_last(self):
+        listing = {"testsuites": [{"name": f"Suite{file}", "testsuite": [{"file": f"tests/{file}_test.cc"}]}
+                                  for file in ("span_kernel", "hopper_kernels", "copy_kernel", "hopper_gemm_kernel")]}
+        with tempfile.TemporaryDirectory() as folder:
+            context = mock.Mock(work=Path(folder))
+
+            def lists(command, _):
+                (context.work / "tests.json").write_text(json.dumps(listing))
+                return 0, ""
+
+            with mock.patch("kernel_phases.call", lists):
+                filters = kernel_phases.list_tests(context, Path("program"))
+        self.assertEqual(list(filters), ["copy_kernel", "span_kernel", "hopper_gemm_kernel", "hopper_kernels"])
+        self.assertEqual(filters["span_kernel"], "Suitespan_kernel.*")
+
+
 class SanitizerTest(unittest.TestCase):
     def test_what_it_says(self):
         parse = kernel_phases.parse_sanitizer
@@ -327,6 +346,21 @@ class SucceededTest(unittest.TestCase):
 
 
 class BundleTest(unittest.TestCase):
+    def test_grpc_is_the_bundles_where_there_is_none(self):
+        own = f"python/cp{sys.version_info.major}{sys.version_info.minor}"
+        with tempfile.TemporaryDirectory() as name:
+            bundle = Path(name)
+            for folder in (own, "python/cp27", "python/common"):
+                (bundle / folder).mkdir(parents=True)
+            for lacking in ("grpc", "google.protobuf"):
+                with mock.patch("phase.has_module", lambda module, lacking=lacking: module != lacking):
+                    self.assertEqual(phase.client_paths(bundle),
+                                     [str(bundle / folder) for folder in ("python", own, "python/common")])
+            with mock.patch("phase.has_module", lambda module: True):
+                self.assertEqual(phase.client_paths(bundle), [str(bundle / "python")])
+        self.assertTrue(phase.has_module("json.decoder"))
+        self.assertFalse(phase.has_module("no_such_package.module"))
+
     def test_which_libraries_travel(self):
         for name in ("librtmp.so.1", "libcrypto.so.3", "libcares.so.2", "libgrpc.so.29", "libcurl.so.4"):
             self.assertIsNone(make_bundle.NOT_OURS.match(name), name)
@@ -348,6 +382,7 @@ class RunTest(unittest.TestCase):
             f"import sys\nsys.path[:0] = [{str(Path(__file__).parent)!r}, {str(self.folder)!r}]\nimport run\n"
             f"run.PHASES = {phases!r}\nrun.__file__ = __file__\nsys.exit(run.main())\n")
         (self.folder / "bundle").mkdir(exist_ok=True)
+        (self.folder / "bundle/bertrand-server").touch()
         out = self.folder / "out"
         done = subprocess.run([sys.executable, self.folder / "made_run.py", "--bundle", self.folder / "bundle", "--out",
                                out, "--device", "emulated", *arguments], capture_output=True, text=True, timeout=60)
@@ -364,14 +399,21 @@ def server(context):
     os.abort()
 def models(context):
     return []
+def attention_peers(context):
+    raise ValueError("no | peers")
 def kernel_tests(context):
     return {"copy_kernel": {"passed": 2, "failed": 0, "failures": []}}
 """
-        phases = {name: ("made_phases", name, 1) for name in ("parity", "server", "models", "kernel_tests")}
+        phases = {name: ("made_phases", name, 1)
+                  for name in ("parity", "server", "models", "attention_peers", "kernel_tests")}
         status, made, logs = self.run_with(module, phases)
         self.assertEqual(status, 1)
         self.assertEqual({name: entry["state"] for name, entry in made["phases"].items()},
-                         {"parity": "out of time", "server": "failed", "models": "failed", "kernel_tests": "passed"})
+                         {"parity": "out of time", "server": "failed", "models": "failed",
+                          "attention_peers": "failed", "kernel_tests": "passed"})
+        self.assertEqual(made["phases"]["attention_peers"]["why"], "ValueError: no | peers")
+        self.assertIn("| attention_peers | failed: ValueError: no \\| peers |", record.markdown(made))
+        self.assertIn("Traceback", logs)
         self.assertEqual(made["parity"][0]["error"], "so far")
         self.assertEqual(made["kernels"]["copy"]["passed"], 2)
         self.assertTrue(made["emulated"])
@@ -406,6 +448,61 @@ def models(context):
         self.assertEqual(status, 1)
         self.assertEqual(made["phases"]["parity"]["state"], "out of time")
         self.assertEqual(made["phases"]["models"]["state"], "not begun: out of time")
+
+    def test_what_cannot_begin_is_said(self):
+        server = self.folder / "bundle/bertrand-server"
+        server.parent.mkdir()
+        server.touch()
+        (self.folder / "file").write_text("no archive")
+        run_py = Path(run.__file__)
+        for arguments, text in ((["--bundle", self.folder / "file"], "file could not be opened"),
+                                (["--bundle", self.folder], "has no bertrand-server"),
+                                (["--bundle", self.folder / "none"], "is not there"),
+                                (["--out", self.folder / "file"], "File exists"),
+                                (["--phases", "device,dance"], "no such phase: dance; there are device, "),
+                                (["--device", "cuda:x"], "expected cuda, cuda:N or emulated"),
+                                (["--base", self.folder / "file"], "Expecting value")):
+            done = subprocess.run([sys.executable, run_py, "--bundle", server.parent, "--out", self.folder / "out",
+                                   *arguments], capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(text, done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
+
+    def test_an_interrupted_run_ends_its_phase(self):
+        module = """
+import os, pathlib, time
+def server(context):
+    return {"drain": {"passed": True}}
+def parity(context):
+    pathlib.Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
+    time.sleep(60)
+"""
+        # (One phase, to make the files.)
+        self.run_with(module, {"server": ("made_phases", "server", 30), "parity": ("made_phases", "parity", 30)},
+                      "--phases", "server")
+        pid_file = self.folder / "pid"
+        for number in (signal.SIGINT, signal.SIGTERM):
+            pid_file.unlink(missing_ok=True)
+            process = subprocess.Popen([sys.executable, self.folder / "made_run.py", "--bundle", self.folder / "bundle",
+                                        "--out", self.folder / "out"], env=dict(os.environ, PID_FILE=str(pid_file)),
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            while not (pid_file.is_file() and pid_file.read_text()):
+                time.sleep(0.02)
+            process.send_signal(number)
+            self.assertEqual(process.communicate(timeout=30)[1].strip(), "interrupted")
+            self.assertEqual(process.returncode, 1)
+            with self.assertRaises(ProcessLookupError):
+                os.kill(int(pid_file.read_text()), 0)
+            made = json.loads((self.folder / "out/record.json").read_text())
+            self.assertTrue(made["server"]["drain"]["passed"])
+
+    def test_an_output_that_cannot_be_written_stops_nothing(self):
+        module = "def server(context):\n    return {'drain': {'passed': True}}\ndef models(context):\n    return 7\n"
+        phases = {name: ("made_phases", name, 9) for name in ("server", "models")}
+        (self.folder / "out/table.md.partial").mkdir(parents=True)  # is in the way
+        status, made, _ = self.run_with(module, phases)
+        self.assertEqual(status, 1)
+        self.assertEqual(list(made["phases"]), ["server", "models"])
 
     def test_budgets_fit_a_call(self):
         # Ten minutes, less 20 s to begin. What phases that must be ended by force take more, the last one lacks.

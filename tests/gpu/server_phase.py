@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 
-from phase import ROOT, Server, call, import_client, library_environment
+from phase import ROOT, Server, call, client_paths, import_client, library_environment
 
 # What the emulator does in seconds.
 QUICK_TESTS = ["TasksTest.test_classify", "TasksTest.test_masks", "TasksTest.test_rerank"]
@@ -20,7 +20,7 @@ def every_method(context):
     environment = library_environment() | {
         "BERTRAND_SERVER": str(context.bundle / "bertrand-server"), "BERTRAND_CLI": str(context.bundle / "bertrand"),
         "BERTRAND_DEVICE": context.device, "BERTRAND_DTYPE": "float32", "BERTRAND_TUNING_TIME": "0",
-        "PYTHONPATH": f"{context.bundle / 'python'}:{os.environ.get('PYTHONPATH', '')}",
+        "PYTHONPATH": ":".join([*client_paths(context.bundle), os.environ.get("PYTHONPATH", "")]),
         "PYTHONDONTWRITEBYTECODE": "1", "REQUIRE_SERVER": "1"}
     command = [sys.executable, ROOT / "tests/e2e/tasks_test.py", "-v", *(QUICK_TESTS if context.quick else [])]
     status, output = call(command, context.left_s() - 10, env=environment)

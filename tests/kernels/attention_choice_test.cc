@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include "kernels/attention/hopper_attention.h"
 #include "tests/kernels/attention_problem.h"
 
 namespace bertrand::gpu {
@@ -88,6 +89,23 @@ TEST_P(AttentionChoiceTest, ASlowerOneIsNot) {
   EXPECT_THAT(Tune(choice), ElementsAre("attention 1 heads of 32 float16: attention (512: 11.0 us "
                                         "against 10.0)"));
   EXPECT_EQ(Ran(choice, {600, 600}), "attention");
+}
+
+// Right but for one value: of the first result, or of those in e4m3.
+TEST_P(AttentionChoiceTest, AWrongOneIsDropped) {
+  for (const bool narrow : {false, true}) {
+    AttentionChoice choice(FasterFrom(0), [&](const AttentionParams& p, simt::Stream& to) {
+      absl::Status status = HopperAttention(p, to);
+      if (!status.ok() || (p.out.dtype() == DType::kFloat8) != narrow) return status;
+      // The upper byte of the last one: a NaN's sign and exponent.
+      return to.Fill(p.out.as<char>() + p.out.size_bytes() - 1, 0x7f, 1);
+    });
+    EXPECT_EQ(Ran(choice, {300, 300}), "attention");
+    EXPECT_THAT(Tune(choice), ElementsAre("attention 1 heads of 32 float16: attention; "
+                                          "hopper_attention is wrong here"));
+    EXPECT_EQ(Ran(choice, {300, 300}), "attention");
+    EXPECT_THAT(Tune(choice), IsEmpty());
+  }
 }
 
 TEST_P(AttentionChoiceTest, ErrorsOfMeasuring) {

@@ -56,6 +56,20 @@ TEST_P(GemmKernelTest, EveryTile) {
   }
 }
 
+// Weights are fetched before the wait, what a kernel writes is not; nor is y written before.
+TEST_P(GemmKernelTest, WaitsForTheKernelBefore) {
+  const Problem<simt::Half> problem(stream(), {20, 72, 264}, random_);
+  const GemmParams params = problem.Params(Activation::kNone, true, true);
+  for (int tile = 0; tile < kNumGemmTiles; ++tile) {
+    for (const int splits : {1, 2}) {
+      SCOPED_TRACE(testing::Message() << "tile " << tile << ", " << splits << " splits");
+      ASSERT_OK(problem.WriteByKernel(stream()));
+      ASSERT_OK(RunSmall(params, Plan(params, tile, splits), stream()));
+      problem.ExpectRight(params);
+    }
+  }
+}
+
 // Products of e4m3 by the fallback and by the library's stand-in, against float64 of the same
 // values: float's sums, one rounding of the result.
 TEST_P(GemmKernelOnceTest, Float8) {

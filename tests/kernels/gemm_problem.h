@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/bias_activation/bias_activation.h"
 #include "kernels/bias_activation/bias_activation_reference.h"
 #include "kernels/gemm/linear_reference.h"
 #include "kernels/gemm/small_gemm.h"
@@ -57,6 +58,14 @@ class Problem {
             activation,
             with_residual ? residual_.view() : TensorView(),
             y_.view()};
+  }
+  // Lets a kernel write x and the residual, as they are: one that the product's own may overlap.
+  absl::Status WriteByKernel(simt::Stream& stream) const {
+    for (const TensorView& view : {x_.view(), residual_.view()}) {
+      BERTRAND_RETURN_IF_ERROR(
+          BiasActivation({view, TensorView(), Activation::kNone, TensorView(), view}, stream));
+    }
+    return absl::OkStatus();
   }
   const DeviceTensor<T>& residual() const { return residual_; }
   const DeviceTensor<T>& y() const { return y_; }

@@ -1,7 +1,9 @@
 #include "kernels/gemm/gemm_table.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -179,6 +181,27 @@ TEST_F(GemmTableFileTest, AFolderThatCannotBeMadeIsAnError) {
   std::ofstream(folder_) << "a file";
   const absl::Status status = SaveGemmTable(folder_ + "/table", kOrigin, {});
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << Message(status);
+}
+
+// A full disk, as a limit on a file's size; a folder in the file's place.
+TEST_F(GemmTableFileTest, WhatCannotBeWrittenLeavesTheOldFileAndNothingElse) {
+  const std::string path = folder_ + "/table";
+  ASSERT_TRUE(SaveGemmTable(path, kOrigin, SomeTable()).ok());
+  rlimit before;
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small = {16, before.rlim_max};
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &small);
+  const absl::Status full = SaveGemmTable(path, kOrigin, {});
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_EQ(full.code(), absl::StatusCode::kUnavailable) << Message(full);
+  EXPECT_EQ(LoadGemmTable(path, kOrigin), SomeTable());
+  std::filesystem::create_directories(folder_ + "/folder/full");
+  const absl::Status replaced = SaveGemmTable(folder_ + "/folder", kOrigin, {});
+  EXPECT_EQ(replaced.code(), absl::StatusCode::kUnavailable) << Message(replaced);
+  const auto files = std::filesystem::directory_iterator(folder_);
+  EXPECT_EQ(std::distance(begin(files), end(files)), 2);
 }
 
 TEST(GemmTableTest, HopperHasFewerTilesThanSmallGemm) {

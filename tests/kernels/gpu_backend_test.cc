@@ -44,7 +44,8 @@ TEST(EmulatedBackendTest, ValuesBeyondFloat16AreRefused) {
 }
 
 // Work is done as it is once, recorded once, and then replayed, with what the operands have in them
-// by then; of more keys than graphs are kept for, those that were replayed longest ago go.
+// by then; of more keys than graphs are kept for, those that were replayed longest ago go. After
+// tuning all of that begins anew.
 TEST(EmulatedBackendTest, WorkIsReplayed) {
   ThreadPool pool(1);
   const auto backend = *CreateBackend("emulated", pool);
@@ -79,6 +80,10 @@ TEST(EmulatedBackendTest, WorkIsReplayed) {
   ASSERT_TRUE(backend->Replay(*stream, 199, work).ok());  // seen not long ago: recorded
   ASSERT_TRUE(backend->Replay(*stream, 7, work).ok());    // forgotten: as the first time
   EXPECT_EQ(num_calls, 104);
+  // What was chosen by Tune has to be recorded, and before that to run as it is.
+  ASSERT_TRUE(backend->Tune(16, std::chrono::milliseconds(0), false).ok());
+  for (int run = 0; run < 3; ++run) ASSERT_TRUE(backend->Replay(*stream, 199, work).ok());
+  EXPECT_EQ(num_calls, 106);
 }
 
 // Shapes that a forward has had are tuned for all numbers of rows, and not again by the next

@@ -30,5 +30,10 @@ int main(int argc, char** argv) {
     const char* required = std::getenv("REQUIRE_CUDA");
     return required != nullptr && std::strcmp(required, "1") == 0 ? 1 : 77;
   }
+  const auto device = bertrand::simt::Device::Open(0);
+  if (!device.ok()) {
+    std::fprintf(stderr, "device 0: %s\n", bertrand::Message(device.status()).c_str());
+    return 1;
+  }
   return RUN_ALL_TESTS();
 }

@@ -1,5 +1,6 @@
 // Every family, every head, odd sizes, files of every kind (make_suite.py): a checkpoint is put
-// together in a folder, loaded as the server loads it, and asked what transformers was asked.
+// together in a folder, loaded as the server loads it, and asked what transformers was asked; on
+// the CPU, and on the emulated GPU in float32.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernels/status.h"
@@ -68,16 +70,10 @@ void ExpectAnswersEqual(const std::string& name, const std::string& device) {
   }
 }
 
-class SuiteParity : public testing::TestWithParam<std::string> {};
+class SuiteParity : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
-TEST_P(SuiteParity, AnswersEqual) { ExpectAnswersEqual(GetParam(), "cpu"); }
-
-// Answers are found on the device, so there as well; in both layouts of question and context.
-TEST(EmulatedSuite, SpansEqual) {
-  for (const char* name : {"bert_answers", "xlnet_answers"}) {
-    SCOPED_TRACE(name);
-    ExpectAnswersEqual(name, "emulated");
-  }
+TEST_P(SuiteParity, AnswersEqual) {
+  ExpectAnswersEqual(std::get<1>(GetParam()), std::get<0>(GetParam()));
 }
 
 // Spans of a batch that do not fit into one call of the device's search: 40 x 2,305.
@@ -130,9 +126,21 @@ std::vector<std::string> Checkpoints() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Suite, SuiteParity, testing::ValuesIn(Checkpoints()),
+// The reference is the encoders' (encoder_parity_test.cc).
+std::vector<std::string> Devices() {
+  std::vector<std::string> devices;
+  for (const std::string device : ParityDevices()) {
+    if (device != "reference") devices.push_back(device);
+  }
+  return devices;
+}
+
+INSTANTIATE_TEST_SUITE_P(Suite, SuiteParity,
+                         testing::Combine(testing::ValuesIn(Devices()),
+                                          testing::ValuesIn(Checkpoints())),
                          [](const auto& info) {
-                           std::string name = info.param;
+                           std::string name =
+                               std::get<0>(info.param) + "_" + std::get<1>(info.param);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

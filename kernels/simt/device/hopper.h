@@ -24,19 +24,6 @@ struct TileMap {
   CUtensorMap map;
 };
 
-// One lane of the warp.
-SIMT_FN bool Elected() {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  uint32_t elected;
-  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}"
-               : "=r"(elected));
-  return elected != 0;
-#else
-  __trap();
-  return false;
-#endif
-}
-
 // The fence makes the barrier known to the copy engine.
 SIMT_FN void InitBarrier(Shared<PhaseBarrier> barrier, int arrivals, Site = {}) {
   SIMT_HOPPER("mbarrier.init.shared::cta.b64 [%0], %1;\nfence.mbarrier_init.release.cluster;" ::"r"(

@@ -84,6 +84,7 @@ std::unique_ptr<Device> Device::Emulated(const DeviceInfo& profile) {
 }
 
 const DeviceInfo& Device::info() const { return impl_->info; }
+absl::Status Device::MakeCurrent() const { return absl::OkStatus(); }
 
 void Device::set_emulation(const emulator::EmulationOptions& options) { impl_->options = options; }
 

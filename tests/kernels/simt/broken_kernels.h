@@ -62,6 +62,20 @@ struct NoBarrierAfterRead : BrokenKernel {
   }
 };
 
+// Overwrites what both warps have read, in orders that let the other one read first.
+template <bool kBroken>
+struct NoBarrierAfterAllRead : BrokenKernel {
+  SIMT_FN static void Run(const Params& p) {
+    const auto s = SharedArray<&Layout::s>();
+    if (ThreadIndex() == 0) Store(s, Load(p.x));
+    SyncThreads();
+    const float value = ShuffleXor(Load(s), 1);
+    if (!kBroken) SyncThreads();
+    if (ThreadIndex() == 0) Store(s, 2 * value);
+    Store(p.y + ThreadIndex(), value);
+  }
+};
+
 // Passes values between the lanes of a warp through shared memory. The shuffle orders nothing.
 template <bool kBroken>
 struct NoSyncWarp : BrokenKernel {
@@ -373,6 +387,17 @@ struct ReadOfAtomic : BrokenKernel {
     AtomicAdd(p.counter, 1);
     if (!kBroken) SyncThreads();
     Store(p.y + ThreadIndex(), static_cast<float>(Load(p.counter)));
+  }
+};
+
+// Atomics beside another thread's ordinary store.
+template <bool kBroken>
+struct AtomicBesideStore : BrokenKernel {
+  SIMT_FN static void Run(const Params& p) {
+    if (ThreadIndex() == 0) Store(p.counter, 7);
+    if (!kBroken) SyncThreads();
+    if (ThreadIndex() != 0) AtomicAdd(p.counter, 1);
+    Store(p.y + ThreadIndex(), 0.0f);
   }
 };
 

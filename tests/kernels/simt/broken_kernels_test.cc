@@ -62,10 +62,12 @@ EMULATED_SUITE(BrokenKernelsTest);
 TEST_P(BrokenKernelsTest, RacesInABlock) {
   ExpectCaught<NoBarrierBeforeRead>("race in shared memory");
   ExpectCaught<NoBarrierAfterRead>("race in shared memory");
+  ExpectCaught<NoBarrierAfterAllRead>("race in shared memory");
   ExpectCaught<NoSyncWarp>("race in shared memory");
   ExpectCaught<NoSyncWarpBeforeLoadMatrix>("race in shared memory", "wrote", "reads");
   ExpectCaught<RaceBetweenWarps>("race in shared memory", "wrote", "writes");
   ExpectCaught<ReadOfAtomic>("race in global memory");
+  ExpectCaught<AtomicBesideStore>("race in global memory");
 }
 
 TEST_P(BrokenKernelsTest, RacesBetweenBlocks) {
