@@ -235,6 +235,10 @@ void LoadedModel::Describe(const ModelConfig& config, std::string files_note) {
                                ", but the checkpoint has no weights of such a head (transformers " +
                                "would make up random ones): what needs it is refused");
   }
+  if (PathExists(JoinPath(weights_folder_, "adapter_config.json"))) {
+    about.load_notes.push_back(weights_folder_ + " has adapter_config.json: adapters of PEFT are " +
+                               "not applied, the checkpoint's own weights are served");
+  }
   if (!files_note.empty()) about.load_notes.push_back(std::move(files_note));
   if (tokenizer_->vocab_size() > config.encoder.vocab_size) {
     about.load_notes.push_back("the tokenizer has " + std::to_string(tokenizer_->vocab_size()) +

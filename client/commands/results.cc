@@ -81,7 +81,8 @@ void JsonResults::End() { std::cout << (num_added_ == 0 ? "{\"results\":[]}\n" :
 void CutTexts::Report(std::string_view remedy) const {
   if (num_cut_ == 0) return;
   std::cerr << "bertrand: cut " << num_cut_ << " of " << num_texts_
-            << (num_texts_ == 1 ? " text: " : " texts: ") << num_tokens_ << " tokens were not read";
+            << (num_texts_ == 1 ? " text: " : " texts: ") << num_tokens_
+            << (num_tokens_ == 1 ? " token was not read" : " tokens were not read");
   if (!remedy.empty()) std::cerr << " (" << remedy << " reads all)";
   std::cerr << "\n";
 }

@@ -97,9 +97,10 @@ void AppendCodePoint(uint32_t c, std::string* out) {
 // tree.) About 200 MB/s, most of it for the tree.
 class JsonReader {
  public:
-  JsonReader(std::string_view text, std::string_view name)
+  JsonReader(std::string_view text, std::string_view name, Json::SameKeys same_keys)
       : name_(name),
         text_(text),
+        same_keys_(same_keys),
         is_large_(text.size() > kLargeBytes),
         budget_(kFreeBytes + (Json::kMaxExpansion - 1) * text.size()) {}
 
@@ -355,15 +356,38 @@ class JsonReader {
     return IndexKeys(json->value_.object);
   }
 
+  // `by_key` is sorted, equal keys in the file's order.
+  absl::Status JoinSameKeys(Json::Object* object) {
+    auto& members = object->members;
+    std::vector<bool> is_first(members.size());
+    for (size_t i = 0; i < members.size();) {
+      Json::Member& first = members[object->by_key[i]];
+      is_first[object->by_key[i]] = true;
+      for (++i; i < members.size() && members[object->by_key[i]].first == first.first; ++i) {
+        first.second = std::move(members[object->by_key[i]].second);
+      }
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < members.size(); ++i) {
+      if (!is_first[i]) continue;
+      if (kept != i) members[kept] = std::move(members[i]);
+      ++kept;
+    }
+    members.erase(members.begin() + static_cast<std::ptrdiff_t>(kept), members.end());
+    return IndexKeys(object);
+  }
+
   absl::Status IndexKeys(Json::Object* object) {
     auto& members = object->members;
     object->by_key.resize(members.size());
     std::iota(object->by_key.begin(), object->by_key.end(), 0u);
-    std::sort(object->by_key.begin(), object->by_key.end(),
-              [&](uint32_t a, uint32_t b) { return members[a].first < members[b].first; });
+    std::sort(object->by_key.begin(), object->by_key.end(), [&](uint32_t a, uint32_t b) {
+      return std::tie(members[a].first, a) < std::tie(members[b].first, b);
+    });
     for (size_t i = 1; i < members.size(); ++i) {
       const std::string& key = members[object->by_key[i]].first;
       if (key == members[object->by_key[i - 1]].first) {
+        if (same_keys_ == Json::SameKeys::kLastCounts) return JoinSameKeys(object);
         const std::string_view shown = std::string_view(key).substr(0, kShownBytes);
         return Fail("the key \"" + std::string(shown.substr(0, FindBadUtf8(shown))) +
                     "\" stands twice in one object");
@@ -374,17 +398,18 @@ class JsonReader {
 
   std::string_view name_;
   std::string_view text_;
+  Json::SameKeys same_keys_;
   size_t at_ = 0;
   bool is_large_;  // sizes are counted before the values are read
   size_t budget_;
 };
 
-absl::StatusOr<Json> Json::Parse(std::string_view text, std::string_view name) {
-  return JsonReader(text, name).Read();
+absl::StatusOr<Json> Json::Parse(std::string_view text, std::string_view name, SameKeys same_keys) {
+  return JsonReader(text, name, same_keys).Read();
 }
 
-absl::StatusOr<Json> Json::ParseOwned(std::string text, std::string_view name) {
-  return JsonReader(text, name).Read();
+absl::StatusOr<Json> Json::ParseOwned(std::string text, std::string_view name, SameKeys same_keys) {
+  return JsonReader(text, name, same_keys).Read();
 }
 
 Json::Json(Json&& other) noexcept

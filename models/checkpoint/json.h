@@ -4,10 +4,10 @@
 //
 // Parsed strictly, with what transformers writes allowed: integers beyond 64 bits
 // (model_max_length 1000000000000000019884624838656), NaN, Infinity, -Infinity, and a UTF-8 BOM.
-// Refused, with name and byte offset: duplicate keys, bad UTF-8, lone surrogates, trailing bytes,
-// nesting beyond kMaxDepth, and a file so full of tiny values that reading it would take more than
-// kMaxExpansion times its size: the text and the tree together. The top must be an object or an
-// array.
+// Refused, with name and byte offset: duplicate keys (unless SameKeys says otherwise), bad UTF-8,
+// lone surrogates, trailing bytes, nesting beyond kMaxDepth, and a file so full of tiny values that
+// reading it would take more than kMaxExpansion times its size: the text and the tree together. The
+// top must be an object or an array.
 //
 // A Json is a move-only value that owns its children; reading is thread-safe.
 
@@ -31,10 +31,16 @@ class Json {
   enum class Kind : uint8_t { kNull, kBool, kNumber, kString, kArray, kObject };
   using Member = std::pair<std::string, Json>;
 
+  // Keys that stand twice in one object: an error, or as in Python's dict, where the last value
+  // counts, in the first one's place. The latter for files that people edit.
+  enum class SameKeys : uint8_t { kRefused, kLastCounts };
+
   // `name` goes into messages: usually the file's path.
-  static absl::StatusOr<Json> Parse(std::string_view text, std::string_view name);
+  static absl::StatusOr<Json> Parse(std::string_view text, std::string_view name,
+                                    SameKeys same_keys = SameKeys::kRefused);
   // For large files: frees the text once it is read.
-  static absl::StatusOr<Json> ParseOwned(std::string text, std::string_view name);
+  static absl::StatusOr<Json> ParseOwned(std::string text, std::string_view name,
+                                         SameKeys same_keys = SameKeys::kRefused);
 
   Json() = default;
   Json(Json&& other) noexcept;

@@ -63,7 +63,7 @@ std::string LowerAscii(std::string text) {
 
 absl::StatusOr<Json> ReadJson(const std::string& path) {
   BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
-  return Json::ParseOwned(std::move(text), path);
+  return Json::ParseOwned(std::move(text), path, Json::SameKeys::kLastCounts);
 }
 
 // ---- Pooling
@@ -189,7 +189,8 @@ void CheckArguments(ConfigReader& reader) {
     const Json* arguments = reader.Find(key);
     if (arguments == nullptr) continue;
     for (const auto& [name, value] : arguments->members()) {
-      if (std::find(kHarmless.begin(), kHarmless.end(), name) == kHarmless.end()) {
+      const bool is_default = name == "use_fast" && value.as_bool() == true;
+      if (!is_default && std::find(kHarmless.begin(), kHarmless.end(), name) == kHarmless.end()) {
         reader.FailUnimplemented(std::string(key) + "." + name, "is not served");
       }
     }

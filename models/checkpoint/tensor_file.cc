@@ -60,6 +60,10 @@ void Convert(const char* bytes, std::span<float> out) {
   }
 }
 
+// Strides that leave gaps everywhere (every third column of a fused weight, three dimensions in
+// another order) are read with what lies between, which may be so many times the tensor.
+constexpr int64_t kReachFactorMax = 8;
+
 // Dimensions of size 1 have strides that say nothing; here they are left out.
 struct Layout {
   std::vector<int64_t> shape, strides;
@@ -77,6 +81,13 @@ Layout WithoutOnes(const StoredTensor& tensor) {
 
 bool IsTransposed(const Layout& layout) {
   return layout.shape.size() == 2 && layout.strides[0] == 1;
+}
+
+// One past the last element that the dimensions from `dim` on reach.
+int64_t Reach(const Layout& layout, size_t dim) {
+  int64_t reach = 1;
+  for (; dim < layout.shape.size(); ++dim) reach += (layout.shape[dim] - 1) * layout.strides[dim];
+  return reach;
 }
 
 // Rounds up; for b > 0.
@@ -170,7 +181,8 @@ absl::Status TensorFile::CheckReadable(const StoredTensor& tensor) const {
   }
   if (tensor.strides.empty()) return absl::OkStatus();
   const Layout layout = WithoutOnes(tensor);
-  if (layout.shape.empty() || layout.strides.back() == 1 || IsTransposed(layout)) {
+  if (layout.shape.empty() || layout.strides.back() == 1 || IsTransposed(layout) ||
+      Reach(layout, 0) / kReachFactorMax <= tensor.num_elements()) {
     return absl::OkStatus();
   }
   return InvalidArgument(what + " with strides " + ShapeString(tensor.strides) +
@@ -190,8 +202,8 @@ absl::Status TensorFile::Read(const StoredTensor& tensor, int64_t first,
                    &scratch);
   }
   const Layout layout = WithoutOnes(tensor);
-  return layout.shape.empty() || layout.strides.back() == 1 ? ReadRows(tensor, first, out)
-                                                            : ReadColumns(tensor, first, out);
+  if (layout.shape.empty() || layout.strides.back() == 1) return ReadRows(tensor, first, out);
+  return IsTransposed(layout) ? ReadColumns(tensor, first, out) : ReadGaps(tensor, first, out);
 }
 
 // The last dimension has no gaps: a run for each row.
@@ -251,6 +263,31 @@ absl::Status TensorFile::ReadColumns(const StoredTensor& tensor, int64_t first,
             block[static_cast<size_t>(i * num_rows + row - first_row[static_cast<size_t>(i)])];
       }
     }
+  }
+  return absl::OkStatus();
+}
+
+// All that lies between the first and the last of the leading dimension's parts that are wanted.
+absl::Status TensorFile::ReadGaps(const StoredTensor& tensor, int64_t first,
+                                  std::span<float> out) const {
+  if (out.empty()) return absl::OkStatus();
+  const Layout layout = WithoutOnes(tensor);
+  const int64_t part_size = tensor.num_elements() / layout.shape[0];
+  const int64_t last = first + static_cast<int64_t>(out.size()) - 1;
+  const int64_t begin = first / part_size * layout.strides[0];
+  const int64_t end = last / part_size * layout.strides[0] + Reach(layout, 1);
+  const uint64_t element_bytes = *ElementBits(tensor.dtype) / 8;
+  std::vector<float> all(static_cast<size_t>(end - begin));
+  std::vector<char> scratch;
+  BERTRAND_RETURN_IF_ERROR(
+      ReadRun(tensor, tensor.begin + static_cast<uint64_t>(begin) * element_bytes, all, &scratch));
+  for (int64_t i = first; i <= last; ++i) {
+    int64_t element = -begin, rest = i;
+    for (size_t dim = layout.shape.size(); dim-- > 0;) {
+      element += rest % layout.shape[dim] * layout.strides[dim];
+      rest /= layout.shape[dim];
+    }
+    out[static_cast<size_t>(i - first)] = all[static_cast<size_t>(element)];
   }
   return absl::OkStatus();
 }

@@ -49,8 +49,8 @@ class TensorFile {
   const StoredTensor* Find(std::string_view name) const;
 
   // Whether Read can give the tensor's elements: F32, F16, BF16 or F64, and strides with which one
-  // dimension has no gaps (a matrix stored transposed, a part of a wider one). InvalidArgument
-  // names the tensor and what it is.
+  // dimension has no gaps (a matrix stored transposed, a part of a wider one) or which reach over
+  // not many more elements than the tensor has. InvalidArgument names the tensor and what it is.
   absl::Status CheckReadable(const StoredTensor& tensor) const;
 
   // Elements [first, first + out.size()) of a tensor of this file in row-major order, as float32:
@@ -60,6 +60,7 @@ class TensorFile {
  private:
   absl::Status ReadRows(const StoredTensor& tensor, int64_t first, std::span<float> out) const;
   absl::Status ReadColumns(const StoredTensor& tensor, int64_t first, std::span<float> out) const;
+  absl::Status ReadGaps(const StoredTensor& tensor, int64_t first, std::span<float> out) const;
   // Elements without gaps from a byte offset. `scratch` is memory to be used again.
   absl::Status ReadRun(const StoredTensor& tensor, uint64_t offset, std::span<float> out,
                        std::vector<char>* scratch) const;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
+#include <system_error>
 #include <utility>
 
 #include "kernels/status.h"
@@ -42,6 +44,31 @@ constexpr std::array kOthers = {
     OtherFormat{"flax_model.msgpack", "Flax", "from_flax=True"},
 };
 
+// Files that may be weights, under names that nobody looks for (model.fp16.safetensors) or of other
+// libraries: a few of them, for a message.
+std::string OtherFiles(const std::string& folder) {
+  constexpr std::array kEndings = {".safetensors", ".bin", ".pt", ".gguf", ".onnx", ".ot"};
+  constexpr size_t kSeenMax = 1000;
+  constexpr size_t kShownMax = 3;
+  std::vector<std::string> found;
+  for (const char* inner : {"", "onnx"}) {
+    std::error_code error;
+    std::filesystem::directory_iterator entry(JoinPath(folder, inner), error);
+    for (size_t i = 0; !error && i < kSeenMax && entry != end(entry); ++i, entry.increment(error)) {
+      const std::string name = entry->path().filename();
+      if (std::any_of(kEndings.begin(), kEndings.end(),
+                      [&](const char* ending) { return name.ends_with(ending); })) {
+        found.push_back(*inner == 0 ? name : JoinPath(inner, name));
+      }
+    }
+  }
+  std::sort(found.begin(), found.end());
+  if (found.size() > kShownMax) found.resize(kShownMax);
+  std::string list;
+  for (const std::string& name : found) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
 absl::Status NoWeights(const std::string& folder) {
   if (!PathExists(folder)) return NotFound(folder + ": no such folder");
   std::string message = folder + " has no model.safetensors and no pytorch_model.bin, nor their " +
@@ -51,7 +78,10 @@ absl::Status NoWeights(const std::string& folder) {
     message += std::string("; its ") + other.file + " has weights of " + other.of +
                ", which are not read: convert them with transformers' from_pretrained(..., " +
                other.argument + ") and save_pretrained";
-    break;
+    return NotFound(message);
+  }
+  if (const std::string others = OtherFiles(folder); !others.empty()) {
+    message += "; it has " + others + ", of names or formats that are not read";
   }
   return NotFound(message);
 }

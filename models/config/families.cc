@@ -354,15 +354,24 @@ absl::StatusOr<const FamilyEntry*> FindFamily(const std::string& model_type,
                          " are served");
 }
 
-std::string ReadArchitecture(ConfigReader& reader) {
+// Classes, the one that wrote the file first. (Python takes a string for a list too.)
+std::vector<std::string> ReadArchitectures(ConfigReader& reader) {
   const Json* list = reader.Find("architectures");
-  if (list == nullptr) return "";
-  if (!list->is_array())
+  if (list == nullptr) return {};
+  if (const std::string* one = list->as_string()) return {*one};
+  if (!list->is_array()) {
     reader.Fail("architectures", "is " + Describe(*list) + ", expected a list");
-  if (list->elements().empty()) return "";
-  const std::string* first = list->elements()[0].as_string();
-  if (first == nullptr) reader.Fail("architectures", "holds no strings");
-  return first == nullptr ? "" : *first;
+  }
+  std::vector<std::string> names;
+  for (const Json& item : list->elements()) {
+    const std::string* name = item.as_string();
+    if (name == nullptr) {
+      reader.Fail("architectures", "holds " + Describe(item) + ", expected the names of classes");
+      break;
+    }
+    names.push_back(*name);
+  }
+  return names;
 }
 
 // Configurations from before 2020 have no model_type; their class's name says the same.
@@ -386,7 +395,8 @@ std::string ModelTypeOf(std::string_view architecture) {
 
 absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::string& path) {
   ConfigReader reader(config, path);
-  const std::string architecture = ReadArchitecture(reader);
+  const std::vector<std::string> architectures = ReadArchitectures(reader);
+  const std::string architecture = architectures.empty() ? "" : architectures[0];
   const std::string model_type = reader.String("model_type", ModelTypeOf(architecture));
   BERTRAND_RETURN_IF_ERROR(reader.status());
   if (model_type.empty()) {
@@ -399,7 +409,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config, const std::stri
   RefuseUnimplemented(reader);
   entry->read(reader, &model);
   CheckHeads(reader, &model.encoder);
-  model.heads = ReadHeadConfig(reader, model.family, model.architecture, model.encoder);
+  model.heads = ReadHeadConfig(reader, model.family, architectures, model.encoder);
   BERTRAND_RETURN_IF_ERROR(reader.status());
   return model;
 }
@@ -412,7 +422,8 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& folder) {
                            "(merge_and_unload) and save that");
   }
   BERTRAND_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kConfigBytesMax));
-  BERTRAND_ASSIGN_OR_RETURN(const Json config, Json::ParseOwned(std::move(text), path));
+  BERTRAND_ASSIGN_OR_RETURN(const Json config,
+                            Json::ParseOwned(std::move(text), path, Json::SameKeys::kLastCounts));
   return ParseModelConfig(config, path);
 }
 

@@ -12,7 +12,8 @@ namespace {
 
 constexpr int64_t kLabelsMax = 1 << 17;
 
-// What the class in `architectures` was made for. kUnknown: config.json does not say.
+// What a class in `architectures` was made for. kUnknown: config.json does not say, or names
+// somebody's own class.
 enum class Purpose : uint8_t {
   kUnknown,
   kSequence,
@@ -36,12 +37,28 @@ Purpose PurposeOf(std::string_view architecture) {
       {"ForNextSentencePrediction", Purpose::kNextSentence},
       {"ForMultipleChoice", Purpose::kChoice},
   };
-  if (architecture.empty()) return Purpose::kUnknown;
   for (const auto& [suffix, purpose] : kSuffixes) {
     if (architecture.ends_with(suffix)) return purpose;
   }
-  return Purpose::kOther;
+  return architecture.ends_with("Model") ? Purpose::kOther : Purpose::kUnknown;
 }
+
+// Of all that are named: a file may have the heads of several.
+class Purposes {
+ public:
+  explicit Purposes(const std::vector<std::string>& architectures) {
+    for (const std::string& name : architectures) Add(PurposeOf(name));
+    if (architectures.empty()) Add(Purpose::kUnknown);
+  }
+  bool Has(Purpose purpose) const { return (bits_ & Bit(purpose)) != 0; }
+  bool HasOnly(Purpose purpose) const { return bits_ == Bit(purpose); }
+
+ private:
+  static uint32_t Bit(Purpose purpose) { return uint32_t{1} << static_cast<uint8_t>(purpose); }
+  void Add(Purpose purpose) { bits_ |= Bit(purpose); }
+
+  uint32_t bits_ = 0;
+};
 
 // ---- Labels
 
@@ -60,14 +77,15 @@ void ReadLabels(ConfigReader& reader, HeadConfig* heads) {
     size_t id = 0;
     const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
     const std::string* text = value.as_string();
+    const std::optional<int64_t> number = value.as_int();  // {"0": 0, "1": 1}
     if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size() || id >= labels.size() ||
-        seen[id] || text == nullptr) {
+        seen[id] || (text == nullptr && !number)) {
       reader.Fail("id2label", "has \"" + key + "\", expected the ids 0 to " +
                                   std::to_string(labels.size() - 1) + ", each with a name");
       return;
     }
     seen[id] = true;
-    labels[id] = *text;
+    labels[id] = text != nullptr ? *text : std::to_string(*number);
   }
   heads->num_labels = static_cast<int64_t>(labels.size());
   if (!table->is_object()) reader.Fail("id2label", "is " + Describe(*table) + ", expected names");
@@ -147,7 +165,7 @@ void ReadCrossEncoder(ConfigReader& reader, HeadConfig* heads) {
 
 // What the families' heads are made of.
 struct Parts {
-  Purpose purpose;
+  Purposes purposes;
   int64_t num_labels = 0, hidden = 0, embedding = 0;
   Activation activation{};
   float eps = 0;
@@ -159,7 +177,7 @@ void AddLogits(HeadConfig* heads, LogitsHeadNames names) {
 
 // Layers that most families have: `classifier` on every token, `qa_outputs`.
 void AddTokenHeads(const Parts& parts, HeadConfig* heads) {
-  if (parts.purpose == Purpose::kTokens) {
+  if (parts.purposes.Has(Purpose::kTokens)) {
     AddLogits(heads,
               {LogitsHead::kTokenClassifier, false, false, {{"classifier", parts.num_labels}}});
   }
@@ -167,7 +185,7 @@ void AddTokenHeads(const Parts& parts, HeadConfig* heads) {
 }
 
 bool MayBeSequence(const Parts& parts) {
-  return parts.purpose == Purpose::kSequence || parts.purpose == Purpose::kUnknown;
+  return parts.purposes.Has(Purpose::kSequence) || parts.purposes.Has(Purpose::kUnknown);
 }
 
 void NameBert(const Parts& parts, ConfigReader&, HeadConfig* heads) {
@@ -214,7 +232,7 @@ void NameAlbert(const Parts& parts, ConfigReader&, HeadConfig* heads) {
 }
 
 void NameDistilBert(const Parts& parts, ConfigReader&, HeadConfig* heads) {
-  if (parts.purpose != Purpose::kChoice) {
+  if (!parts.purposes.Has(Purpose::kChoice)) {
     AddLogits(heads, {LogitsHead::kClassifier,
                       false,
                       false,
@@ -278,7 +296,7 @@ void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
   constexpr int64_t kMemoryTokens = 512;
   heads->traits.memory_tokens =
       reader.Int("mem_len", reader.Has("mem_len") ? 0 : kMemoryTokens, 0, 1 << 20);
-  if (parts.purpose != Purpose::kChoice) AddXlnetClassifier(parts, reader, heads);
+  if (!parts.purposes.Has(Purpose::kChoice)) AddXlnetClassifier(parts, reader, heads);
   AddTokenHeads(parts, heads);
   BeamNames& beam = heads->beam;
   beam.start = "start_logits.dense";
@@ -293,33 +311,33 @@ void NameXlnet(const Parts& parts, ConfigReader& reader, HeadConfig* heads) {
   beam.num_ends = reader.Int("end_n_top", 5, 1, kBeamMax);
 }
 
-// The heads that the class in `architectures` has, of all that the family's names are of.
-bool IsNamed(Purpose purpose, LogitsHead head) {
+// The heads that the classes in `architectures` have, of all that the family's names are of.
+bool IsNamed(const Purposes& purposes, LogitsHead head) {
   switch (head) {
     case LogitsHead::kClassifier:
-      return purpose == Purpose::kSequence;
+      return purposes.Has(Purpose::kSequence);
     case LogitsHead::kTokenClassifier:
-      return purpose == Purpose::kTokens;
+      return purposes.Has(Purpose::kTokens);
     case LogitsHead::kAnswerSpan:
-      return purpose == Purpose::kAnswers;
+      return purposes.Has(Purpose::kAnswers);
     case LogitsHead::kNextSentence:
-      return purpose == Purpose::kNextSentence || purpose == Purpose::kPreTraining;
+      return purposes.Has(Purpose::kNextSentence) || purposes.Has(Purpose::kPreTraining);
     case LogitsHead::kSentenceOrder:
     case LogitsHead::kReplacedToken:
-      return purpose == Purpose::kPreTraining;
+      return purposes.Has(Purpose::kPreTraining);
   }
   return false;
 }
 
-void MarkNamed(Purpose purpose, HeadConfig* heads) {
-  for (LogitsHeadNames& names : heads->logits) names.is_named = IsNamed(purpose, names.head);
+void MarkNamed(const Purposes& purposes, HeadConfig* heads) {
+  for (LogitsHeadNames& names : heads->logits) names.is_named = IsNamed(purposes, names.head);
   // ELECTRA's pre-training is the discriminator's.
   const bool discriminates = std::any_of(
       heads->logits.begin(), heads->logits.end(),
       [](const LogitsHeadNames& names) { return names.head == LogitsHead::kReplacedToken; });
   heads->masked_lm.is_named =
-      purpose == Purpose::kMaskedLm || (purpose == Purpose::kPreTraining && !discriminates);
-  heads->beam.is_named = purpose == Purpose::kAnswers;
+      purposes.Has(Purpose::kMaskedLm) || (purposes.Has(Purpose::kPreTraining) && !discriminates);
+  heads->beam.is_named = purposes.Has(Purpose::kAnswers);
 }
 
 }  // namespace
@@ -331,7 +349,8 @@ std::vector<std::string> NamesOfLabels(const HeadConfig& heads) {
   return names;
 }
 
-HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string& architecture,
+HeadConfig ReadHeadConfig(ConfigReader& reader, Family family,
+                          const std::vector<std::string>& architectures,
                           const EncoderConfig& encoder) {
   HeadConfig heads;
   ReadLabels(reader, &heads);
@@ -340,8 +359,7 @@ HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string
   heads.traits.classify = ReadClassifyFunction(reader, heads.num_labels);
   ReadCrossEncoder(reader, &heads);
 
-  Parts parts;
-  parts.purpose = PurposeOf(architecture);
+  Parts parts{.purposes = Purposes(architectures)};
   parts.num_labels = heads.num_labels;
   parts.hidden = encoder.hidden_size;
   parts.embedding = encoder.embedding_size;
@@ -367,8 +385,8 @@ HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string
       NameXlnet(parts, reader, &heads);
       break;
   }
-  MarkNamed(parts.purpose, &heads);
-  heads.is_next_sentence = parts.purpose == Purpose::kNextSentence;
+  MarkNamed(parts.purposes, &heads);
+  heads.is_next_sentence = parts.purposes.HasOnly(Purpose::kNextSentence);
   heads.masked_lm.tied = reader.Bool("tie_word_embeddings", true);
   return heads;
 }

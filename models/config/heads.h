@@ -8,8 +8,9 @@
 
 namespace bertrand {
 
-// `architecture`: the first of config.json's, empty when there is none. Errors go into `reader`.
-HeadConfig ReadHeadConfig(ConfigReader& reader, Family family, const std::string& architecture,
+// `architectures`: config.json's, none when it has none. Errors go into `reader`.
+HeadConfig ReadHeadConfig(ConfigReader& reader, Family family,
+                          const std::vector<std::string>& architectures,
                           const EncoderConfig& encoder);
 
 }  // namespace bertrand

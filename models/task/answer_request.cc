@@ -179,10 +179,11 @@ void AnswerRequest::LayOutSpans() {
   }
   spans_.resize(num_spans);
   std::span<ScoredSpan> left(spans_);
-  for (const Prepared& prepared : prepared_) {
+  for (size_t index = 0; index < prepared_.size(); ++index) {
+    const Prepared& prepared = prepared_[index];
     for (size_t window = 0; window < prepared.plan.size(); ++window) {
       const size_t i = prepared.first_sequence + window, size = sequences_[i].ids.size();
-      WindowView view = View(prepared, window);
+      WindowView view = View(index, window);
       masks_[i] = std::move(view.masked);
       const size_t count = NumSpans(size, CandidatesEach(), answer_tokens);
       outputs_[i] = {masks_[i], static_cast<int32_t>(view.cls_index),
@@ -202,12 +203,13 @@ void AnswerRequest::LayOutBeams() {
   beam_indices_.resize(sequences_.size() * each);
   beams_.resize(sequences_.size());
   masks_.resize(sequences_.size());
-  for (const Prepared& prepared : prepared_) {
+  for (size_t index = 0; index < prepared_.size(); ++index) {
+    const Prepared& prepared = prepared_[index];
     for (size_t window = 0; window < prepared.plan.size(); ++window) {
       const size_t i = prepared.first_sequence + window;
       const size_t size = sequences_[i].ids.size();
       const size_t starts = std::min(size, starts_max), ends = std::min(size, ends_max);
-      WindowView view = View(prepared, window);
+      WindowView view = View(index, window);
       masks_[i] = std::move(view.masked);
       BeamOutput& beam = beams_[i];
       beam.masked = masks_[i];
@@ -224,7 +226,8 @@ void AnswerRequest::LayOutBeams() {
   }
 }
 
-AnswerRequest::WindowView AnswerRequest::View(const Prepared& prepared, size_t window) const {
+AnswerRequest::WindowView AnswerRequest::View(size_t index, size_t window) const {
+  const Prepared& prepared = prepared_[index];
   const Encoding& whole = prepared.input.encoding;
   const bool context_first = model_.description().heads.context_first;
   const std::optional<int32_t> cls = model_.tokenizer().NamedTokenId(NamedToken::kClassification);
@@ -237,7 +240,8 @@ AnswerRequest::WindowView AnswerRequest::View(const Prepared& prepared, size_t w
                      static_cast<size_t>(prepared.plan.end(window) - prepared.plan.begin(window));
   for (size_t token = 0; token < size; ++token) {
     const size_t at = prepared.plan.SourceToken(window, token);
-    view.spans.push_back(whole.spans[at]);
+    view.spans.push_back(
+        SpanInWindow(model_.tokenizer(), whole, prepared.plan, window, at, inputs_[index].context));
     view.words.push_back(whole.words[at]);
     // Every <cls> is unmasked, those that the texts spell out too.
     view.masked.push_back(view.in_context(token) || whole.ids[at] == cls ? 0 : 1);
@@ -252,7 +256,7 @@ std::vector<Answer> AnswerRequest::FinishSpans(size_t index) const {
   AnswerList answers(inputs_[index].context, /*merge=*/true);
   float null_score = std::numeric_limits<float>::max();
   for (size_t window = 0; window < prepared.plan.size(); ++window) {
-    const WindowView view = View(prepared, window);
+    const WindowView view = View(index, window);
     const SpanOutput& output = outputs_[prepared.first_sequence + window];
     const DecodedWindow decoded = DecodeWindow(output.spans, output.masked, CandidatesEach(),
                                                static_cast<size_t>(options_.max_answer_tokens));
@@ -272,7 +276,7 @@ std::vector<Answer> AnswerRequest::FinishBeams(size_t index) const {
   AnswerList answers(inputs_[index].context, /*merge=*/false);
   float null_score = std::numeric_limits<float>::max();
   for (size_t window = 0; window < prepared.plan.size(); ++window) {
-    const WindowView view = View(prepared, window);
+    const WindowView view = View(index, window);
     const WindowTokens tokens = view.tokens();
     const BeamOutput& beam = beams_[prepared.first_sequence + window];
     const size_t ends = beam.ends.size() / beam.starts.size();

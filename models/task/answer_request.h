@@ -79,7 +79,7 @@ class AnswerRequest final : public TaskRequest {
                 const AnswerOptions& options);
   absl::Status SetDefaults();
   bool has_beam() const { return model_.description().heads.beam_starts > 0; }
-  WindowView View(const Prepared& prepared, size_t window) const;
+  WindowView View(size_t index, size_t window) const;
   size_t CandidatesEach() const;
   absl::Status CheckCandidates(size_t index) const;
   void LayOutSpans();

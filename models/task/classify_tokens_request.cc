@@ -117,7 +117,7 @@ std::vector<ClassifiedToken> ClassifyTokensRequest::Classified(size_t index, siz
     token.index = static_cast<int64_t>(i);
     token.sequence = which;
     if (!whole.spans.empty()) {
-      token.span = whole.spans[at];
+      token.span = SpanInWindow(tokenizer, whole, prepared(index).plan, window, at, source);
       token.is_subword = IsSubword(tokenizer, token.text, source, token.span);
       if (whole.ids[at] == unknown) {
         token.text =

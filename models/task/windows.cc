@@ -63,6 +63,30 @@ size_t WindowPlan::SourceToken(size_t window, size_t token) const {
   return static_cast<size_t>(at + skipped);
 }
 
+TokenSpan SpanInWindow(const Tokenizer& tokenizer, const Encoding& whole, const WindowPlan& plan,
+                       size_t window, size_t at, std::string_view source) {
+  TokenSpan span = whole.spans[at];
+  if (plan.empty() || plan.begin(window) == 0 || !tokenizer.keeps_first_space(plan.which() == 1) ||
+      at != static_cast<size_t>(plan.text_begin() + plan.begin(window))) {
+    return span;
+  }
+  constexpr std::string_view kSpace = "\u0120";  // byte-level's space; two are both taken off
+  std::string_view text = tokenizer.TokenText(whole.ids[at]);
+  if (!text.starts_with(kSpace)) return span;
+  text.remove_prefix(kSpace.size());
+  if (text.starts_with(kSpace) || span.start_byte == 0 || source[span.start_byte - 1] != ' ') {
+    return span;
+  }
+  const bool is_empty = span.start == span.end;
+  --span.start;
+  --span.start_byte;
+  if (is_empty) {
+    span.end = span.start;
+    span.end_byte = span.start_byte;
+  }
+  return span;
+}
+
 void WindowSequences::Build(const Encoding& whole, const WindowPlan& plan) {
   const auto total = static_cast<size_t>(plan.num_tokens());
   ids_.reserve(total);

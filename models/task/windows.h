@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "models/tokenizer/tokenizer.h"
@@ -49,6 +50,12 @@ class WindowPlan {
   int64_t text_begin_ = 0, text_size_ = 0;  // of the text that is cut, in the whole
   int64_t room_ = 0, step_ = 0;
 };
+
+// The span of the whole encoding's token `at` in a window of it: the first of a window keeps a
+// space that it would lose further in (Tokenizer::keeps_first_space). `source`: the text that is
+// cut.
+TokenSpan SpanInWindow(const Tokenizer& tokenizer, const Encoding& whole, const WindowPlan& plan,
+                       size_t window, size_t at, std::string_view source);
 
 // The windows' ids, one after the other.
 class WindowSequences {

@@ -62,13 +62,14 @@ absl::Status Explained(const absl::Status& status, std::string_view name) {
 }
 
 // Adds the file's size to *bytes.
-absl::StatusOr<std::optional<Json>> ReadJson(const std::string& path, size_t* bytes) {
+absl::StatusOr<std::optional<Json>> ReadJson(const std::string& path, Json::SameKeys same_keys,
+                                             size_t* bytes) {
   std::optional<std::string> text;
   BERTRAND_ASSIGN_OR_RETURN(text, ReadFile(path));
   if (!text.has_value()) return std::optional<Json>();
   *bytes += text->size();
   Json json;
-  BERTRAND_ASSIGN_OR_RETURN(json, Json::ParseOwned(*std::move(text), path));
+  BERTRAND_ASSIGN_OR_RETURN(json, Json::ParseOwned(*std::move(text), path, same_keys));
   return std::optional<Json>(std::move(json));
 }
 
@@ -293,11 +294,13 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& fo
   const std::string base = folder + "/";
   std::optional<Json> json, config, special, added, model;
   size_t bytes = 0;
-  BERTRAND_ASSIGN_OR_RETURN(json, ReadJson(base + "tokenizer.json", &bytes));
-  BERTRAND_ASSIGN_OR_RETURN(config, ReadJson(base + "tokenizer_config.json", &bytes));
-  BERTRAND_ASSIGN_OR_RETURN(special, ReadJson(base + "special_tokens_map.json", &bytes));
-  BERTRAND_ASSIGN_OR_RETURN(added, ReadJson(base + "added_tokens.json", &bytes));
-  BERTRAND_ASSIGN_OR_RETURN(model, ReadJson(base + "config.json", &bytes));
+  constexpr auto kLast = Json::SameKeys::kLastCounts;  // Python reads these
+  BERTRAND_ASSIGN_OR_RETURN(json,
+                            ReadJson(base + "tokenizer.json", Json::SameKeys::kRefused, &bytes));
+  BERTRAND_ASSIGN_OR_RETURN(config, ReadJson(base + "tokenizer_config.json", kLast, &bytes));
+  BERTRAND_ASSIGN_OR_RETURN(special, ReadJson(base + "special_tokens_map.json", kLast, &bytes));
+  BERTRAND_ASSIGN_OR_RETURN(added, ReadJson(base + "added_tokens.json", kLast, &bytes));
+  BERTRAND_ASSIGN_OR_RETURN(model, ReadJson(base + "config.json", kLast, &bytes));
   const TokenizerConfigFiles files{OrNull(config), OrNull(special), OrNull(added),
                                    OrNull(model),  OrNull(json),    true};
   absl::StatusOr<TokenizerConfig> parsed = ParseTokenizerConfig(files);

@@ -69,6 +69,10 @@ class Pipeline final : public Tokenizer {
   }
   std::optional<int32_t> NamedTokenId(NamedToken name) const override;
   std::string JoinTokens(std::span<const std::string_view> tokens) const override;
+  bool keeps_first_space(bool is_second) const override {
+    const PostProcessor& made = parts_.post_processor;
+    return made.trim_offsets && made.add_prefix_space && !made.is_behind_special[is_second ? 1 : 0];
+  }
   bool has_subword_prefix() const override { return parts_.model->has_subword_prefix(); }
   TruncationSide truncation_side() const override { return parts_.truncation_side; }
   std::optional<int64_t> model_max_length() const override { return parts_.model_max_length; }

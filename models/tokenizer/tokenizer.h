@@ -112,6 +112,9 @@ class Tokenizer {
   virtual std::string JoinTokens(std::span<const std::string_view> tokens) const = 0;
   // Whether the model marks tokens that go on with a word (WordPiece's ##).
   virtual bool has_subword_prefix() const = 0;
+  // Whether the first token of a text keeps, in its span, a space that it begins with: to Hugging
+  // Face each window of a long text has a first token.
+  virtual bool keeps_first_space(bool /*is_second*/) const { return false; }
   // What kAsConfigured stands for: kRight or kLeft.
   virtual TruncationSide truncation_side() const = 0;
   // tokenizer_config.json's model_max_length, if it is there and below 2^31.

@@ -86,15 +86,16 @@ FAMILIES = {  # model_type -> tokenizer, and the rows of its position table
     "roberta": ("byte_level", MAX_TOKENS + 2), "xlm-roberta": ("unigram_xlmr", MAX_TOKENS + 2),
     "camembert": ("unigram_camembert", MAX_TOKENS + 2), "xlnet": ("unigram_xlnet", 0),
 }
-# hidden, heads, layers, intermediate: heads of 16, 32, 64, 128 and 8.
+# hidden, heads, layers, intermediate: heads of 16, 32, 64, 128, 8 and 7.
 SIZES = {"s16": (48, 3, 2, 70), "s32": (64, 2, 3, 100), "s64": (128, 2, 1, 90), "s128": (128, 1, 2, 52),
          "s8": (40, 5, 4, 52)}
+ODD_SIZES = {"s7": (35, 5, 2, 31)}
 NLI = ["contradiction", "neutral", "entailment"]
 ENTITIES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
 def make_config(family, size, tokenizer, positions, **more):
-    hidden, heads, layers, intermediate = SIZES[size]
+    hidden, heads, layers, intermediate = (SIZES | ODD_SIZES)[size]
     labels = more.pop("labels", None)
     common = dict(vocab_size=len(tokenizer) + 3, pad_token_id=tokenizer.pad_token_id)
     if labels:
@@ -149,7 +150,7 @@ def make_checkpoint(name, spec, tokenizers, work):
     model = spec["head"](config) if spec["head"] is not AutoModel and not hasattr(
         spec["head"], "_model_mapping") else spec["head"].from_config(config)
     model.save_pretrained(folder)
-    recipe = make_recipe(name, stored_tensors(folder), spec, SIZES[spec["size"]][0])
+    recipe = make_recipe(name, stored_tensors(folder), spec, (SIZES | ODD_SIZES)[spec["size"]][0])
     write_weights(folder, recipe)
     (folder / "generation_config.json").unlink(missing_ok=True)
     files = {"config.json": (folder / "config.json").read_text(encoding="utf-8")}
@@ -236,6 +237,11 @@ def special():
         "roberta_unlimited": dict(family="roberta", size="s16", head=AutoModel, files={
             "tokenizer_config.json": {"tokenizer_class": "RobertaTokenizer", "model_max_length": 10**30}},
             calls=[lambda f: calls.embed(f, True, max_length=MAX_TOKENS)]),
+        # Positions count from pad_token_id on, and tokens of that id do not count.
+        "roberta_pad_id": dict(family="roberta", size="s7", head=AutoModel, calls=[calls.embed_poolings],
+                               config=dict(pad_token_id=0, type_vocab_size=3, hidden_act="sigmoid")),
+        "bert_untied": bert | dict(head=AutoModelForMaskedLM, calls=[calls.embed_sparse],
+                                   config=dict(tie_word_embeddings=False, type_vocab_size=3, layer_norm_eps=0)),
         "xlnet_answers": dict(family="xlnet", size="s8", head=XLNetForQuestionAnsweringSimple,
                               calls=[xlnet_answers.answer_simple]),
         "xlnet_beam": dict(family="xlnet", size="s16", head=XLNetForQuestionAnswering,

@@ -89,20 +89,33 @@ def windows(tokenizer, text, window, overlap):
         yield {key: torch.tensor([batch[key][i]]) for key in batch if key != "overflow_to_sample_mapping"}
 
 
-def embed_windows(folder):
+def embed_windows(folder, window=20, overlap=6, pooling="mean"):
     """The mean of the windows' pooled vectors weighted by their tokens; normalised once, at last."""
     model, tokenizer = load(AutoModel, folder)
     vectors = []
     for text in (LONG.strip(), "hello world"):
         total, count = 0, 0
-        for inputs in windows(tokenizer, text, 20, 6):
+        for inputs in windows(tokenizer, text, window, overlap):
             with torch.no_grad():
                 states = model(**inputs).last_hidden_state[0]
-            total = total + states.mean(0) * len(states)
+            total = total + POOLINGS[pooling](states) * len(states)
             count += len(states)
         vectors.append(torch.nn.functional.normalize(total / count, dim=0).tolist())
-    return [call("embed", [[LONG.strip()], ["hello world"]], vectors, normalize=True,
-                 window_tokens=20, overlap_tokens=6)]
+    return [call("embed", [[LONG.strip()], ["hello world"]], vectors, normalize=True, pooling=pooling,
+                 window_tokens=window, overlap_tokens=overlap)]
+
+
+def embed_poolings(folder):
+    """Every pooling, of texts and of pairs, as sentence-transformers tokenises them."""
+    model, tokenizer = load(AutoModel, folder)
+    inputs = [[text] for text in TEXTS] + [list(pair) for pair in PAIRS]
+    states = []
+    for given in inputs:
+        with torch.no_grad():
+            batch = tokenizer(*[[text.strip()] for text in given], truncation="longest_first", return_tensors="pt")
+            states.append(model(**batch).last_hidden_state[0])
+    return [call("embed", inputs, [pool(s).tolist() for s in states], normalize=False, pooling=name)
+            for name, pool in POOLINGS.items()]
 
 
 def segments(model, tokenizer, given, window, memory):
@@ -120,19 +133,23 @@ def segments(model, tokenizer, given, window, memory):
 
 
 POOLINGS = {
+    "cls": lambda states: states[0],
+    "last_token": lambda states: states[-1],
     "mean": lambda states: states.mean(0),
     "max": lambda states: states.max(0).values,
     "mean_sqrt_len": lambda states: states.sum(0) / len(states) ** 0.5,
-    "weighted_mean": lambda states: torch.arange(1.0, len(states) + 1) @ states / (len(states) * (len(states) + 1) / 2),
+    "weighted_mean": lambda states: torch.arange(1, len(states) + 1).to(states) @ states / (len(states) * (len(states) + 1) / 2),
 }
 
 
 def recurrence(folder, window, memory, pooling="mean"):
+    """`memory` 0: as the checkpoint says, else as long as the window."""
     model, tokenizer = load(AutoModel, folder)
+    size = memory or AutoConfig.from_pretrained(folder).mem_len or window
     texts = [LONG.strip(), "hello world"]
     vectors = []
     for text in texts:
-        states = torch.cat([out.last_hidden_state[0] for out in segments(model, tokenizer, [text], window, memory)])
+        states = torch.cat([out.last_hidden_state[0] for out in segments(model, tokenizer, [text], window, size)])
         vectors.append(POOLINGS[pooling](states).tolist())
     return [call("embed", [[text] for text in texts], vectors, normalize=False, pooling=pooling,
                  recurrence=True, window_tokens=window, memory_tokens=memory)]
@@ -169,10 +186,10 @@ def classify(folder, activation=None):
     return calls
 
 
-def classify_windows(folder):
+def classify_windows(folder, window=24, overlap=5):
     model, tokenizer = load(AutoModelForSequenceClassification, folder)
     total, count = 0, 0
-    for inputs in windows(tokenizer, LONG, 24, 5):
+    for inputs in windows(tokenizer, LONG, window, overlap):
         size = inputs["input_ids"].shape[1]
         with torch.no_grad():
             total = total + model(**inputs).logits[0].softmax(-1) * size
@@ -180,7 +197,7 @@ def classify_windows(folder):
     scores = (total / count).tolist()
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     expected = [[[model.config.id2label[i], scores[i]] for i in order]]
-    return [call("classify", [[LONG]], expected, window_tokens=24, overlap_tokens=5)]
+    return [call("classify", [[LONG]], expected, window_tokens=window, overlap_tokens=overlap)]
 
 
 def classify_recurrence(folder, window, memory):

@@ -63,6 +63,9 @@ class SuiteCall {
     const Json* option = Option(name);
     return option == nullptr ? fallback : *option->as_bool();
   }
+  std::optional<bool> OptionalBool(std::string_view name) const {
+    return Option(name) == nullptr ? std::nullopt : std::optional(Bool(name));
+  }
   std::string_view Text(std::string_view name) const {
     const Json* option = Option(name);
     return option == nullptr ? std::string_view() : *option->as_string();
@@ -98,6 +101,21 @@ class SuiteCall {
     return options;
   }
 
+  EncodeOptions Encode() const {
+    static const std::map<std::string_view, TruncationMode> kModes = {
+        {"longest_first", TruncationMode::kLongestFirst},
+        {"only_first", TruncationMode::kOnlyFirst},
+        {"only_second", TruncationMode::kOnlySecond},
+    };
+    EncodeOptions options;
+    if (Option("truncation") != nullptr) options.truncation = kModes.at(Text("truncation"));
+    if (Option("side") != nullptr) {
+      options.side = Text("side") == "left" ? TruncationSide::kLeft : TruncationSide::kRight;
+    }
+    if (Option("max_tokens") != nullptr) options.max_tokens = Int("max_tokens");
+    return options;
+  }
+
   std::optional<ScoreFunction> Activation() const {
     const std::string_view name = Text("activation");
     if (name.empty()) return std::nullopt;
@@ -128,12 +146,18 @@ absl::Status Run(const Model& model, TaskRequest& request) {
 }
 
 absl::StatusOr<SuiteValue> Embed(const Model& model, const SuiteCall& call) {
-  EmbedOptions options{.normalize = call.Bool("normalize"), .long_input = call.LongInput()};
+  EmbedOptions options{.encode = call.Encode(),
+                       .prompt_name = call.Text("prompt_name"),
+                       .prompt = call.Text("prompt"),
+                       .normalize = call.OptionalBool("normalize"),
+                       .long_input = call.LongInput()};
   static const std::map<std::string_view, PoolingChoice> kPoolings = {
       {"mean", PoolingChoice::kMean},
       {"max", PoolingChoice::kMax},
       {"mean_sqrt_len", PoolingChoice::kMeanSqrtLen},
       {"weighted_mean", PoolingChoice::kWeightedMean},
+      {"cls", PoolingChoice::kCls},
+      {"last_token", PoolingChoice::kLastToken},
       {"pooler", PoolingChoice::kPooler},
   };
   const auto pooling = kPoolings.find(call.Text("pooling"));
@@ -150,9 +174,12 @@ absl::StatusOr<SuiteValue> Embed(const Model& model, const SuiteCall& call) {
 }
 
 absl::StatusOr<SuiteValue> EmbedTokens(const Model& model, const SuiteCall& call) {
-  EmbedTokensOptions options;
-  for (const Json& layer : call.Option("layers")->elements()) {
-    options.layers.push_back(static_cast<int32_t>(*layer.as_int()));
+  EmbedTokensOptions options{.prompt_name = call.Text("prompt_name"),
+                             .prompt = call.Text("prompt")};
+  if (const Json* layers = call.Option("layers")) {
+    for (const Json& layer : layers->elements()) {
+      options.layers.push_back(static_cast<int32_t>(*layer.as_int()));
+    }
   }
   BERTRAND_ASSIGN_OR_RETURN(const auto request,
                             EmbedTokensRequest::Create(model, call.Inputs(), options));
@@ -162,8 +189,11 @@ absl::StatusOr<SuiteValue> EmbedTokens(const Model& model, const SuiteCall& call
 }
 
 absl::StatusOr<SuiteValue> EmbedSparse(const Model& model, const SuiteCall& call) {
+  const EmbedSparseOptions options{.prompt_name = call.Text("prompt_name"),
+                                   .prompt = call.Text("prompt"),
+                                   .top_k = call.Int("top_k")};
   BERTRAND_ASSIGN_OR_RETURN(const auto request,
-                            EmbedSparseRequest::Create(model, call.Inputs(), {}));
+                            EmbedSparseRequest::Create(model, call.Inputs(), options));
   BERTRAND_RETURN_IF_ERROR(Run(model, *request));
   BERTRAND_ASSIGN_OR_RETURN(const auto results, request->Finish());
   return ListOf(results, [](const SparseVector& sparse) {
@@ -181,7 +211,8 @@ SuiteValue LabelsOf(const std::vector<std::vector<LabelScore>>& results) {
 }
 
 absl::StatusOr<SuiteValue> Classify(const Model& model, const SuiteCall& call) {
-  const ClassifyOptions options{.long_input = call.LongInput(), .activation = call.Activation()};
+  const ClassifyOptions options{
+      .encode = call.Encode(), .long_input = call.LongInput(), .activation = call.Activation()};
   BERTRAND_ASSIGN_OR_RETURN(const auto request,
                             ClassifyRequest::Create(model, call.Inputs(), options));
   BERTRAND_RETURN_IF_ERROR(Run(model, *request));
@@ -205,8 +236,9 @@ absl::StatusOr<SuiteValue> Rerank(const Model& model, const SuiteCall& call) {
   const std::vector<TaskInput> pairs = call.Inputs();
   std::vector<std::string_view> documents;
   for (const TaskInput& pair : pairs) documents.push_back(pair.second);
-  BERTRAND_ASSIGN_OR_RETURN(const auto request,
-                            RerankRequest::Create(model, pairs[0].first, documents, {}));
+  BERTRAND_ASSIGN_OR_RETURN(
+      const auto request,
+      RerankRequest::Create(model, pairs[0].first, documents, {.activation = call.Activation()}));
   BERTRAND_RETURN_IF_ERROR(Run(model, *request));
   BERTRAND_ASSIGN_OR_RETURN(const auto ranks, request->Finish());
   return ListOf(ranks, [](const Rank& rank) {
@@ -222,6 +254,7 @@ absl::StatusOr<SuiteValue> ClassifyTokens(const Model& model, const SuiteCall& c
   };
   const ClassifyTokensOptions options{.aggregation = kAggregations.at(call.Text("aggregation")),
                                       .ignore_labels = call.Texts("ignore_labels"),
+                                      .keep_all_labels = call.Bool("keep_all_labels"),
                                       .stride_tokens = call.OptionalInt("stride")};
   BERTRAND_ASSIGN_OR_RETURN(const auto request,
                             ClassifyTokensRequest::Create(model, call.Inputs(), options));

@@ -124,6 +124,20 @@ TEST(JsonTest, RefusesTheSameKeyTwice) {
   EXPECT_NE(ErrorOf(R"({"k": 1, "\u006b": 3})").find("stands twice"), std::string::npos);
 }
 
+TEST(JsonTest, TheLastOfTheSameKeysCountsInPythonsFiles) {
+  const auto json = Json::Parse(R"({"k": {"x": 1}, "l": {"m": 1, "m": [2, 3], "n": 4}, "k": "new",
+                                    "a": 5, "\u006b": 6})",
+                                "test.json", Json::SameKeys::kLastCounts);
+  ASSERT_TRUE(json.ok()) << json.status();
+  ASSERT_EQ(json->members().size(), 3u);
+  EXPECT_EQ(json->members()[0].first, "k");
+  EXPECT_EQ(json->Find("k")->as_int(), 6);
+  EXPECT_EQ(json->members()[1].first, "l");
+  EXPECT_EQ(json->Find("l")->members().size(), 2u);
+  EXPECT_EQ(json->Find("l")->Find("m")->elements().size(), 2u);
+  EXPECT_EQ(json->Find("a")->as_int(), 5);
+}
+
 TEST(JsonTest, RefusesDeepNesting) {
   const std::string fits = std::string(Json::kMaxDepth, '[') + std::string(Json::kMaxDepth, ']');
   EXPECT_TRUE(Json::Parse(fits, "test.json").ok());

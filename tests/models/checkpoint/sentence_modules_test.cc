@@ -172,6 +172,7 @@ TEST_F(SentenceModulesTest, TransformerSettings) {
   EXPECT_EQ(Read()->max_seq_length, std::nullopt);
   EXPECT_THAT(error(R"({"max_seq_length":0})"), HasSubstr("max_seq_length is 0"));
   EXPECT_THAT(error(R"({"max_seq_length":"256"})"), HasSubstr("max_seq_length is \"256\""));
+  EXPECT_EQ(error(R"({"tokenizer_args":{"use_fast":true}})"), "read");
   EXPECT_THAT(error(R"({"tokenizer_args":{"use_fast":false}})"),
               HasSubstr("tokenizer_args.use_fast is not served"));
   // An empty one is passed over for those of other names, in order.

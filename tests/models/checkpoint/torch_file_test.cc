@@ -6,7 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -272,12 +274,50 @@ TEST_F(HostileTorchFile, TensorsOutsideTheirStorage) {
   EXPECT_THAT(PickleError(PickledDict({twice, twice})), HasSubstr("two tensors \"a\""));
 }
 
+// Any range of tensors that leave gaps in every dimension.
+TEST_F(HostileTorchFile, StridesWithGaps) {
+  std::vector<float> stored(60);
+  std::iota(stored.begin(), stored.end(), 0.0f);
+  const std::vector<TorchTensor> tensors = {
+      {"every_second", {3}, {2}, "0", 60, 1},
+      {"columns", {4, 5}, {10, 2}, "0", 60, 3},
+      {"ones", {4, 1, 5, 1}, {10, 7, 2, 9}, "0", 60, 3},
+      {"turned", {3, 4, 5}, {1, 15, 3}, "0", 60},
+      {"repeated", {2, 3, 4}, {3, 0, 2}, "0", 60, 50},
+  };
+  const auto file = OpenTorchFile(
+      memory_.Write(ZipBytes(TorchMembers(PickledDict(tensors), {{"0", FloatBytes(stored)}}))));
+  ASSERT_TRUE(file.ok()) << file.status();
+  for (const TorchTensor& tensor : tensors) {
+    const StoredTensor& found = *file->Find(tensor.name);
+    ASSERT_TRUE(file->CheckReadable(found).ok()) << tensor.name;
+    std::vector<float> all;
+    for (int64_t i = 0; i < found.num_elements(); ++i) {
+      int64_t at = tensor.offset, rest = i;
+      for (size_t dim = tensor.shape.size(); dim-- > 0;) {
+        at += rest % tensor.shape[dim] * tensor.strides[dim];
+        rest /= tensor.shape[dim];
+      }
+      all.push_back(stored[static_cast<size_t>(at)]);
+    }
+    for (size_t first = 0; first <= all.size(); ++first) {
+      for (size_t last = first; last <= all.size(); ++last) {
+        std::vector<float> values(last - first, 1e9f);
+        ASSERT_TRUE(file->Read(found, static_cast<int64_t>(first), values).ok());
+        EXPECT_TRUE(std::equal(values.begin(), values.end(), all.begin() + static_cast<int>(first)))
+            << tensor.name << " from " << first << " to " << last;
+      }
+    }
+  }
+}
+
 TEST_F(HostileTorchFile, StridesThatAreNotRead) {
-  const std::string bytes = ZipBytes(TorchMembers(PickledDict({{"a", {3}, {2}, "0", 6}}),
-                                                  {{"0", FloatBytes({1, 2, 3, 4, 5, 6})}}));
+  const std::string bytes = ZipBytes(TorchMembers(PickledDict({{"a", {3}, {20}, "0", 60}}),
+                                                  {{"0", FloatBytes(std::vector<float>(60))}}));
   const auto file = OpenTorchFile(memory_.Write(bytes));
   ASSERT_TRUE(file.ok()) << file.status();
-  EXPECT_THAT(Message(file->CheckReadable(*file->Find("a"))), HasSubstr("F32[3] with strides [2]"));
+  EXPECT_THAT(Message(file->CheckReadable(*file->Find("a"))),
+              HasSubstr("F32[3] with strides [20]"));
 }
 
 TEST_F(HostileTorchFile, Zips) {

@@ -125,6 +125,11 @@ TEST(WeightFiles, Missing) {
   const TestFolder folder;
   EXPECT_THAT(OpenError(folder.path()),
               HasSubstr("has no model.safetensors and no pytorch_model.bin"));
+  folder.Write("model.fp16.safetensors", "");
+  folder.Write("onnx/model.onnx", "");
+  folder.Write("notes.txt", "");
+  EXPECT_THAT(OpenError(folder.path()),
+              HasSubstr("; it has model.fp16.safetensors, onnx/model.onnx, of names or formats"));
   folder.Write("flax_model.msgpack", "");
   EXPECT_THAT(OpenError(folder.path()), HasSubstr("its flax_model.msgpack has weights of Flax"));
   folder.Write("tf_model.h5", "");

@@ -101,6 +101,34 @@ TEST(Families, ModelTypeFromTheClass) {
               HasSubstr("model_type is missing"));
 }
 
+TEST(Families, LabelsThatAreNumbers) {
+  const auto config = Parse(R"({"model_type":"bert","id2label":{"1":-1,"0":"one"}})");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->heads.labels, (std::vector<std::string>{"one", "-1"}));
+}
+
+// The heads that a file may have: of every class that is named; of any where it is nobody's known.
+TEST(Families, SeveralArchitectures) {
+  const auto heads = [](const std::string& architectures) {
+    const auto config = Parse(R"({"model_type":"bert","architectures":)" + architectures + "}");
+    EXPECT_TRUE(config.ok()) << config.status();
+    std::string found;
+    for (const LogitsHeadNames& names : config->heads.logits) {
+      if (names.head == LogitsHead::kClassifier) found += names.is_named ? "C" : "c";
+      if (names.head == LogitsHead::kTokenClassifier) found += names.is_named ? "T" : "t";
+    }
+    return found + (config->heads.masked_lm.is_named ? "M" : "m");
+  };
+  EXPECT_EQ(heads(R"(["BertForMaskedLM"])"), "M");
+  EXPECT_EQ(heads(R"(["BertForMaskedLM","BertForSequenceClassification"])"), "CM");
+  EXPECT_EQ(heads(R"(["BertForTokenClassification","BertForMaskedLM"])"), "TM");
+  EXPECT_EQ(heads(R"("BertForSequenceClassification")"), "Cm");
+  EXPECT_EQ(heads(R"(["MySentimentBert"])"), "cm");
+  EXPECT_EQ(heads("[]"), "cm");
+  EXPECT_EQ(heads(R"(["BertModel"])"), "m");
+  EXPECT_EQ(heads(R"(["BertForMultipleChoice"])"), "m");
+}
+
 TEST(Families, LabelsAreNamedLate) {
   const auto config = Parse(R"({"model_type":"bert","num_labels":131072})");
   ASSERT_TRUE(config.ok()) << config.status();
@@ -312,7 +340,8 @@ TEST(Families, HostileValues) {
       {R"("id2label":{"0":"a","2":"b"})", "id2label has \"2\", expected the ids 0 to 1"},
       {R"("id2label":{"00":"a","0":"b"})", "id2label has \"0\""},
       {R"("id2label":{"-1":"a"})", "id2label has \"-1\""},
-      {R"("id2label":{"0":7})", "id2label has \"0\""},
+      {R"("id2label":{"0":null})", "id2label has \"0\""},
+      {R"("id2label":{"0":7.5})", "id2label has \"0\""},
       {R"("id2label":{})", "id2label is empty"},
       {R"("tie_word_embeddings":1)", "tie_word_embeddings is 1, expected true or false"},
       {R"("model_type":["bert"])", "model_type"},
