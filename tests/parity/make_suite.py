@@ -233,6 +233,12 @@ def special():
         "roberta_zip": dict(family="roberta", size="s8", head=AutoModelForTokenClassification, format="zip",
                             config=dict(labels=ENTITIES), dtype="BF16",
                             calls=[calls.classify_tokens, lambda f: calls.embed(f, False)]),
+        # Each window's first token keeps its space in its span.
+        "roberta_spaced_tokens": dict(family="roberta", size="s8", tokenizer="byte_level_spaced",
+                                      head=AutoModelForTokenClassification, config=dict(labels=ENTITIES),
+                                      calls=[calls.classify_tokens]),
+        "roberta_spaced_answers": dict(family="roberta", size="s16", tokenizer="byte_level_spaced",
+                                       head=AutoModelForQuestionAnswering, calls=[calls.answer]),
         # No model_max_length: the position table less its offset.
         "roberta_unlimited": dict(family="roberta", size="s16", head=AutoModel, files={
             "tokenizer_config.json": {"tokenizer_class": "RobertaTokenizer", "model_max_length": 10**30}},

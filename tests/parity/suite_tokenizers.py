@@ -70,12 +70,12 @@ def make_wordpiece(folder, kind, lower, **options):
     return kind(str(folder / "vocab.txt"), do_lower_case=lower, **options)
 
 
-def make_byte_level(folder):
+def make_byte_level(folder, **options):
     trainer = ByteLevelBPETokenizer()
     trainer.train_from_iterator(LINES, vocab_size=520, min_frequency=2, show_progress=False,
                                 special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     trainer.save_model(str(folder))
-    return RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    return RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), **options)
 
 
 def make_unigram(folder, kind, **options):
@@ -96,6 +96,7 @@ def make_tokenizers(root):
         "wordpiece_electra": lambda f: make_wordpiece(f, ElectraTokenizerFast, True),
         "wordpiece_distilbert": lambda f: make_wordpiece(f, DistilBertTokenizerFast, True),
         "byte_level": make_byte_level,
+        "byte_level_spaced": lambda f: make_byte_level(f, add_prefix_space=True),
         "unigram_xlmr": lambda f: make_unigram(f, XLMRobertaTokenizerFast, unk_id=0, bos_id=1, eos_id=2),
         "unigram_camembert": lambda f: make_unigram(f, CamembertTokenizerFast, unk_id=0, bos_id=1, eos_id=2),
         "unigram_albert": lambda f: make_unigram(f, AlbertTokenizerFast, **albert),
